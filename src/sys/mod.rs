@@ -1,0 +1,24 @@
+//! The seams to the machine: the only way to a socket, a file, the time, random bytes or a thread.
+//! Production uses the implementations in `os`; the simulation swaps each of them (turmoil's
+//! network, a file system that forgets unsynced bytes, virtual time, a seeded source) and every
+//! decision above runs unchanged. `tests/tidy.rs` refuses the standard library's own doors elsewhere.
+//!
+//! This folder holds traits and thin adapters; it decides nothing.
+
+mod clock;
+mod fs;
+#[cfg(feature = "daemon")]
+mod net;
+#[cfg(feature = "daemon")]
+pub mod os;
+mod rng;
+mod spawn;
+mod table;
+
+pub use clock::{Clock, Time};
+pub use fs::{DirEntry, File, Fs, Lock, OpenMode, Space};
+#[cfg(feature = "daemon")]
+pub use net::{BoxFuture, ByteStream, Listener, Net};
+pub use rng::Rng;
+pub use spawn::{Spawn, Step, Work};
+pub use table::{Table, TableRead, TableWrite};

@@ -1,0 +1,670 @@
+//! The language between a command and its daemon: one JSON object per line over a Unix socket.
+//!
+//! A connection carries one request. The client sends a [`Call`]; descriptors that belong to it
+//! travel with that line (`SCM_RIGHTS`), never file contents. The daemon answers with any number of
+//! [`Answer::Progress`], [`Answer::Item`] and [`Answer::Note`] lines and ends with exactly one
+//! [`Answer::Done`] or [`Answer::Failed`]. Closing the connection cancels the work. A line is at
+//! most [`LINE_MAX`] bytes. Every line has `"v":1`; keys are only ever added, unknown keys are
+//! ignored, and a client and a daemon of different `v` say so with [`Code::Version`].
+//!
+//! This file owns the types, which are also what `--json` prints; it sends and decides nothing.
+
+use crate::id::{FileHash, NodeId, SwarmId};
+use serde::{Deserialize, Serialize};
+
+/// Version of this language.
+pub const VERSION: u32 = 1;
+/// Longest line in bytes, its newline included.
+pub const LINE_MAX: usize = 1 << 20;
+
+/// One request line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// [`VERSION`] of the client.
+    pub v: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+/// What a client may ask. Each variant names the reply type that [`Answer::Done`] carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// Stores the bytes of descriptor 0 of this call. Reply: [`Stored`].
+    Put(Put),
+    /// Writes a file or a range of it into descriptor 0 of this call. Reply: [`Fetched`].
+    Get(Get),
+    /// Lists files below a directory; one [`FileInfo`] item each, sorted by path. Reply: empty.
+    Ls {
+        /// The directory; `/` for all.
+        path: PathText,
+        /// Whether directories below are listed too.
+        recursive: bool,
+    },
+    /// Everything about one file. Reply: [`FileStat`].
+    Stat {
+        /// Which file.
+        target: Target,
+    },
+    /// Is everything well? Reply: [`Status`].
+    Status,
+    /// One [`PeerInfo`] item per other node that is known, sorted by name. Reply: empty.
+    Peers,
+    /// One [`ConnectionInfo`] item per open connection. Reply: empty.
+    Connections,
+    /// Who this node is. Reply: [`Identity`].
+    Id,
+    /// Dials an address now. Reply: [`PeerInfo`] of who answered.
+    Connect {
+        /// `host:port`, or a peer's name or id prefix.
+        peer: String,
+    },
+    /// Lets the waiting node in whose daemon shows this code. Reply: [`Approved`].
+    Approve {
+        /// 8 base32 characters, as typed.
+        code: String,
+    },
+    /// Turns a waiting node away, by id prefix or address. Reply: [`Approved`].
+    Deny {
+        /// Id prefix of at least 8 digits, or host:port, of the waiting node.
+        peer: String,
+    },
+    /// The settings in force, one [`Setting`] item each. Reply: empty.
+    Config,
+    /// Ends the daemon in order. Reply: empty; sent when everything is on disk.
+    Stop,
+    /// Streams [`Event`] items until the client closes. Reply: never.
+    Events,
+    /// Candidates for shell completion, one [`Candidate`] item each, at most 200. Reply: empty.
+    Complete {
+        /// What kind of word is completed.
+        kind: WordKind,
+        /// What was typed so far.
+        prefix: String,
+    },
+}
+
+/// Arguments of [`Request::Put`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Put {
+    /// Where it is listed; none: unlisted.
+    pub path: Option<PathText>,
+    /// Number of replicas; none: the swarm's.
+    #[serde(default)]
+    pub replicas: Option<u8>,
+    /// Whether compressible chunks are compressed.
+    #[serde(default = "yes")]
+    pub compress: bool,
+    /// How many copies to wait for; none: as many as the promise needs.
+    #[serde(default)]
+    pub wait: Option<Wait>,
+    /// Longest wait for `wait`; none: for ever.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// Length if the client knows it (a regular file); it must match what is read.
+    #[serde(default)]
+    pub len: Option<u64>,
+    /// Permission bits of the source, when it is a file.
+    #[serde(default)]
+    pub mode: Option<u32>,
+    /// Modification time of the source in nanoseconds since 1970, when it is a file.
+    #[serde(default)]
+    pub mtime_ns: Option<i64>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How many copies `put` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    /// That many.
+    Copies(u8),
+    /// As many as the file should have.
+    All,
+}
+
+/// Arguments of [`Request::Get`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Get {
+    /// Which file.
+    pub target: Target,
+    /// Which bytes; none: all.
+    #[serde(default)]
+    pub range: Option<Range>,
+    /// Whether descriptor 0 can be written at offsets (a file); false: in order (a pipe).
+    pub seekable: bool,
+}
+
+/// A byte range of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Range {
+    /// From `start` up to, not including, `end`; both are cut to the file's length.
+    Span {
+        /// First byte.
+        start: u64,
+        /// One past the last byte; none: to the end.
+        end: Option<u64>,
+    },
+    /// The last bytes.
+    Last(u64),
+}
+
+/// How a file is named by a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// By its whole hash.
+    Hash(FileHash),
+    /// By the first 8 to 63 hex digits of its hash, lower case.
+    Prefix(String),
+    /// By its path in the tree.
+    Path(PathText),
+}
+
+/// A path in the tree: bytes, begins with `/`. In JSON a text where it is UTF-8, otherwise
+/// `{"hex": …}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathText(pub Vec<u8>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum PathForm {
+    Text(String),
+    Bytes { hex: String },
+}
+
+impl Serialize for PathText {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => PathForm::Text(text.to_owned()).serialize(to),
+            Err(_) => PathForm::Bytes { hex: crate::id::to_hex(&self.0) }.serialize(to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PathText {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        match PathForm::deserialize(from)? {
+            PathForm::Text(text) => Ok(Self(text.into_bytes())),
+            PathForm::Bytes { hex } if hex.is_ascii() && hex.len() % 2 == 0 => hex
+                .as_bytes()
+                .chunks_exact(2)
+                .map(|pair| std::str::from_utf8(pair).ok())
+                .map(|pair| pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+                .collect::<Option<_>>()
+                .map(Self)
+                .ok_or_else(|| D::Error::custom("not hex")),
+            PathForm::Bytes { .. } => Err(D::Error::custom("not hex")),
+        }
+    }
+}
+
+impl std::fmt::Debug for PathText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl From<&str> for PathText {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
+/// One answer line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Answer {
+    /// How far the work is.
+    Progress {
+        /// [`VERSION`] of the daemon.
+        v: u32,
+        /// How far.
+        #[serde(flatten)]
+        progress: Progress,
+    },
+    /// A sentence for the person while the work goes on.
+    Note {
+        /// [`VERSION`] of the daemon.
+        v: u32,
+        /// The sentence.
+        text: String,
+    },
+    /// One item of a list or stream.
+    Item {
+        /// [`VERSION`] of the daemon.
+        v: u32,
+        /// The item; its type is the request's.
+        item: serde_json::Value,
+    },
+    /// The work is done.
+    Done {
+        /// [`VERSION`] of the daemon.
+        v: u32,
+        /// The reply; its type is the request's.
+        reply: serde_json::Value,
+    },
+    /// The work failed.
+    Failed {
+        /// [`VERSION`] of the daemon.
+        v: u32,
+        /// Why.
+        error: Failure,
+    },
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes of the file that are done.
+    pub done: u64,
+    /// Bytes of the file, when known.
+    pub total: Option<u64>,
+}
+
+/// A failure in words, with a code that scripts can trust.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The kind; it decides the exit code.
+    pub code: Code,
+    /// One sentence, no full stop, in the person's words. Strings from peers are escaped.
+    pub message: String,
+    /// What to type next, each a command or a short sentence.
+    #[serde(default)]
+    pub hints: Vec<String>,
+}
+
+/// Kinds of failure, each with its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// Anything that has no kind of its own.
+    Failed,
+    /// Bad arguments.
+    Usage,
+    /// Hash, name or peer unknown.
+    NotFound,
+    /// Some of several items failed.
+    Partial,
+    /// Fewer copies than asked for.
+    Degraded,
+    /// No daemon answers.
+    NoDaemon,
+    /// Not permitted.
+    Denied,
+    /// Disk or quota full.
+    NoSpace,
+    /// Data failed its check and no good copy was found.
+    Corrupt,
+    /// The holders are not reachable.
+    Unreachable,
+    /// Exists already, in use, or changed meanwhile.
+    Conflict,
+    /// Versions do not fit.
+    Version,
+    /// Stopped by a signal.
+    Interrupted,
+}
+
+impl Code {
+    /// The process exit code, never to be changed.
+    pub const fn exit(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Partial => 4,
+            Self::Degraded => 5,
+            Self::NoDaemon => 6,
+            Self::Denied => 7,
+            Self::NoSpace => 8,
+            Self::Corrupt => 9,
+            Self::Unreachable => 10,
+            Self::Conflict => 11,
+            Self::Version => 12,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// Reply of a `put`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The file's hash.
+    pub hash: FileHash,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Where it is listed, if it is.
+    pub path: Option<PathText>,
+    /// The fewest copies that any part of it has on disk now.
+    pub copies: u8,
+    /// How many it should have.
+    pub replicas: u8,
+    /// On how many machines those copies are.
+    pub machines: u8,
+    /// Names of the nodes that have a whole copy, this one first.
+    pub holders: Vec<String>,
+    /// Bytes that had to be sent or stored (0: all known already).
+    pub new_bytes: u64,
+    /// Live members with room when it was stored, this one included.
+    pub nodes_with_room: u32,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Whether the wait for copies that was asked for was met.
+    pub wait_met: bool,
+}
+
+/// Reply of a `get`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// The file's hash.
+    pub hash: FileHash,
+    /// Bytes written.
+    pub bytes: u64,
+    /// The file's length.
+    pub size: u64,
+    /// Bytes that came from other nodes.
+    pub remote_bytes: u64,
+    /// Names of the nodes that bytes came from.
+    pub from: Vec<String>,
+    /// Permission bits of the file, when recorded.
+    pub mode: Option<u32>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// One line of `ls`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileInfo {
+    /// Its path in the tree.
+    pub path: PathText,
+    /// `file` or `dir`.
+    pub kind: FileKind,
+    /// Its hash; none for a directory.
+    pub hash: Option<FileHash>,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When this version was made: milliseconds since 1970.
+    pub time_ms: u64,
+    /// Name of the node that made it.
+    pub by: String,
+    /// How many copies it should have.
+    pub replicas: u8,
+    /// How many it has, as last known here; none: not known.
+    pub copies: Option<u8>,
+}
+
+/// Kinds of entries of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Link,
+}
+
+/// Reply of `stat`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStat {
+    /// What `ls` says; an unlisted file has the path `/` and the time 0.
+    #[serde(flatten)]
+    pub info: FileInfo,
+    /// Whether it is in the tree.
+    pub listed: bool,
+    /// Number of chunks, all-zero ones included.
+    pub chunks: u64,
+    /// Chunks that are all zero and stored nowhere.
+    pub zero_chunks: u64,
+    /// Bytes of one replica on disk, padding and compression included.
+    pub stored_bytes: u64,
+    /// Permission bits, when recorded.
+    pub mode: Option<u32>,
+    /// Modification time of the source in nanoseconds since 1970, when recorded.
+    pub mtime_ns: Option<i64>,
+    /// Chunks by who holds them, as last known here.
+    pub holders: Vec<HolderInfo>,
+}
+
+/// A node's part of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderInfo {
+    /// Name of the node.
+    pub name: String,
+    /// Its id.
+    pub id: NodeId,
+    /// How many of the file's chunks it holds.
+    pub chunks: u64,
+    /// Whether it is reachable.
+    pub state: PeerState,
+    /// Whether it is this node.
+    pub here: bool,
+}
+
+/// What is known of a peer's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerState {
+    /// It answers.
+    Alive,
+    /// It has not answered for a while.
+    Suspect,
+    /// It is taken for dead.
+    Dead,
+    /// It said that it leaves.
+    Left,
+}
+
+/// One line of `peers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// Two words from its key, or its `--name`.
+    pub name: String,
+    /// Its id.
+    pub id: NodeId,
+    /// Where it listens, best first.
+    pub addresses: Vec<String>,
+    /// Its life.
+    pub state: PeerState,
+    /// Smoothed round-trip time in microseconds, if measured.
+    pub rtt_us: Option<u64>,
+    /// Bytes it offers.
+    pub capacity: u64,
+    /// Bytes it uses of that, in steps of 1/64.
+    pub used: u64,
+    /// Its zone, when it has one.
+    pub zone: String,
+    /// Milliseconds since it was last heard of.
+    pub seen_ms: u64,
+    /// Its p2pfs version.
+    pub version: String,
+    /// Chunks from it that failed their check.
+    pub strikes: u32,
+    /// Whether it refuses new data at the moment, and why.
+    pub full: bool,
+}
+
+/// One line of `peers --connections`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionInfo {
+    /// Name of the peer, or its address while it is not known.
+    pub peer: String,
+    /// Its id.
+    pub id: NodeId,
+    /// The far end.
+    pub address: String,
+    /// `control` or `bulk`.
+    pub lane: String,
+    /// Whether this node dialled.
+    pub dialled: bool,
+    /// Seconds since it was opened.
+    pub age_s: u64,
+    /// Milliseconds since the last byte.
+    pub idle_ms: u64,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Requests under way.
+    pub in_flight: u32,
+}
+
+/// Reply of `id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The node's id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its swarm, once it is a member.
+    pub swarm: Option<SwarmId>,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Version of the daemon.
+    pub version: String,
+}
+
+/// Reply of `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Who this node is.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// `member` or `waiting` (for approval).
+    pub state: NodeState,
+    /// The code to approve, while it waits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<String>,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Other members by life: alive, suspect, dead.
+    pub peers_alive: u32,
+    /// Suspect ones.
+    pub peers_suspect: u32,
+    /// Dead ones that have not left.
+    pub peers_dead: u32,
+    /// Nodes that wait for approval, as far as this node knows.
+    pub waiting: Vec<WaitingInfo>,
+    /// Files in the tree.
+    pub files: u64,
+    /// Bytes of those files.
+    pub files_bytes: u64,
+    /// Number of replicas that the swarm keeps.
+    pub replicas: u8,
+    /// Chunks stored here as replicas.
+    pub chunks_here: u64,
+    /// Bytes of them.
+    pub bytes_here: u64,
+    /// Bytes of evictable cached copies.
+    pub cached_bytes: u64,
+    /// Bytes this node offers.
+    pub capacity: u64,
+    /// Bytes free on its file system.
+    pub free_bytes: u64,
+    /// Chunks of which fewer copies are known than there should be.
+    pub under_replicated: u64,
+    /// Bytes that still have to be copied for that.
+    pub repair_bytes: u64,
+    /// Chunks that a further node is needed for: every live node with room has one.
+    pub need_nodes: u64,
+    /// How many further nodes would do.
+    pub nodes_missing: u32,
+    /// Chunks repaired since the start.
+    pub repaired: u64,
+    /// Sentences about what is not well, most urgent first; empty: all is well.
+    pub problems: Vec<String>,
+    /// Why nothing new is taken at the moment, if so.
+    pub read_only: Option<String>,
+}
+
+/// Whether a node is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// It is a member of its swarm.
+    Member,
+    /// It waits for somebody to approve it.
+    Waiting,
+}
+
+/// A node that waits for approval somewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingInfo {
+    /// Its name, as it calls itself (escaped).
+    pub name: String,
+    /// Its id.
+    pub id: NodeId,
+    /// Where it came from.
+    pub address: String,
+}
+
+/// Reply of `approve` and `deny`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// The node.
+    #[serde(flatten)]
+    pub node: WaitingInfo,
+}
+
+/// One line of `config`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The key in `config.toml`.
+    pub key: String,
+    /// Its value as text.
+    pub value: String,
+    /// Where the value comes from: `default`, a file and line, a variable, a flag, `swarm`.
+    pub source: String,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A path of the tree shows something else now.
+    Changed {
+        /// What it shows.
+        file: FileInfo,
+    },
+    /// A path is gone.
+    Removed {
+        /// Which.
+        path: PathText,
+    },
+    /// A peer's life changed.
+    Peer {
+        /// The peer.
+        peer: PeerInfo,
+    },
+}
+
+/// What a completed word is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WordKind {
+    /// A hash or a path.
+    File,
+    /// A peer.
+    Peer,
+    /// A code that waits for approval is never completed; its nodes are, for `deny`.
+    Waiting,
+}
+
+/// A candidate for completion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The word.
+    pub word: String,
+    /// What it is.
+    pub help: String,
+}

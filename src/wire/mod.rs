@@ -1,0 +1,4 @@
+//! Bytes between nodes and to the local command.
+
+pub mod codec;
+pub mod control;
