@@ -13,6 +13,9 @@ mod net;
 pub mod os;
 mod rng;
 mod spawn;
+mod stream;
+#[cfg(feature = "daemon")]
+mod stream_os;
 mod table;
 
 pub use clock::{Clock, Time};
@@ -21,4 +24,7 @@ pub use fs::{DirEntry, File, Fs, Lock, OpenMode, Space};
 pub use net::{BoxFuture, ByteStream, Listener, Net};
 pub use rng::Rng;
 pub use spawn::{Spawn, Step, Work};
+pub use stream::{Sink, Source, SourceChanged};
+#[cfg(feature = "daemon")]
+pub use stream_os::{DescriptorSink, DescriptorSource};
 pub use table::{Table, TableRead, TableWrite};

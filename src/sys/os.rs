@@ -226,6 +226,11 @@ impl Spawn for OsSpawn {
             .expect("a thread can be started, or the node cannot work at all");
         Arc::new(|| {})
     }
+
+    fn run(&self, job: Box<dyn FnOnce() + Send>) {
+        // The handle is not kept: whoever needs the result waits for a channel inside the job.
+        drop(tokio::runtime::Handle::current().spawn_blocking(job));
+    }
 }
 
 /// The operating system's TCP.

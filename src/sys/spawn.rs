@@ -1,5 +1,6 @@
-//! Threads. Whoever needs one writes its work as a step function; production runs the steps in a
-//! thread of their own, the simulation runs them inline whenever they are woken.
+//! Threads. Long work is a step function: production runs the steps in a thread of their own, the
+//! simulation runs them inline whenever they are woken. A job that computes or waits for a disk or
+//! pipe runs on a bounded pool in production and inline in the simulation.
 
 use std::sync::Arc;
 
@@ -29,4 +30,8 @@ pub trait Spawn: Send + Sync + 'static {
     /// is there to do: it does nothing in production, where [`Work::wait`] notices by itself, and
     /// runs the steps in the simulation.
     fn start(&self, name: &str, work: Box<dyn Work>) -> Arc<dyn Fn() + Send + Sync>;
+
+    /// Runs a job beside the tasks, which must not block: on the runtime's bounded pool in
+    /// production, before it returns in the simulation.
+    fn run(&self, job: Box<dyn FnOnce() + Send>);
 }

@@ -1,0 +1,70 @@
+//! Every bound in one place, with the table that adds up to the memory promise of a daemon: 64 MiB
+//! while it moves files of any size. Limits of a format stand next to the format; here stand those
+//! of running it.
+//!
+//! | what | MiB |
+//! |---|---|
+//! | chunk buffers of work that starts here (put, get, repair) | 12 |
+//! | chunk buffers of requests that peers make | 12 |
+//! | table caches: chunk index 8, catalogue and tree 4 | 12 |
+//! | connections: 64 bulk × 96 KiB | 6 |
+//! | member table | 6 |
+//! | the rest: program, stacks, queues | 16 |
+//!
+//! The two kinds of chunk buffers are separate, because serving a peer needs nothing but this
+//! node's disk: two nodes that put to each other can therefore never wait for each other's memory.
+
+use std::time::Duration;
+
+const MIB: usize = 1 << 20;
+
+/// Bytes of chunk buffers for work that starts here.
+pub const WORK_BYTES: usize = 12 * MIB;
+/// Bytes of chunk buffers for what peers ask.
+pub const SERVE_BYTES: usize = 12 * MIB;
+/// Cache of the table library in bytes.
+pub const TABLE_CACHE_BYTES: usize = 12 * MIB;
+/// Bulk connections.
+pub const BULK_CONNECTIONS: usize = 64;
+/// Bytes that one connection may hold beyond chunk buffers.
+pub const CONNECTION_BYTES: usize = 96 * 1024;
+/// Bytes of the member table.
+pub const MEMBER_TABLE_BYTES: usize = 6 * MIB;
+/// Everything else.
+pub const REST_BYTES: usize = 16 * MIB;
+/// The promise.
+pub const MEMORY_BYTES: usize = 64 * MIB;
+
+const _: () = assert!(
+    WORK_BYTES
+        + SERVE_BYTES
+        + TABLE_CACHE_BYTES
+        + BULK_CONNECTIONS * CONNECTION_BYTES
+        + MEMBER_TABLE_BYTES
+        + REST_BYTES
+        <= MEMORY_BYTES
+);
+
+/// Events that may wait for the membership loop; more are dropped (gossip) or wait (the rest).
+pub const EVENTS: usize = 1024;
+/// Requests for one chunk's copies that may wait for the repair worker.
+pub const REPAIRS_WAITING: usize = 4096;
+/// Commands served at once over the socket.
+pub const COMMANDS: usize = 64;
+/// Most replicas of a chunk, equal to the number of its candidates.
+pub const REPLICAS_MAX: u8 = 8;
+/// Replicas when nothing else is said.
+pub const REPLICAS: u8 = 3;
+
+/// How long a put waits for members that are known but do not answer before it says what is durable.
+pub const PUT_PATIENCE: Duration = Duration::from_secs(30);
+/// The shortest wait before a request is asked of the next candidate as well.
+pub const HEDGE_MIN: Duration = Duration::from_millis(250);
+/// The longest, for a peer that was slow before.
+pub const HEDGE_MAX: Duration = Duration::from_secs(1);
+/// Longest wait for an answer to a small request.
+pub const ASK: Duration = Duration::from_secs(10);
+/// Longest wait for all members when something is not known here.
+pub const ASK_ALL: Duration = Duration::from_secs(1);
+/// Longest wait for one chunk to be sent or fetched; a hung peer is hedged long before.
+pub const MOVE: Duration = Duration::from_secs(30);

@@ -1,0 +1,8 @@
+//! The brain: every decision, sans-IO. Each part takes what happened and the time, changes its own
+//! state and returns what should be done; it never touches a socket, a file, a clock or a source of
+//! random bytes, and never iterates a map whose order is not part of the seed. The shell (`node`)
+//! acts. `cargo check --lib --no-default-features` builds this band without tokio, which proves it.
+
+pub mod limits;
+pub mod repair;
+pub mod transfer;

@@ -1,0 +1,184 @@
+//! What is below its copies, who makes the missing ones, and when. Pure: it judges one chunk at a
+//! time from its candidates and what is known of its holders; the worker in the shell asks, copies
+//! and counts.
+//!
+//! Rules (DESIGN 6): a chunk is healthy on any R of its candidates; the first alive holder in score
+//! order is responsible for it and nobody else copies or counts it; a copy that only a dead node's
+//! return would make superfluous waits for the repair delay, unless one copy is left or the node
+//! to be filled joined after the death.
+
+use crate::id::NodeId;
+use crate::sys::Time;
+use std::time::Duration;
+
+/// A candidate of a chunk, in score order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Who.
+    pub id: NodeId,
+    /// Whether it is a live member.
+    pub alive: bool,
+    /// Whether it takes new data: not over-full, draining or read-only.
+    pub room: bool,
+    /// Whether it is known to hold the chunk.
+    pub holds: bool,
+    /// When it came into its present state: joined, returned or died.
+    pub since: Time,
+}
+
+/// What is to be done about one chunk by this node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verdict {
+    /// Whether this node counts and repairs the chunk.
+    pub responsible: bool,
+    /// Live copies.
+    pub copies: u8,
+    /// Copies missing.
+    pub missing: u8,
+    /// Who gets a copy now.
+    pub fill: Vec<NodeId>,
+    /// When the next copy falls due, if some wait for the delay.
+    pub due: Option<Time>,
+    /// Missing copies for which no live member with room is left.
+    pub homeless: u8,
+}
+
+/// Judges one chunk that `me` holds. `others` are live holders outside the candidates, which count
+/// as copies only while too few candidates hold it and never decide who is responsible unless no
+/// candidate holds it.
+pub fn judge(
+    me: NodeId,
+    candidates: &[Holder],
+    others: &[NodeId],
+    replicas: u8,
+    delay: Duration,
+    now: Time,
+) -> Verdict {
+    let holding = |c: &&Holder| c.alive && c.holds;
+    let first = candidates.iter().find(holding).map(|c| c.id).or(others.first().copied());
+    let on_candidates = candidates.iter().filter(holding).count();
+    let wanted = usize::from(replicas);
+    let copies = on_candidates + others.len();
+    // Copies beside the candidates are safe but misplaced: they are replaced, not counted on.
+    let missing = wanted.saturating_sub(on_candidates);
+    let mut verdict = Verdict {
+        responsible: first == Some(me),
+        copies: clamp(copies.min(wanted.max(on_candidates))),
+        missing: clamp(wanted.saturating_sub(copies)),
+        ..Verdict::default()
+    };
+    if !verdict.responsible || missing == 0 {
+        return verdict;
+    }
+    let takers: Vec<&Holder> =
+        candidates.iter().filter(|c| c.alive && c.room && !c.holds).collect();
+    let mut waiting = dead_homes(candidates, wanted);
+    for taker in takers.iter().take(missing) {
+        // A taker beyond the home places holds a dead node's place: it waits for the delay.
+        let displaced = if is_home(candidates, taker.id, wanted) { None } else { waiting.pop() };
+        match displaced {
+            Some(died) if copies > 1 && taker.since < died && now < died + delay => {
+                let due = died + delay;
+                verdict.due = Some(verdict.due.map_or(due, |other| other.min(due)));
+            }
+            _ => verdict.fill.push(taker.id),
+        }
+    }
+    verdict.homeless = clamp(missing.saturating_sub(takers.len())).min(verdict.missing);
+    verdict
+}
+
+/// Whether the candidate would be home if everybody lived.
+fn is_home(candidates: &[Holder], id: NodeId, wanted: usize) -> bool {
+    candidates.iter().filter(|c| c.room || !c.alive).take(wanted).any(|c| c.id == id)
+}
+
+/// When the dead among the home places died, latest first.
+fn dead_homes(candidates: &[Holder], wanted: usize) -> Vec<Time> {
+    let homes = candidates.iter().filter(|c| c.room || !c.alive).take(wanted);
+    let mut died: Vec<Time> = homes.filter(|c| !c.alive).map(|c| c.since).collect();
+    died.sort_unstable_by(|a, b| b.cmp(a));
+    died
+}
+
+fn clamp(count: usize) -> u8 {
+    u8::try_from(count).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELAY: Duration = Duration::from_secs(600);
+
+    fn node(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    fn holder(n: u8, alive: bool, holds: bool, since_s: u64) -> Holder {
+        let since = Time(since_s * 1_000_000);
+        Holder { id: node(n), alive, room: true, holds, since }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_healthy_chunk_needs_nothing() {
+        let all = [1, 2, 3, 4].map(|n| holder(n, true, n < 4, 0));
+        let verdict = judge(node(1), &all, &[], 3, DELAY, at(9));
+        assert_eq!(verdict, Verdict { responsible: true, copies: 3, ..Verdict::default() });
+        assert!(!judge(node(2), &all, &[], 3, DELAY, at(9)).responsible);
+    }
+
+    #[test]
+    fn with_too_few_nodes_the_missing_copy_is_homeless() {
+        let dead = [holder(1, false, true, 5), holder(2, true, true, 0), holder(3, true, true, 0)];
+        let verdict = judge(node(2), &dead, &[], 3, DELAY, at(9));
+        assert_eq!((verdict.copies, verdict.missing, verdict.homeless), (2, 1, 1));
+        assert!(verdict.fill.is_empty() && verdict.due.is_none());
+    }
+
+    #[test]
+    fn a_node_that_joins_after_the_death_is_filled_at_once() {
+        let mut all = vec![holder(1, false, true, 5)];
+        all.extend([2, 3].map(|n| holder(n, true, true, 0)));
+        all.push(holder(4, true, false, 7));
+        let verdict = judge(node(2), &all, &[], 3, DELAY, at(9));
+        assert_eq!(verdict.fill, [node(4)]);
+    }
+
+    #[test]
+    fn an_old_member_waits_for_the_delay_unless_one_copy_is_left() {
+        let all = [
+            holder(1, false, true, 5),
+            holder(2, true, true, 0),
+            holder(3, true, true, 0),
+            holder(4, true, false, 0),
+        ];
+        let early = judge(node(2), &all, &[], 3, DELAY, at(9));
+        assert_eq!((early.fill.len(), early.due, early.homeless), (0, Some(at(605)), 0));
+        assert_eq!(judge(node(2), &all, &[], 3, DELAY, at(605)).fill, [node(4)]);
+        let mut last = all;
+        last[2].alive = false;
+        last[2].since = at(6);
+        assert_eq!(judge(node(2), &last, &[], 3, DELAY, at(9)).fill, [node(4)]);
+    }
+
+    #[test]
+    fn a_joiner_that_is_home_is_filled_at_once() {
+        let all = [1, 2, 3, 4].map(|n| holder(n, true, n != 1, u64::from(n == 1) * 8));
+        let mut two = all;
+        two[3].holds = false;
+        assert_eq!(judge(node(2), &two, &[], 3, DELAY, at(9)).fill, [node(1)]);
+    }
+
+    #[test]
+    fn copies_beside_the_candidates_are_replaced() {
+        let all = [holder(1, true, false, 0), holder(2, true, false, 0)];
+        let verdict = judge(node(7), &all, &[node(7)], 2, DELAY, at(9));
+        assert!(verdict.responsible);
+        assert_eq!((verdict.missing, verdict.fill), (1, vec![node(1), node(2)]));
+    }
+}

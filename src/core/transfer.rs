@@ -1,0 +1,182 @@
+//! Which peer to ask, when to ask another as well, and whom not to ask first for now.
+//!
+//! Owns what is known of each peer's speed: a smoothed response time (RFC 6298's gain of 1/8), the
+//! recent ones for a 95th percentile, and the requests under way. It knows nothing of chunks and
+//! sends nothing. Invariant: a peer that let a request hang is never asked first again before it
+//! has answered something.
+
+use super::limits::{HEDGE_MAX, HEDGE_MIN};
+use crate::id::NodeId;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Response times kept per peer: enough that the 95th percentile is not the maximum.
+const RECENT: usize = 32;
+/// Response time assumed of a peer that was never asked, so that newcomers are tried.
+const UNKNOWN_US: u64 = 1_000;
+/// Bad chunks after which a holder is asked last.
+const STRIKES_MAX: u32 = 3;
+
+#[derive(Debug, Default)]
+struct Peer {
+    smoothed_us: u64,
+    recent_us: VecDeque<u64>,
+    in_flight: u32,
+    hung: bool,
+    strikes: u32,
+}
+
+/// What is known of the peers' speed.
+#[derive(Debug, Default)]
+pub struct Chooser {
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+impl Chooser {
+    /// The holders, best first: by smoothed response time times the queue that is already there,
+    /// so that a big file is striped over all of them; then those with strikes, then hung ones.
+    /// Equals stay in the order given, which is the order of placement.
+    pub fn order(&self, holders: &[NodeId]) -> Vec<NodeId> {
+        let mut out = holders.to_vec();
+        out.sort_by_key(|id| {
+            self.peers.get(id).map_or((false, false, UNKNOWN_US), |peer| {
+                let smoothed = if peer.smoothed_us == 0 { UNKNOWN_US } else { peer.smoothed_us };
+                let queue = u64::from(peer.in_flight) + 1;
+                (peer.hung, peer.strikes >= STRIKES_MAX, smoothed.saturating_mul(queue))
+            })
+        });
+        out
+    }
+
+    /// Whether the peer let a request hang and has not answered since.
+    pub fn hung(&self, id: &NodeId) -> bool {
+        self.peers.get(id).is_some_and(|peer| peer.hung)
+    }
+
+    /// A request to the peer begins.
+    pub fn started(&mut self, id: NodeId) {
+        self.peers.entry(id).or_default().in_flight += 1;
+    }
+
+    /// A request ended with an answer after `took`.
+    pub fn answered(&mut self, id: NodeId, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let peer = self.peers.entry(id).or_default();
+        peer.in_flight = peer.in_flight.saturating_sub(1);
+        peer.hung = false;
+        peer.smoothed_us = match peer.smoothed_us {
+            0 => micros,
+            old => old - old / 8 + micros / 8,
+        };
+        if peer.recent_us.len() == RECENT {
+            peer.recent_us.pop_front();
+        }
+        peer.recent_us.push_back(micros);
+    }
+
+    /// A request ended without an answer: failed, or given up because another was faster.
+    pub fn ended(&mut self, id: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.in_flight = peer.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// A request was not answered within [`Chooser::hedge_after`].
+    pub fn overdue(&mut self, id: NodeId) {
+        self.peers.entry(id).or_default().hung = true;
+    }
+
+    /// The peer shows life.
+    pub fn alive(&mut self, id: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.hung = false;
+        }
+    }
+
+    /// A chunk from the peer failed its check. Returns its strikes.
+    pub fn strike(&mut self, id: NodeId) -> u32 {
+        let peer = self.peers.entry(id).or_default();
+        peer.strikes = peer.strikes.saturating_add(1);
+        peer.strikes
+    }
+
+    /// Chunks from the peer that failed their check.
+    pub fn strikes(&self, id: &NodeId) -> u32 {
+        self.peers.get(id).map_or(0, |peer| peer.strikes)
+    }
+
+    /// The smoothed response time, once there is one.
+    pub fn smoothed(&self, id: &NodeId) -> Option<Duration> {
+        let micros = self.peers.get(id)?.smoothed_us;
+        (micros > 0).then(|| Duration::from_micros(micros))
+    }
+
+    /// How long to wait for the peer before another is asked as well: twice its 95th percentile,
+    /// within 250 ms and 1 s. A hung one is not waited for longer than the least.
+    pub fn hedge_after(&self, id: &NodeId) -> Duration {
+        let Some(peer) = self.peers.get(id).filter(|peer| !peer.hung) else { return HEDGE_MIN };
+        let mut recent: Vec<u64> = peer.recent_us.iter().copied().collect();
+        recent.sort_unstable();
+        let p95 = recent.get(recent.len() * 95 / 100).copied().unwrap_or(0);
+        Duration::from_micros(p95.saturating_mul(2)).clamp(HEDGE_MIN, HEDGE_MAX)
+    }
+
+    /// Forgets all peers that are not `wanted`, so that the table never outgrows the membership.
+    pub fn retain(&mut self, wanted: impl Fn(&NodeId) -> bool) {
+        self.peers.retain(|id, _| wanted(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeId = NodeId([1; 32]);
+    const B: NodeId = NodeId([2; 32]);
+
+    fn asked(chooser: &mut Chooser, id: NodeId, ms: u64) {
+        chooser.started(id);
+        chooser.answered(id, Duration::from_millis(ms));
+    }
+
+    #[test]
+    fn the_fastest_is_asked_first_and_a_queue_makes_it_slower() {
+        let mut chooser = Chooser::default();
+        asked(&mut chooser, A, 10);
+        asked(&mut chooser, B, 4);
+        assert_eq!(chooser.order(&[A, B]), [B, A]);
+        for _ in 0..3 {
+            chooser.started(B);
+        }
+        assert_eq!(chooser.order(&[A, B]), [A, B], "4 ms × 4 in flight is slower than 10 ms");
+    }
+
+    #[test]
+    fn a_hung_peer_is_asked_last_until_it_answers() {
+        let mut chooser = Chooser::default();
+        asked(&mut chooser, A, 1);
+        chooser.overdue(A);
+        assert_eq!(chooser.order(&[A, B]), [B, A]);
+        assert_eq!(chooser.hedge_after(&A), HEDGE_MIN);
+        chooser.alive(A);
+        assert_eq!(chooser.order(&[A, B]), [A, B]);
+    }
+
+    #[test]
+    fn hedging_follows_the_slow_but_never_waits_over_a_second() {
+        let mut chooser = Chooser::default();
+        (0..20).for_each(|_| asked(&mut chooser, A, 300));
+        assert_eq!(chooser.hedge_after(&A), Duration::from_millis(600));
+        (0..40).for_each(|_| asked(&mut chooser, A, 5000));
+        assert_eq!(chooser.hedge_after(&A), HEDGE_MAX);
+    }
+
+    #[test]
+    fn three_bad_chunks_send_a_holder_to_the_end() {
+        let mut chooser = Chooser::default();
+        asked(&mut chooser, A, 1);
+        asked(&mut chooser, B, 50);
+        assert_eq!((0..3).map(|_| chooser.strike(A)).last(), Some(3));
+        assert_eq!(chooser.order(&[A, B]), [B, A]);
+    }
+}

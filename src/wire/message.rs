@@ -1,0 +1,550 @@
+//! What members ask of each other, as typed requests over the frames of `wire::frame`.
+//!
+//! Each request has an explicit kind number, a head (this file's encoding) and, where it says so, a
+//! body: the sealed bytes of one chunk. Each reply's head is the type that the request names. The
+//! numbers are part of the protocol and never reused:
+//!
+//! | kind | request | body | reply head | reply body |
+//! |---|---|---|---|---|
+//! | 0x0100 | gossip (one-way; `wire::gossip`) | | | |
+//! | 0x0101 | push of records that the receiver may not have (one-way, [`Push`]) | | | |
+//! | 0x0201 | [`Have`]: do you hold these? then keep them for this claim | | [`Bits`] | |
+//! | 0x0202 | [`Store`]: keep this chunk | sealed | empty, once it is on disk | |
+//! | 0x0203 | [`Fetch`]: give me this chunk | | empty | sealed |
+//! | 0x0204 | [`Holds`]: which of these do you hold as replicas? | | [`Bits`] | |
+//! | 0x0205 | [`Pointers`]: I hold these | | empty | |
+//! | 0x0206 | [`WhoHolds`]: do you hold, or know who holds, these? | | [`Holders`] | |
+//! | 0x0207 | [`Commit`]: claims of these ids are committed | | empty | |
+//! | 0x0301 | [`Push`]: keep these records | | empty, once they are on disk | |
+//! | 0x0302 | a step of reconciliation (`wire::sync`) | | the same | |
+//! | 0x0303 | [`Find`]: records that a member here may lack | | [`Push`] | |
+//! | 0x0401 | who waits at you for approval? (empty) | | [`WaitingList`] | |
+//! | 0x0402 | [`Relay`]: pass this on to a node that waits at you | | opaque | |
+//! | 0x0403 | [`Deny`]: turn this waiting node away | | empty | |
+//! | 0x0404 | a step of the approval (to a node that waits; `wire::approve`) | | opaque | |
+//! | 0x0501 | ping (empty) | | empty | |
+//!
+//! Goals: small, total, canonical, one round trip each, safe to repeat. Not goals: compatibility
+//! with anything else, or meaning that depends on an earlier request.
+
+use super::codec::{Decode, Encode, Malformed, Reader, put_blob, put_list};
+use crate::id::{ChunkId, ClaimId, LookupId, NodeId, Tag};
+use std::net::SocketAddr;
+
+/// Kind numbers.
+pub mod kind {
+    /// One-way gossip of the membership.
+    pub const GOSSIP: u16 = 0x0100;
+    /// One-way push of catalogue records.
+    pub const PUSH_ON: u16 = 0x0101;
+    /// [`super::Have`].
+    pub const HAVE: u16 = 0x0201;
+    /// [`super::Store`].
+    pub const STORE: u16 = 0x0202;
+    /// [`super::Fetch`].
+    pub const FETCH: u16 = 0x0203;
+    /// [`super::Holds`].
+    pub const HOLDS: u16 = 0x0204;
+    /// [`super::Pointers`].
+    pub const POINTERS: u16 = 0x0205;
+    /// [`super::WhoHolds`].
+    pub const WHO_HOLDS: u16 = 0x0206;
+    /// [`super::Commit`].
+    pub const COMMIT: u16 = 0x0207;
+    /// [`super::Push`].
+    pub const PUSH: u16 = 0x0301;
+    /// A step of reconciliation.
+    pub const SYNC: u16 = 0x0302;
+    /// [`super::Find`].
+    pub const FIND: u16 = 0x0303;
+    /// The list of nodes that wait here.
+    pub const WAITING: u16 = 0x0401;
+    /// [`super::Relay`].
+    pub const RELAY: u16 = 0x0402;
+    /// [`super::Deny`].
+    pub const DENY: u16 = 0x0403;
+    /// A step of the approval, to a node that waits.
+    pub const APPROVE: u16 = 0x0404;
+    /// Is anybody there?
+    pub const PING: u16 = 0x0501;
+}
+
+/// Most chunk ids in one question: its head stays below 64 KiB.
+pub const CIDS_MAX: usize = 1024;
+/// Most chunk ids in one [`WhoHolds`].
+pub const WHO_MAX: usize = 256;
+/// Most holders named per chunk in [`Holders`].
+pub const HOLDERS_MAX: usize = 8;
+/// Most bytes of records in one [`Push`], so that its head stays below the frame's limit.
+pub const PUSH_MAX: usize = 60 * 1024;
+/// Most records in one [`Push`].
+pub const PUSH_RECORDS_MAX: usize = 512;
+/// Longest catalogue record in bytes.
+pub const RECORD_MAX: usize = 32 * 1024;
+/// Most nodes that wait at one member.
+pub const WAITING_MAX: usize = 16;
+/// Longest step of an approval in bytes.
+pub const APPROVE_MAX: usize = 4 * 1024;
+
+/// A message of one kind. Each type here belongs to exactly one kind number.
+pub trait Message: Encode + Decode {
+    /// Its kind number.
+    const KIND: u16;
+}
+
+macro_rules! message {
+    ($($name:ident = $kind:expr;)*) => {$(
+        impl Message for $name {
+            const KIND: u16 = $kind;
+        }
+    )*};
+}
+
+message! {
+    Have = kind::HAVE;
+    Store = kind::STORE;
+    Fetch = kind::FETCH;
+    Holds = kind::HOLDS;
+    Pointers = kind::POINTERS;
+    WhoHolds = kind::WHO_HOLDS;
+    Commit = kind::COMMIT;
+    Push = kind::PUSH;
+    Find = kind::FIND;
+    Relay = kind::RELAY;
+    Deny = kind::DENY;
+}
+
+/// Why a holder shall keep a chunk, as it travels with the chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimTerms {
+    /// `P`: the inode's or unlisted file's claim.
+    pub id: ClaimId,
+    /// How many replicas the claim wants, 1 to 8.
+    pub replicas: u8,
+    /// When the putter last renewed it: milliseconds since 1970; merges by maximum.
+    pub renewed_ms: u64,
+    /// Whether a file record naming the claim has been seen.
+    pub committed: bool,
+}
+
+impl Encode for ClaimTerms {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.id.encode(out);
+        self.replicas.encode(out);
+        self.renewed_ms.encode(out);
+        self.committed.encode(out);
+    }
+}
+
+impl Decode for ClaimTerms {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let id = ClaimId::decode(from)?;
+        let replicas = u8::decode(from)?;
+        if !(1..=8).contains(&replicas) {
+            return Err(Malformed::Invalid("number of replicas"));
+        }
+        let renewed_ms = u64::decode(from)?;
+        Ok(Self { id, replicas, renewed_ms, committed: bool::decode(from)? })
+    }
+}
+
+/// "Do you hold these? Then keep them for this claim." The claim is on disk before a yes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Have {
+    /// The claim.
+    pub claim: ClaimTerms,
+    /// The chunks, at most [`CIDS_MAX`].
+    pub cids: Vec<ChunkId>,
+}
+
+impl Encode for Have {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.claim.encode(out);
+        put_list(out, &self.cids);
+    }
+}
+
+impl Decode for Have {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { claim: ClaimTerms::decode(from)?, cids: from.list(CIDS_MAX)? })
+    }
+}
+
+/// "Keep this chunk"; the body is its sealed bytes, which must hash to `cid`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// Its name.
+    pub cid: ChunkId,
+    /// Why; at most [`CLAIMS_MAX`], more than one when a replica is copied in repair.
+    pub claims: Vec<ClaimTerms>,
+    /// The home that was down, when this node is only next in line.
+    pub hint: Option<NodeId>,
+}
+
+/// Most claims that travel with one chunk; a chunk with more has the rest sent by [`Have`].
+pub const CLAIMS_MAX: usize = 64;
+
+impl Encode for Store {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.cid.encode(out);
+        put_list(out, &self.claims);
+        self.hint.encode(out);
+    }
+}
+
+impl Decode for Store {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let cid = ChunkId::decode(from)?;
+        Ok(Self { cid, claims: from.list(CLAIMS_MAX)?, hint: Option::decode(from)? })
+    }
+}
+
+macro_rules! cid_lists {
+    ($($(#[$doc:meta])* $name:ident <= $max:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name {
+            /// The chunks.
+            pub cids: Vec<ChunkId>,
+        }
+
+        impl Encode for $name {
+            fn encode(&self, out: &mut Vec<u8>) {
+                put_list(out, &self.cids);
+            }
+        }
+
+        impl Decode for $name {
+            fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+                Ok(Self { cids: from.list($max)? })
+            }
+        }
+    )*};
+}
+
+cid_lists! {
+    /// "Which of these do you hold as replicas?"
+    Holds <= CIDS_MAX;
+    /// "I hold these": sent to new candidates before the bytes.
+    Pointers <= CIDS_MAX;
+    /// "Do you hold these, or know who does?"
+    WhoHolds <= WHO_MAX;
+}
+
+/// "Give me this chunk."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// Its name.
+    pub cid: ChunkId,
+}
+
+impl Encode for Fetch {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.cid.encode(out);
+    }
+}
+
+impl Decode for Fetch {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { cid: ChunkId::decode(from)? })
+    }
+}
+
+/// Yes or no for each chunk of the question, in its order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bits {
+    /// The answers.
+    pub bits: Vec<bool>,
+}
+
+impl Encode for Bits {
+    fn encode(&self, out: &mut Vec<u8>) {
+        u32::try_from(self.bits.len()).expect("at most CIDS_MAX").encode(out);
+        for eight in self.bits.chunks(8) {
+            let byte =
+                eight.iter().enumerate().fold(0, |byte, (i, bit)| byte | u8::from(*bit) << i);
+            out.push(byte);
+        }
+    }
+}
+
+impl Decode for Bits {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let len = from.count(CIDS_MAX)?;
+        let bytes = from.take(len.div_ceil(8))?;
+        let bit = |i: usize| bytes[i / 8] >> (i % 8) & 1 == 1;
+        // The bits that pad the last byte must be zero: one form for each answer.
+        if (len..bytes.len() * 8).any(bit) {
+            return Err(Malformed::Invalid("padding of bits"));
+        }
+        Ok(Self { bits: (0..len).map(bit).collect() })
+    }
+}
+
+/// Who holds each chunk of a [`WhoHolds`], in its order, as far as the answerer knows; itself
+/// included.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holders {
+    /// One list per chunk, each at most [`HOLDERS_MAX`].
+    pub lists: Vec<Vec<NodeId>>,
+}
+
+impl Encode for Holders {
+    fn encode(&self, out: &mut Vec<u8>) {
+        u32::try_from(self.lists.len()).expect("at most WHO_MAX").encode(out);
+        for list in &self.lists {
+            put_list(out, list);
+        }
+    }
+}
+
+impl Decode for Holders {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let len = from.count(WHO_MAX)?;
+        let lists = (0..len).map(|_| from.list(HOLDERS_MAX)).collect::<Result<_, _>>()?;
+        Ok(Self { lists })
+    }
+}
+
+/// "File records naming these claims have been seen."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The claims, at most [`CIDS_MAX`].
+    pub claims: Vec<ClaimId>,
+}
+
+impl Encode for Commit {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_list(out, &self.claims);
+    }
+}
+
+impl Decode for Commit {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { claims: from.list(CIDS_MAX)? })
+    }
+}
+
+/// Encoded catalogue records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Push {
+    /// The records: at most [`PUSH_RECORDS_MAX`], each at most [`RECORD_MAX`] bytes.
+    pub records: Vec<Vec<u8>>,
+}
+
+impl Encode for Push {
+    fn encode(&self, out: &mut Vec<u8>) {
+        u32::try_from(self.records.len()).expect("at most PUSH_RECORDS_MAX").encode(out);
+        for record in &self.records {
+            put_blob(out, record);
+        }
+    }
+}
+
+impl Decode for Push {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let len = from.count(PUSH_RECORDS_MAX)?;
+        let records = (0..len)
+            .map(|_| from.blob(RECORD_MAX).map(<[u8]>::to_vec))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { records })
+    }
+}
+
+impl Push {
+    /// Splits records into pushes that each fit a frame, in order.
+    pub fn batches(records: Vec<Vec<u8>>) -> Vec<Self> {
+        let mut out: Vec<Self> = Vec::new();
+        let mut room = 0;
+        for record in records {
+            let size = record.len() + 4;
+            if out.last().is_none_or(|last| size > room || last.records.len() == PUSH_RECORDS_MAX) {
+                out.push(Self::default());
+                room = PUSH_MAX;
+            }
+            room -= size.min(room);
+            out.last_mut().expect("one was pushed above").records.push(record);
+        }
+        out
+    }
+}
+
+/// "Which records do you have for this?" Asked of all live members before "not found".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Find {
+    /// File records by their look-up id.
+    Lookup(LookupId),
+    /// Tree records by a register's tag.
+    Tag(Tag),
+    /// File records by the keyed look-up of a hash prefix.
+    Prefix([u8; 8]),
+}
+
+impl Encode for Find {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Lookup(id) => {
+                out.push(1);
+                id.encode(out);
+            }
+            Self::Tag(tag) => {
+                out.push(2);
+                tag.encode(out);
+            }
+            Self::Prefix(prefix) => {
+                out.push(3);
+                prefix.encode(out);
+            }
+        }
+    }
+}
+
+impl Decode for Find {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match u8::decode(from)? {
+            1 => LookupId::decode(from).map(Self::Lookup),
+            2 => Tag::decode(from).map(Self::Tag),
+            3 => from.array().map(Self::Prefix),
+            _ => Err(Malformed::Invalid("kind of question")),
+        }
+    }
+}
+
+/// A node that waits for approval at the answerer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingNode {
+    /// Its id, proved by its connection.
+    pub id: NodeId,
+    /// What it calls itself, at most 64 bytes.
+    pub name: String,
+    /// Where it came from.
+    pub addr: SocketAddr,
+}
+
+/// All of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WaitingList {
+    /// At most [`WAITING_MAX`].
+    pub nodes: Vec<WaitingNode>,
+}
+
+impl Encode for WaitingNode {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.id.encode(out);
+        put_blob(out, self.name.as_bytes());
+        self.addr.encode(out);
+    }
+}
+
+impl Decode for WaitingNode {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let id = NodeId::decode(from)?;
+        Ok(Self { id, name: from.text(64)?, addr: SocketAddr::decode(from)? })
+    }
+}
+
+impl Encode for WaitingList {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_list(out, &self.nodes);
+    }
+}
+
+impl Decode for WaitingList {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { nodes: from.list(WAITING_MAX)? })
+    }
+}
+
+/// "Pass this step of an approval on to a node that waits at you."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// The waiting node.
+    pub to: NodeId,
+    /// The step, at most [`APPROVE_MAX`] bytes; opaque to the one who relays.
+    pub step: Vec<u8>,
+}
+
+impl Encode for Relay {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.to.encode(out);
+        put_blob(out, &self.step);
+    }
+}
+
+impl Decode for Relay {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let to = NodeId::decode(from)?;
+        Ok(Self { to, step: from.blob(APPROVE_MAX)?.to_vec() })
+    }
+}
+
+/// "Turn this waiting node away."
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deny {
+    /// The waiting node.
+    pub node: NodeId,
+}
+
+impl Encode for Deny {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.node.encode(out);
+    }
+}
+
+impl Decode for Deny {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { node: NodeId::decode(from)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip<T: Encode + Decode + PartialEq + std::fmt::Debug>(value: T) {
+        assert_eq!(T::from_bytes(&value.to_bytes()).as_ref(), Ok(&value));
+    }
+
+    #[test]
+    fn messages_round_trip() {
+        let claim =
+            ClaimTerms { id: ClaimId([1; 16]), replicas: 3, renewed_ms: 99, committed: true };
+        round_trip(Have { claim, cids: vec![ChunkId([2; 32]); 3] });
+        let hint = Some(NodeId([4; 32]));
+        round_trip(Store { cid: ChunkId([3; 32]), claims: vec![claim], hint });
+        round_trip(Holders { lists: vec![vec![], vec![NodeId([5; 32])]] });
+        round_trip(Push { records: vec![vec![1, 2], vec![]] });
+        round_trip(Find::Prefix([7; 8]));
+        let addr = "127.0.0.1:4000".parse().unwrap();
+        let node = WaitingNode { id: NodeId([6; 32]), name: "calm-heron".into(), addr };
+        round_trip(WaitingList { nodes: vec![node] });
+        round_trip(Relay { to: NodeId([7; 32]), step: vec![9; 40] });
+        for len in [0, 1, 7, 8, 9, 1024] {
+            round_trip(Bits { bits: (0..len).map(|i| i % 3 == 0).collect() });
+        }
+    }
+
+    #[test]
+    fn only_canonical_bits_are_accepted() {
+        let mut bytes = Bits { bits: vec![true; 3] }.to_bytes();
+        *bytes.last_mut().unwrap() |= 0x80;
+        assert_eq!(Bits::from_bytes(&bytes), Err(Malformed::Invalid("padding of bits")));
+    }
+
+    #[test]
+    fn one_more_than_the_limit_is_refused() {
+        let many = Holds { cids: vec![ChunkId([0; 32]); CIDS_MAX + 1] };
+        let refused = Malformed::TooLong { len: CIDS_MAX + 1, max: CIDS_MAX };
+        assert_eq!(Holds::from_bytes(&many.to_bytes()), Err(refused));
+    }
+
+    #[test]
+    fn pushes_fit_a_frame() {
+        let records: Vec<_> = (0..2000).map(|i| vec![0; i % 700]).collect();
+        let batches = Push::batches(records.clone());
+        assert!(batches.iter().all(|b| b.to_bytes().len() <= PUSH_MAX + 4));
+        assert!(batches.iter().all(|b| b.records.len() <= PUSH_RECORDS_MAX));
+        let back: Vec<_> = batches.into_iter().flat_map(|b| b.records).collect();
+        assert_eq!(back, records);
+    }
+}
