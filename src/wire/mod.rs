@@ -1,4 +1,5 @@
 //! Bytes between nodes and to the local command.
 
+pub mod approve;
 pub mod codec;
 pub mod control;
