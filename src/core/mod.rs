@@ -3,6 +3,8 @@
 //! random bytes, and never iterates a map whose order is not part of the seed. The shell (`node`)
 //! acts. `cargo check --lib --no-default-features` builds this band without tokio, which proves it.
 
+pub mod access;
 pub mod limits;
+pub mod placement;
 pub mod repair;
 pub mod transfer;

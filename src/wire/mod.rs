@@ -1,5 +1,6 @@
 //! Bytes between nodes and to the local command.
 
+pub mod approve;
 pub mod codec;
 pub mod control;
 pub mod message;
