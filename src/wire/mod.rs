@@ -2,3 +2,5 @@
 
 pub mod codec;
 pub mod control;
+pub mod frame;
+pub mod hello;
