@@ -3,4 +3,6 @@
 pub mod crypto;
 pub mod id;
 pub mod sys;
+#[cfg(feature = "daemon")]
+pub mod transport;
 pub mod wire;

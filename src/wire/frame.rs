@@ -225,8 +225,8 @@ pub struct Refusal {
 impl Refusal {
     /// The sender of the request may not ask this: it is not a member.
     pub const NOT_A_MEMBER: u16 = 1;
-    /// The one who serves gave no answer.
-    pub const FAILED: u16 = 2;
+    /// The answer does not fit a frame of this connection.
+    pub const TOO_LARGE: u16 = 2;
 }
 
 impl Encode for Refusal {
