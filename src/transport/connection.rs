@@ -36,6 +36,7 @@ const STRANGER_IN_FLIGHT: usize = 4;
 /// Longest encoded frames that the writer keeps memory for between two writes.
 const SCRATCH_KEPT: usize = 4 << 10;
 
+type Answer = oneshot::Sender<Result<Message, Refusal>>;
 type Reader = ReadHalf<Box<dyn ByteStream>>;
 type Writer = WriteHalf<Box<dyn ByteStream>>;
 
@@ -95,7 +96,7 @@ struct Calls {
 
 /// A request that we sent: who waits for the answer, if anybody still does.
 struct Call {
-    answer: Option<oneshot::Sender<Result<Message, Refusal>>>,
+    answer: Option<Answer>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -525,26 +526,22 @@ impl Connection {
         header: Header,
         from: &mut Reader,
     ) -> Result<(), Ended> {
-        let Some(mut call) = self.calls().open.remove(&header.request) else {
-            return Err(Ended::Lost("the peer answered what nobody asked"));
+        // The call stays in the list until its answer is read: the connection must not close yet.
+        let wanted = match self.calls().open.get_mut(&header.request) {
+            Some(call) => call.answer.take(),
+            None => return Err(Ended::Lost("the peer answered what nobody asked")),
         };
-        let wanted = call.answer.take().filter(|answer| !answer.is_closed());
-        let Some(answer) = wanted else {
-            skip(from, header.content_len()).await?;
-            self.outbox.wake();
-            return Ok(());
+        let read = match wanted.filter(|answer| !answer.is_closed()) {
+            None => skip(from, header.content_len()).await.map_err(Into::into),
+            Some(answer) => {
+                let buffers = shared.memory.responses(self.lane);
+                let message = self.read_message(header, from, buffers).await?;
+                deliver(header.role, message, answer)
+            }
         };
-        let message = self.read_message(header, from, shared.memory.responses(self.lane)).await?;
-        let done = match header.role {
-            Role::Error => Err(Refusal::from_bytes(&message.head)
-                .map_err(|_| Ended::Lost("the peer sent a malformed refusal"))?),
-            _ => Ok(message),
-        };
-        // The caller may have gone meanwhile; then the answer is dropped like an unwanted one.
-        let _gone = answer.send(done);
-        drop(call);
+        self.calls().open.remove(&header.request);
         self.outbox.wake();
-        Ok(())
+        read
     }
 
     /// Reads head and body into one buffer, as soon as the budget has room for it.
@@ -564,6 +561,17 @@ impl Connection {
         let head = content.split_to(header.head_len as usize);
         Ok(Message { kind: header.kind, head, body: content })
     }
+}
+
+/// Hands an answer over. The caller may have gone meanwhile; then nobody misses it.
+fn deliver(role: Role, message: Message, to: Answer) -> Result<(), Ended> {
+    let nonsense = |_| Ended::Lost("the peer sent a malformed refusal");
+    let answer = match role {
+        Role::Error => Err(Refusal::from_bytes(&message.head).map_err(nonsense)?),
+        _ => Ok(message),
+    };
+    let _gone = to.send(answer);
+    Ok(())
 }
 
 impl Calls {

@@ -1,10 +1,11 @@
 //! Which connections there are, which one is used for a peer and lane, and when each closes.
 //!
-//! Two nodes that dial each other at once get two connections. Both sides use the newest; the one
-//! with the lower id closes the other at once, in order. The higher one waits for that and closes
-//! it by itself only after a while: then the lower one does not know of it any more. So both keep
-//! the same one, and a connection that is dead without either side having been told never stands
-//! in the way of a new one.
+//! Two nodes that dial each other at once get two connections. Each side uses the one it got last,
+//! and the node with the lower id closes, in order, the one that it got first; after a second, so
+//! that the other side surely knows both. The node with the higher id closes one by itself only
+//! when the lower one has had time to do it and has not: then the lower one does not know of it any
+//! more. So both keep the same one, and a connection that is dead without either side having been
+//! told never stands in the way of a new one.
 //!
 //! Invariant: `Up` and `Down` of a peer alternate, and follow the connection that is used.
 
@@ -23,8 +24,9 @@ use tokio::time::Instant;
 
 /// How often connections are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How long the node with the higher id waits for the other to close one of two connections.
-const SUPERSEDED_MAX: Duration = Duration::from_secs(5);
+/// When the node with the lower id closes the older of two connections, and when the higher does.
+const SUPERSEDED_LOWER: Duration = Duration::from_secs(1);
+const SUPERSEDED_HIGHER: Duration = Duration::from_secs(5);
 /// How long a close in order may take.
 const LEAVING_MAX: Duration = Duration::from_secs(10);
 /// An answer is due and nothing came for this long: ask for a sign of life.
@@ -137,10 +139,8 @@ impl Pool {
         }
         drop(order);
         self.changed.send_replace(());
-        match old {
-            Some(old) if restarted => old.end(Ended::Lost("the peer restarted")),
-            Some(old) if shared.me < conn.peer => old.leave(),
-            _ => {}
+        if let Some(old) = old.filter(|_| restarted) {
+            old.end(Ended::Lost("the peer restarted"));
         }
         self.shed_bulk(shared);
     }
@@ -207,7 +207,9 @@ impl Pool {
             let state = self.state();
             for entry in state.all.values() {
                 let conn = &entry.conn;
-                let old = entry.superseded.is_some_and(|since| since.elapsed() >= SUPERSEDED_MAX);
+                let lower = shared.me < conn.peer;
+                let patience = if lower { SUPERSEDED_LOWER } else { SUPERSEDED_HIGHER };
+                let old = entry.superseded.is_some_and(|since| since.elapsed() >= patience);
                 let idle = conn.idle() >= shared.limits.idle && conn.in_flight() == 0;
                 bulk_in_use |= conn.lane == Lane::Bulk && !idle;
                 if conn.leaving_for().is_some_and(|since| since >= LEAVING_MAX) {
@@ -231,14 +233,17 @@ impl Pool {
 }
 
 impl State {
-    /// Another open connection to the peer of `conn`, the newest.
-    fn spare(&self, conn: &Connection) -> Option<Arc<Connection>> {
-        let same = |other: &&Arc<Connection>| {
+    /// Another open connection to the peer of `conn`, the newest; nothing supersedes it now.
+    fn spare(&mut self, conn: &Connection) -> Option<Arc<Connection>> {
+        let same = |entry: &&mut Entry| {
+            let other = &entry.conn;
             (other.peer, other.lane) == (conn.peer, conn.lane)
                 && other.number != conn.number
                 && other.is_open()
         };
-        self.all.values().rev().map(|entry| &entry.conn).find(same).map(Arc::clone)
+        let entry = self.all.values_mut().rev().find(same)?;
+        entry.superseded = None;
+        Some(Arc::clone(&entry.conn))
     }
 
     fn keeps(&self, conn: &Connection) -> bool {
