@@ -3,4 +3,9 @@
 pub mod approve;
 pub mod codec;
 pub mod control;
+<<<<<<< HEAD
 pub mod message;
+=======
+pub mod frame;
+pub mod hello;
+>>>>>>> transport

@@ -1,0 +1,14 @@
+//! The transport against real sockets, hostile peers and the simulated network.
+
+#[path = "transport/fixture.rs"]
+mod fixture;
+#[path = "transport/hostile.rs"]
+mod hostile;
+#[path = "transport/identity.rs"]
+mod identity;
+#[path = "transport/simulated.rs"]
+mod simulated;
+#[path = "transport/traffic.rs"]
+mod traffic;
+#[path = "harness/turmoil_net.rs"]
+mod turmoil_net;
