@@ -2,5 +2,7 @@
 
 pub mod crypto;
 pub mod id;
+#[cfg(feature = "daemon")]
+pub mod store;
 pub mod sys;
 pub mod wire;
