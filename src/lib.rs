@@ -77,6 +77,8 @@
 //! *segment*: a file of the store.
 
 pub mod id;
+#[cfg(feature = "daemon")]
+pub mod store;
 pub mod sys;
 
 pub mod chunk;

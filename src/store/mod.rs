@@ -1,0 +1,548 @@
+//! What a node keeps on its disk: chunks, the claims on them, catalogue records. Everything that
+//! must survive is a record in an append-only segment file (`format`); every table (`index`,
+//! `tables`) is a cache of them that is rebuilt when it is missing or wrong. Owns `segments/`,
+//! `cache/`, `tables/`, `ballast` and `store.format` in the data directory; keys, lock and socket
+//! are not its own. It verifies no chunk on the way in and out: who hands one in has verified it,
+//! who reads one verifies it.
+//!
+//! One writer (`writer`) does all changes: what queued while the last sync ran is the next batch.
+//! It plans a batch in a table transaction, writes it, syncs it, commits the transaction, and only
+//! then answers. So what a reader sees, and what an answer says, is on the disk.
+//!
+//! Invariant: what was answered is found again after any crash, and nothing that was answered is
+//! lost because a sync failed, a disk was full, or a table file is gone.
+
+mod batch;
+mod cached;
+mod files;
+mod format;
+mod index;
+mod pages;
+mod recover;
+mod scan;
+mod segment;
+mod shared;
+mod tables;
+mod writer;
+
+use crate::id::{ChunkId, ClaimId, NodeId, RecordId};
+use crate::sys::{Clock, Fs, Rng, Spawn, TableRead, TableWrite};
+use bytes::{Bytes, BytesMut};
+pub use format::{MAX_PAYLOAD, VERSION};
+use shared::{Damage, Job, Shared};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most operations in one submission.
+pub const MAX_OPS: usize = 4096;
+/// The most bytes (payloads, claimed ids, a little for each operation) in one submission.
+pub const MAX_SUBMISSION: usize = 8 << 20;
+/// The most bytes that may wait for the writer; callers hold a budget far below it.
+pub const MAX_QUEUED_BYTES: usize = 32 << 20;
+/// The most submissions that may wait for the writer.
+pub const MAX_QUEUED: usize = 16_384;
+/// Rows that [`Store::replicas`] takes from one snapshot: a longer one would hold old pages.
+const REPLICA_PAGE: usize = 1024;
+
+/// How a store is opened.
+pub struct Options {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Whose it is.
+    pub node: NodeId,
+    /// Bytes of segments above which chunks are refused.
+    pub capacity: u64,
+    /// Bytes of evictable copies; 0: none are kept.
+    pub cached_max: u64,
+    /// Bytes of the file system that chunks must leave free.
+    pub free_floor: u64,
+    /// Length of a segment in bytes, at most 1 GiB.
+    pub segment_len: u64,
+    /// Files.
+    pub fs: Arc<dyn Fs>,
+    /// Clocks: says when the writer is idle.
+    pub clock: Arc<dyn Clock>,
+    /// Makes the salt of a new directory.
+    pub rng: Arc<dyn Rng>,
+    /// Starts the writer.
+    pub spawn: Arc<dyn Spawn>,
+}
+
+impl Options {
+    /// Length of a segment in production.
+    pub const SEGMENT_LEN: u64 = 256 << 20;
+    /// What production leaves free on the file system.
+    pub const FREE_FLOOR: u64 = 1 << 30;
+}
+
+/// Follows catalogue records into tables of its own.
+///
+/// It must be a pure function of the record and the tables, so that a rebuild, which calls it for
+/// every record in the order of the segments, gives the same tables. Its table names do not start
+/// with `@`. An error it returns is taken for a failure of the tables, which are then rebuilt: it
+/// passes up errors of `tables` and makes none of its own.
+pub trait Follow: Send + Sync + 'static {
+    /// Called once for each new record, in the transaction that makes it visible.
+    fn apply(&self, id: RecordId, record: &[u8], tables: &mut dyn TableWrite) -> io::Result<()>;
+}
+
+/// Why a holder keeps a chunk. Two claims of one id merge: each field by maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// `P`.
+    pub id: ClaimId,
+    /// R: the copies that it asks for.
+    pub replicas: u8,
+    /// When it was renewed last, in milliseconds since 1970.
+    pub renewed_ms: u64,
+}
+
+/// A change. The changes of one submission are planned in order, each seeing those before it.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Keeps a replica. When it is here already, only the claim is added. A cached or damaged copy
+    /// is replaced.
+    Replica {
+        /// The chunk.
+        cid: ChunkId,
+        /// Its bytes, verified by the caller.
+        sealed: Bytes,
+        /// Why it is kept.
+        claim: Option<Claim>,
+        /// The home node that it is kept for.
+        hint: Option<NodeId>,
+    },
+    /// Claims those of these chunks that are held; a good cached copy becomes a replica.
+    Claim {
+        /// The chunks.
+        cids: Vec<ChunkId>,
+        /// The claim.
+        claim: Claim,
+    },
+    /// Keeps a catalogue record, once.
+    Record {
+        /// Its id.
+        id: RecordId,
+        /// Its bytes, verified by the caller.
+        bytes: Bytes,
+    },
+    /// Marks the claims of this id as committed, here already or still to come.
+    Commit {
+        /// The claim.
+        claim: ClaimId,
+    },
+    /// Gives up the copy of a chunk, replica or cached, and the claims on it.
+    Drop {
+        /// The chunk.
+        cid: ChunkId,
+    },
+}
+
+/// What became of an [`Op`]; it is on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The chunk is a replica here; `new`: its bytes were written now.
+    Replica {
+        /// Whether bytes were written.
+        new: bool,
+    },
+    /// For each chunk asked for: whether it is a replica here and claimed.
+    Claim {
+        /// In the order of the operation.
+        held: Vec<bool>,
+    },
+    /// The record is here; `new`: it was not before.
+    Record {
+        /// Whether it was new.
+        new: bool,
+    },
+    /// The claim is committed.
+    Committed,
+    /// Nothing of the chunk is held; `held`: something was.
+    Dropped {
+        /// Whether there was a copy.
+        held: bool,
+    },
+}
+
+/// Why a submission was not accepted; `done` will not be called and nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Too much is waiting for the disk: try again when something has been answered.
+    #[error("the disk is busy")]
+    Busy,
+    /// More than [`MAX_OPS`] or [`MAX_SUBMISSION`], or a payload over
+    /// [`MAX_PAYLOAD`].
+    #[error("too large for one submission")]
+    TooLarge,
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Why a submission failed. Nothing of it is visible; after `ReadOnly` some of it may be there
+/// after the next start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Chunks would exceed the capacity; records, claims and drops are still taken.
+    #[error("the capacity of this node is used up")]
+    NoCapacity,
+    /// The file system has no room above the floor; claims and drops are still tried.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The disk failed; reads go on, nothing is written before a restart.
+    #[error("the store is read-only: {0}")]
+    ReadOnly(String),
+}
+
+/// Why a chunk or record was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// What lies at its place is not it. A replica counts as not held from now on.
+    #[error("the copy on this disk is damaged")]
+    Damaged,
+    /// The disk or the tables failed; it may work later.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Why a store was not opened; the directory is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory was written by a newer program.
+    #[error("the data directory has format {found}, this program knows {known}")]
+    Newer {
+        /// Its version.
+        found: u16,
+        /// The newest that is known here.
+        known: u16,
+    },
+    /// There are segments but no marker: the directory is not whole.
+    #[error("the data directory has lost its marker file")]
+    MarkerLost,
+    /// The marker makes no sense.
+    #[error("the marker file of the data directory is damaged")]
+    MarkerDamaged,
+    /// The directory belongs to another node.
+    #[error("the data directory belongs to node {found}")]
+    OtherNode {
+        /// That node.
+        found: NodeId,
+    },
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What opening found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Why the tables were built anew from all segments; `None` when they were not.
+    pub rebuilt: Option<String>,
+    /// Segment entries that were read into the tables.
+    pub replayed: u64,
+    /// How long opening took.
+    pub took: Duration,
+    /// Bytes of a torn, never answered tail that were cut off.
+    pub truncated: u64,
+    /// Damaged ranges of segments that are known. They stay as they are; what they held is to be
+    /// fetched from other nodes.
+    pub rot: Vec<Rot>,
+}
+
+/// A damaged range of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rot {
+    /// Number of the segment.
+    pub segment: u32,
+    /// Where it starts.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// How a chunk is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// A replica, or else an evictable copy.
+    pub replica: bool,
+    /// Sealed bytes.
+    pub len: u32,
+    /// The home node that it is kept for.
+    pub hint: Option<NodeId>,
+}
+
+/// A replica as [`Store::replicas`] lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replica {
+    /// The chunk.
+    pub cid: ChunkId,
+    /// Sealed bytes.
+    pub len: u32,
+    /// The largest R of its claims; 0 without a claim.
+    pub replicas: u8,
+    /// The home node that it is kept for.
+    pub hint: Option<NodeId>,
+}
+
+/// What reading a chunk again showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its bytes hash to its name.
+    Good,
+    /// They do not: it counts as not held from now on.
+    Damaged,
+    /// It is not here.
+    Missing,
+}
+
+/// What the store holds; O(1) to ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Replicas.
+    pub replicas: u64,
+    /// Their sealed bytes.
+    pub replica_bytes: u64,
+    /// Replicas that are to be fetched again because their copy here is damaged.
+    pub damaged: u64,
+    /// Bytes of files of evictable copies.
+    pub cached_bytes: u64,
+    /// Catalogue records.
+    pub records: u64,
+    /// Their bytes.
+    pub record_bytes: u64,
+    /// Bytes in segments that nothing refers to any more.
+    pub dead_bytes: u64,
+    /// Bytes of all segments: what counts against the capacity.
+    pub stored_bytes: u64,
+    /// The capacity.
+    pub capacity: u64,
+    /// Why nothing is written any more.
+    pub read_only: Option<String>,
+}
+
+/// Called with what became of a submission, in the order of submissions, by the writer: it must
+/// not wait.
+pub type Done = Box<dyn FnOnce(Result<Vec<Outcome>, WriteError>) + Send>;
+
+/// A change of the tables alone.
+pub type TableChange = Box<dyn FnOnce(&mut dyn TableWrite) -> io::Result<()> + Send>;
+
+/// The store; clones are handles to the same one. When the last one goes, it closes.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.begin_close();
+        (self.wake)();
+    }
+}
+
+impl Store {
+    /// Opens the data directory, making a new one when there is none, and starts the writer.
+    pub fn open(options: Options, follow: Arc<dyn Follow>) -> Result<(Self, Opened), OpenError> {
+        let spawn = options.spawn.clone();
+        let (work, shared, opened) = writer::Writer::open(options, follow)?;
+        let wake = spawn.start("p2pfs-store", Box::new(work));
+        Ok((Self { inner: Arc::new(Inner { shared, wake }) }, opened))
+    }
+
+    /// Hands changes to the writer. `done` is called when all of them are on the disk, or none is
+    /// visible. Fails with [`SubmitError::Busy`] instead of waiting.
+    pub fn submit(&self, ops: Vec<Op>, done: Done) -> Result<(), SubmitError> {
+        let cost = shared::cost(&ops).ok_or(SubmitError::TooLarge)?;
+        debug_assert!(ops.iter().all(shared::is_verified), "the caller has verified the bytes");
+        self.inner.shared.push(Job::Submit { ops, done, cost })?;
+        (self.inner.wake)();
+        Ok(())
+    }
+
+    /// Keeps an evictable copy, if that is convenient.
+    pub fn cache(&self, cid: ChunkId, sealed: Bytes) {
+        self.inner.shared.push_cached(cid, sealed);
+        (self.inner.wake)();
+    }
+
+    /// Changes tables alone; what it writes survives a crash, but a rebuild knows only what
+    /// [`Follow`] makes of the records. `done` gets the error of `change` or of the tables; then
+    /// nothing was changed.
+    pub fn update_tables(
+        &self,
+        change: TableChange,
+        done: Box<dyn FnOnce(io::Result<()>) + Send>,
+    ) -> Result<(), SubmitError> {
+        self.inner.shared.push(Job::Tables { change, done })?;
+        (self.inner.wake)();
+        Ok(())
+    }
+
+    /// Whether and how a chunk is held.
+    pub fn held(&self, cid: ChunkId) -> io::Result<Option<Held>> {
+        self.read_tables(|tables| {
+            if let Some(row) = index::chunk(tables, cid)?
+                && !row.damaged
+            {
+                return Ok(Some(Held { replica: true, len: row.place.payload, hint: row.hint }));
+            }
+            let cached = index::cached(tables, cid)?;
+            Ok(cached.map(|place| Held { replica: false, len: place.payload, hint: None }))
+        })
+    }
+
+    /// Reads a chunk into a buffer of the caller's; `None` when it is not held. What lies on the
+    /// disk names this chunk and length; whether the bytes hash to it, the caller checks.
+    pub fn read(
+        &self,
+        cid: ChunkId,
+        buf: &mut dyn FnMut(usize) -> BytesMut,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let (row, cached) = self
+            .read_tables(|tables| Ok((index::chunk(tables, cid)?, index::cached(tables, cid)?)))?;
+        if let Some(row) = row.filter(|row| !row.damaged) {
+            let read = self.inner.shared.read_chunk(format::Class::Segment, row.place, cid, buf);
+            if matches!(read, Err(ReadError::Damaged)) {
+                self.report(Damage::Replica(cid, row.place));
+            }
+            return read.map(Some);
+        }
+        let Some(place) = cached else { return Ok(None) };
+        match self.inner.shared.read_chunk(format::Class::Cache, place, cid, buf) {
+            Ok(bytes) => Ok(Some(bytes)),
+            // Evicted meanwhile, or lost in a crash: nobody counted on it.
+            Err(_) => {
+                self.report(Damage::Cached(cid));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads a replica again and hashes it.
+    pub fn verify(&self, cid: ChunkId) -> io::Result<Verdict> {
+        let row = self.read_tables(|tables| index::chunk(tables, cid))?;
+        let Some(row) = row.filter(|row| !row.damaged) else { return Ok(Verdict::Missing) };
+        let place = row.place;
+        let mut buf = |len| BytesMut::zeroed(len);
+        let read = self.inner.shared.read_chunk(format::Class::Segment, place, cid, &mut buf);
+        match read {
+            Ok(bytes) if blake3::hash(&bytes) == cid.0 => Ok(Verdict::Good),
+            Ok(_) | Err(ReadError::Damaged) => {
+                self.report(Damage::Replica(cid, place));
+                Ok(Verdict::Damaged)
+            }
+            Err(ReadError::Io(err)) => Err(err),
+        }
+    }
+
+    /// A catalogue record, verified against its id; `None` when it is not held.
+    pub fn record(&self, id: RecordId) -> Result<Option<Vec<u8>>, ReadError> {
+        let row = self.read_tables(|tables| index::record(tables, id))?;
+        let place = match row {
+            None => return Ok(None),
+            Some((_, true)) => return Err(ReadError::Damaged),
+            Some((place, false)) => place,
+        };
+        let read = self.inner.shared.read_record(place, id);
+        if matches!(read, Err(ReadError::Damaged)) {
+            self.report(Damage::Record(id, place));
+        }
+        read.map(Some)
+    }
+
+    /// The claims on a chunk, each with whether it is committed.
+    pub fn claims(&self, cid: ChunkId) -> io::Result<Vec<(Claim, bool)>> {
+        self.read_tables(|tables| index::claims(tables, cid))
+    }
+
+    /// Calls `visit` for each good replica whose prefix (the first 20 bits of its name) is at
+    /// least `from` and below `to`, by name, until it returns false. A change made meanwhile may
+    /// be seen or not.
+    pub fn replicas(
+        &self,
+        from: u32,
+        to: u32,
+        visit: &mut dyn FnMut(Replica) -> bool,
+    ) -> io::Result<()> {
+        let end = prefix_key(to);
+        let Some(start) = prefix_key(from) else { return Ok(()) };
+        let mut next = start.to_vec();
+        loop {
+            let mut page = Vec::with_capacity(REPLICA_PAGE);
+            self.read_tables(|tables| {
+                index::replicas(tables, &next, end.as_ref().map(|end| &end[..]), &mut |cid, row| {
+                    page.push((cid, row));
+                    page.len() < REPLICA_PAGE
+                })
+            })?;
+            for (cid, row) in &page {
+                let replica = Replica {
+                    cid: *cid,
+                    len: row.place.payload,
+                    replicas: row.replicas,
+                    hint: row.hint,
+                };
+                if !row.damaged && !visit(replica) {
+                    return Ok(());
+                }
+            }
+            match page.last() {
+                Some((cid, _)) if page.len() == REPLICA_PAGE => {
+                    next = cid.0.to_vec();
+                    // The shortest key behind this one.
+                    next.push(0);
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Runs `work` on the tables as they are now.
+    pub fn read_tables<T>(
+        &self,
+        work: impl FnOnce(&dyn TableRead) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let tables = self.inner.shared.tables()?;
+        let result = tables.read().and_then(|snapshot| work(&snapshot));
+        if tables.is_broken() {
+            // The writer rebuilds them as soon as it looks.
+            (self.inner.wake)();
+            self.inner.shared.notify();
+        }
+        result
+    }
+
+    /// What is held.
+    pub fn usage(&self) -> Usage {
+        self.inner.shared.usage()
+    }
+
+    /// Writes what is queued, makes the tables durable and ends the writer; waits for it. Must
+    /// not be called by a `done`.
+    pub fn close(&self) {
+        self.inner.shared.begin_close();
+        (self.inner.wake)();
+        self.inner.shared.wait_closed();
+    }
+
+    fn report(&self, damage: Damage) {
+        // A full queue drops the report; the next reader makes it again.
+        if self.inner.shared.push(Job::Damage(damage)).is_ok() {
+            (self.inner.wake)();
+        }
+    }
+}
+
+/// The first key with this prefix; `None` behind the last prefix.
+fn prefix_key(prefix: u32) -> Option<[u8; 3]> {
+    let [high, a, b, c] = prefix.checked_shl(4)?.to_be_bytes();
+    (high == 0 && prefix < 1 << 20).then_some([a, b, c])
+}

@@ -1,0 +1,305 @@
+//! What the handles of a store and its writer share: the queue, the open tables, the usage, and
+//! reading from a known place. Invariant: every queue here is bounded, and no lock is held while a
+//! file is read or a caller's function runs.
+
+use super::files::Files;
+use super::format::{Checker, Class, Entry, Found, MAX_PAYLOAD, get_record};
+use super::index::{Counts, Place};
+use super::tables::Tables;
+use super::{
+    Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, ReadError, SubmitError,
+    TableChange, Usage,
+};
+use crate::id::{ChunkId, RecordId};
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Bytes of evictable copies that may wait; more are not kept.
+const MAX_QUEUED_CACHED: usize = 8 << 20;
+/// What an operation costs in a batch besides its payload: head, body, and room for a claim.
+const OP_COST: usize = 160;
+
+/// Work for the writer.
+pub(super) enum Job {
+    /// A submission.
+    Submit {
+        /// Its changes.
+        ops: Vec<Op>,
+        /// Whom to answer.
+        done: Done,
+        /// Bytes that it takes in the queue and, about, in a segment.
+        cost: usize,
+    },
+    /// A change of tables alone.
+    Tables {
+        /// The change.
+        change: TableChange,
+        /// Whom to answer.
+        done: Box<dyn FnOnce(io::Result<()>) + Send>,
+    },
+    /// A reader met damage.
+    Damage(Damage),
+}
+
+/// What a reader found damaged.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Damage {
+    /// A replica at its place.
+    Replica(ChunkId, Place),
+    /// A cached copy.
+    Cached(ChunkId),
+    /// A catalogue record at its place.
+    Record(RecordId, Place),
+}
+
+/// The cost of a submission; `None` when it is too large.
+pub(super) fn cost(ops: &[Op]) -> Option<usize> {
+    let mut cost = 0;
+    for op in ops {
+        let payload = match op {
+            Op::Replica { sealed, .. } => sealed.len(),
+            Op::Record { bytes, .. } => bytes.len(),
+            Op::Claim { .. } | Op::Commit { .. } | Op::Drop { .. } => 0,
+        };
+        if payload > MAX_PAYLOAD {
+            return None;
+        }
+        cost += payload + OP_COST;
+        if let Op::Claim { cids, .. } = op {
+            cost += cids.len() * ChunkId::LEN;
+        }
+    }
+    (ops.len() <= MAX_OPS && cost <= MAX_SUBMISSION).then_some(cost)
+}
+
+/// Whether the payload of a change hashes to its id.
+pub(super) fn is_verified(op: &Op) -> bool {
+    match op {
+        Op::Replica { cid, sealed, .. } => blake3::hash(sealed) == cid.0,
+        Op::Record { id, bytes } => blake3::hash(bytes) == id.0,
+        Op::Claim { .. } | Op::Commit { .. } | Op::Drop { .. } => true,
+    }
+}
+
+/// What waits for the writer.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// In order of arrival.
+    pub(super) jobs: VecDeque<Job>,
+    /// Evictable copies, which may wait for everything else.
+    pub(super) cached: VecDeque<(ChunkId, Bytes)>,
+    bytes: usize,
+    cached_bytes: usize,
+    /// No more is accepted; the writer ends when it is empty.
+    pub(super) closing: bool,
+    closed: bool,
+}
+
+impl Queue {
+    /// Takes the next job if `fits` its cost.
+    pub(super) fn take_if(&mut self, fits: impl FnOnce(&Job) -> bool) -> Option<Job> {
+        if !fits(self.jobs.front()?) {
+            return None;
+        }
+        let job = self.jobs.pop_front()?;
+        if let Job::Submit { cost, .. } = &job {
+            self.bytes -= cost;
+        }
+        Some(job)
+    }
+
+    /// Takes the next evictable copy.
+    pub(super) fn take_cached(&mut self) -> Option<(ChunkId, Bytes)> {
+        let (cid, bytes) = self.cached.pop_front()?;
+        self.cached_bytes -= bytes.len();
+        Some((cid, bytes))
+    }
+}
+
+/// Shared by the handles and the writer.
+pub(super) struct Shared {
+    /// The data directory.
+    pub(super) files: Files,
+    /// Tests what is read.
+    pub(super) check: Checker,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    tables: RwLock<Option<Arc<Tables>>>,
+    usage: Mutex<Usage>,
+}
+
+impl Shared {
+    /// With tables that are open.
+    pub(super) fn new(files: Files, check: Checker, tables: Tables, usage: Usage) -> Self {
+        Self {
+            files,
+            check,
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            tables: RwLock::new(Some(Arc::new(tables))),
+            usage: Mutex::new(usage),
+        }
+    }
+
+    /// The queue.
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a job.
+    pub(super) fn push(&self, job: Job) -> Result<(), SubmitError> {
+        let mut queue = self.queue();
+        if queue.closing {
+            return Err(SubmitError::Closed);
+        }
+        let cost = if let Job::Submit { cost, .. } = &job { *cost } else { 0 };
+        if queue.jobs.len() >= MAX_QUEUED || queue.bytes + cost > MAX_QUEUED_BYTES {
+            return Err(SubmitError::Busy);
+        }
+        queue.bytes += cost;
+        queue.jobs.push_back(job);
+        drop(queue);
+        self.notify();
+        Ok(())
+    }
+
+    /// Queues an evictable copy when there is room.
+    pub(super) fn push_cached(&self, cid: ChunkId, sealed: Bytes) {
+        let mut queue = self.queue();
+        let fits = queue.cached_bytes + sealed.len() <= MAX_QUEUED_CACHED;
+        if queue.closing || !fits || sealed.len() > MAX_PAYLOAD {
+            return;
+        }
+        queue.cached_bytes += sealed.len();
+        queue.cached.push_back((cid, sealed));
+        drop(queue);
+        self.notify();
+    }
+
+    /// Wakes the writer's thread.
+    pub(super) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is something to do, or for `at_most`.
+    pub(super) fn wait(&self, at_most: Duration) {
+        let queue = self.queue();
+        let idle = queue.jobs.is_empty() && queue.cached.is_empty() && !queue.closing;
+        if idle && !self.tables().is_ok_and(|tables| tables.is_broken()) {
+            drop(self.changed.wait_timeout(queue, at_most));
+        }
+    }
+
+    /// Accepts no more.
+    pub(super) fn begin_close(&self) {
+        self.queue().closing = true;
+        self.notify();
+    }
+
+    /// Says that the writer has ended.
+    pub(super) fn set_closed(&self) {
+        self.set_tables(None);
+        self.queue().closed = true;
+        self.notify();
+    }
+
+    /// Waits until the writer has ended.
+    pub(super) fn wait_closed(&self) {
+        let mut queue = self.queue();
+        while !queue.closed {
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The open tables.
+    pub(super) fn tables(&self) -> io::Result<Arc<Tables>> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        tables.clone().ok_or_else(|| io::Error::other("the tables are not open"))
+    }
+
+    /// Puts other tables in their place.
+    pub(super) fn set_tables(&self, tables: Option<Tables>) {
+        let old = {
+            let mut slot = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *slot, tables.map(Arc::new))
+        };
+        // The last one to hold them closes the file: not under the lock.
+        drop(old);
+    }
+
+    /// The usage.
+    pub(super) fn usage(&self) -> Usage {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the usage.
+    pub(super) fn set_usage(&self, change: impl FnOnce(&mut Usage)) {
+        change(&mut self.usage.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Reads a chunk at its place and checks that it is this chunk, by its record's head.
+    pub(super) fn read_chunk(
+        &self,
+        class: Class,
+        place: Place,
+        cid: ChunkId,
+        buf: &mut dyn FnMut(usize) -> BytesMut,
+    ) -> Result<Bytes, ReadError> {
+        let (found, payload) = self.read_place(class, place, buf)?;
+        match found.entry {
+            Entry::Replica { cid: there, .. } | Entry::Cached { cid: there } if there == cid => {
+                Ok(payload)
+            }
+            _ => Err(ReadError::Damaged),
+        }
+    }
+
+    /// Reads a catalogue record at its place and verifies it.
+    pub(super) fn read_record(&self, place: Place, id: RecordId) -> Result<Vec<u8>, ReadError> {
+        let mut buf = |len| BytesMut::zeroed(len);
+        let (found, payload) = self.read_place(Class::Segment, place, &mut buf)?;
+        if found.entry == (Entry::Record { id }) && blake3::hash(&payload) == id.0 {
+            Ok(payload.to_vec())
+        } else {
+            Err(ReadError::Damaged)
+        }
+    }
+
+    fn read_place(
+        &self,
+        class: Class,
+        place: Place,
+        buf: &mut dyn FnMut(usize) -> BytesMut,
+    ) -> Result<(Found, Bytes), ReadError> {
+        let file = match self.files.reader(class, place.number) {
+            Ok(file) => file,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(ReadError::Damaged),
+            Err(err) => return Err(err.into()),
+        };
+        let (head, payload) = (usize::from(place.head), place.payload as usize);
+        let mut bytes = buf(head + payload);
+        // A buffer that was used before is not zeroed again.
+        bytes.resize(head + payload, 0);
+        let read = file.read_at(&mut bytes, u64::from(place.offset))?;
+        if read < bytes.len() {
+            return Err(ReadError::Damaged);
+        }
+        let found = get_record(&bytes, place.number, u64::from(place.offset), &self.check)
+            .filter(|found| found.head == head && found.payload == payload)
+            .ok_or(ReadError::Damaged)?;
+        Ok((found, bytes.freeze().slice(head..)))
+    }
+}
+
+/// Copies the counts of the tables into the usage.
+pub(super) fn take_counts(usage: &mut Usage, counts: &Counts) {
+    usage.replicas = counts.replicas;
+    usage.replica_bytes = counts.replica_bytes;
+    usage.damaged = counts.damaged;
+    usage.records = counts.records;
+    usage.record_bytes = counts.record_bytes;
+    usage.dead_bytes = counts.dead_bytes;
+}

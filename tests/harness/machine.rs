@@ -1,0 +1,71 @@
+//! The other seams of a simulated machine: a clock that moves when told to, random bytes from a
+//! seed, and work that runs inline. Invariant: nothing here depends on anything but its arguments.
+
+use p2pfs::sys::{Clock, Rng, Spawn, Step, Time, Work};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A clock that stands still.
+#[derive(Default)]
+pub struct SimClock(AtomicU64);
+
+impl SimClock {
+    /// Lets time pass.
+    pub fn pass(&self, span: Duration) {
+        self.0.fetch_add(span.as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Time {
+        Time(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) / 1000
+    }
+}
+
+/// Random bytes from a seed.
+pub struct SeededRng(AtomicU64);
+
+impl SeededRng {
+    /// From this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+}
+
+impl Rng for SeededRng {
+    fn fill(&self, out: &mut [u8]) {
+        let draw = self.0.fetch_add(1, Ordering::Relaxed);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&draw.to_le_bytes());
+        hasher.finalize_xof().fill(out);
+    }
+}
+
+/// Runs work inline, whenever it is woken, until it is idle. Woken by the work itself it returns
+/// at once: the work is running already and looks again.
+pub struct InlineSpawn;
+
+impl Spawn for InlineSpawn {
+    fn start(&self, _name: &str, work: Box<dyn Work>) -> Arc<dyn Fn() + Send + Sync> {
+        let work = Mutex::new(Some(work));
+        let wake = move || {
+            let Ok(mut slot) = work.try_lock() else { return };
+            let Some(running) = slot.as_mut() else { return };
+            loop {
+                match running.step() {
+                    Step::More => {}
+                    Step::Idle => return,
+                    Step::Done => break,
+                }
+            }
+            *slot = None;
+        };
+        wake();
+        Arc::new(wake)
+    }
+}
