@@ -151,7 +151,8 @@ impl Layer {
     }
 
     /// Takes from `lower` what this layer does not say.
-    fn over(mut self, lower: Self) -> Self {
+    #[must_use]
+    pub fn over(mut self, lower: Self) -> Self {
         for (key, value) in lower.values {
             self.values.entry(key).or_insert(value);
         }

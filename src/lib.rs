@@ -1,5 +1,7 @@
 //! p2pfs: peer-to-peer file storage in one executable.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod client;
 #[cfg(feature = "daemon")]

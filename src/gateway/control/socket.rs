@@ -32,13 +32,19 @@ pub enum BindError {
     #[error("{} exists and is not a socket", .0.display())]
     NotASocket(PathBuf),
     /// The system refused.
-    #[error("cannot listen at {}: {why}", .path.display())]
+    #[error("cannot listen at {}: {}", .path.display(), reason(.why))]
     System {
         /// The path.
         path: PathBuf,
         /// The system's reason.
         why: io::Error,
     },
+}
+
+/// The system's reason in lower case, without its number.
+fn reason(err: &io::Error) -> String {
+    let text = err.to_string();
+    text.split_once(" (os error").map_or(&*text, |(reason, _)| reason).to_lowercase()
 }
 
 /// The daemon's end of the socket; removed when dropped.
