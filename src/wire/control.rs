@@ -117,6 +117,21 @@ fn yes() -> bool {
     true
 }
 
+impl Default for Put {
+    fn default() -> Self {
+        Self {
+            path: None,
+            replicas: None,
+            compress: true,
+            wait: None,
+            timeout_ms: None,
+            len: None,
+            mode: None,
+            mtime_ns: None,
+        }
+    }
+}
+
 /// How many copies `put` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -311,6 +326,28 @@ pub enum Code {
     /// Stopped by a signal.
     Interrupted,
 }
+
+impl Failure {
+    /// A failure without hints.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Adds what to type next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 impl Code {
     /// The process exit code, never to be changed.

@@ -1,0 +1,408 @@
+//! The command line as types. The doc comments are the help texts and the manual pages; nothing
+//! here does anything. Every flag of the daemon has a variable and a key of the same name in
+//! `config.toml`.
+
+use super::complete;
+use crate::config;
+use crate::text;
+use crate::wire::control::{Range, Wait};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Keep files on several machines: encrypted, replicated, repaired without being told
+///
+/// `p2pfs daemon` runs a node; every other command talks to the node of this machine. Nodes form a
+/// swarm that keeps several encrypted copies of every file on different nodes.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "p2pfs", version, propagate_version = true, max_term_width = 100)]
+#[command(after_long_help = AFTER)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Flags of every command.
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+const AFTER: &str = "\
+Examples:
+  p2pfs daemon                         a first node, alone
+  p2pfs daemon --bootstrap host:4000   a further node
+  p2pfs put file.txt                   prints the file's hash
+  p2pfs get HASH -o out
+  p2pfs ls
+  p2pfs demo                           see all of it in half a minute
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 partial, 5 degraded (fewer copies than asked
+for), 6 no daemon, 7 denied, 8 no space, 9 corrupt, 10 unreachable, 11 conflict (exists, port in
+use), 12 version mismatch, 130 interrupted.";
+
+/// Flags that every command has.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Where the node keeps its key and its data
+    ///
+    /// Default: the platform's data directory. The daemon's socket `p2pfs.sock` is there too.
+    #[arg(long, global = true, env = "P2PFS_DATA_DIR", hide_env_values = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where `config.toml` and the swarm key are
+    ///
+    /// Default: the platform's configuration directory.
+    #[arg(
+        long,
+        global = true,
+        env = "P2PFS_CONFIG_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    pub config_dir: Option<PathBuf>,
+    /// The daemon's socket, when it is not in the data directory
+    #[arg(long, global = true, env = "P2PFS_SOCKET", hide_env_values = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Print JSON: one object, or one per line for lists; an error is the last line of stderr
+    #[arg(long, global = true, env = "P2PFS_JSON", hide_env_values = true)]
+    #[arg(action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    /// Say nothing but errors, and show no progress
+    #[arg(short, long, global = true, env = "P2PFS_QUIET", hide_env_values = true)]
+    #[arg(action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub quiet: bool,
+    /// Say more; twice: even more
+    #[arg(short, long, global = true, env = "P2PFS_VERBOSE", hide_env_values = true)]
+    #[arg(action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Run a node
+    Daemon(DaemonArgs),
+    /// Store a file in the swarm and print its hash
+    Put(PutArgs),
+    /// Fetch a file by hash or name
+    Get(GetArgs),
+    /// Write a file, or a range of it, to standard output
+    Cat(CatArgs),
+    /// List files
+    Ls(LsArgs),
+    /// Show everything about one file
+    Stat(StatArgs),
+    /// Show whether everything is well
+    Status(StatusArgs),
+    /// List the other nodes
+    Peers(PeersArgs),
+    /// Print this node's id
+    Id,
+    /// Dial a peer now
+    Connect(ConnectArgs),
+    /// Let a waiting node into the swarm
+    Approve(ApproveArgs),
+    /// Turn a waiting node away
+    Deny(DenyArgs),
+    /// Show every setting with its source
+    Config,
+    /// Stop the daemon in order
+    Stop,
+    /// Show a swarm of three nodes at work, then remove every trace of it
+    Demo(DemoArgs),
+    /// Write the manual pages or the shell completions into a directory
+    Generate(GenerateArgs),
+}
+
+/// Flags of `daemon`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs daemon
+  p2pfs daemon --bootstrap host:4000 --bootstrap [2001:db8::1]:4000
+  p2pfs daemon --data-dir /srv/p2pfs --capacity 500GB --listen 0.0.0.0:4100
+
+Each option can also stand in config.toml under its name, e.g.  capacity = \"500GB\".
+A flag beats its variable, a variable beats config.toml:  p2pfs config  shows what counts.
+P2PFS_LOG sets what is logged, e.g. P2PFS_LOG=debug.")]
+pub struct DaemonArgs {
+    /// Address and port to listen on; may be repeated [default: [::]:4000]
+    ///
+    /// `:4001` means all addresses; port 0 lets the system choose.
+    #[arg(long, env = "P2PFS_LISTEN", hide_env_values = true, value_name = "ADDR:PORT")]
+    #[arg(value_delimiter = ',', value_parser = config::listen_addr)]
+    pub listen: Vec<std::net::SocketAddr>,
+    /// A node to get to know the swarm from; may be repeated
+    ///
+    /// A host name or an address, an IPv6 address in brackets. It is tried until it answers.
+    #[arg(long, env = "P2PFS_BOOTSTRAP", hide_env_values = true, value_name = "HOST:PORT")]
+    #[arg(value_delimiter = ',', value_parser = config::host_port)]
+    pub bootstrap: Vec<config::HostPort>,
+    /// Name of this node [default: two words from its key]
+    #[arg(long, env = "P2PFS_NAME", hide_env_values = true, value_parser = config::label)]
+    pub name: Option<String>,
+    /// Zone of this node [default: its machine]
+    ///
+    /// Copies are spread over at least two zones: give nodes that can fail together the same one.
+    #[arg(long, env = "P2PFS_ZONE", hide_env_values = true, value_parser = config::label)]
+    pub zone: Option<String>,
+    /// How much this node may store, e.g. 500GB [default: 80 % of the free space]
+    ///
+    /// K, M, G, T and KiB, MiB … are powers of 1024; KB, MB … are powers of 1000.
+    #[arg(long, env = "P2PFS_CAPACITY", hide_env_values = true, value_name = "SIZE")]
+    #[arg(value_parser = text::parse_size)]
+    pub capacity: Option<u64>,
+    /// Number of copies that a new swarm keeps, 1 to 8 [default: 3]
+    #[arg(long, env = "P2PFS_REPLICAS", hide_env_values = true, value_name = "N")]
+    #[arg(value_parser = config::replicas)]
+    pub replicas: Option<u8>,
+    /// Which holders are preferred: auto, least-stored or least-latency [default: auto]
+    #[arg(long, env = "P2PFS_BALANCE", hide_env_values = true, value_name = "POLICY")]
+    #[arg(value_parser = config::balance)]
+    pub balance: Option<config::Balance>,
+    /// How long a node may be away before its data is copied again [default: 10min]
+    #[arg(long, env = "P2PFS_REPAIR_DELAY", hide_env_values = true, value_name = "TIME")]
+    #[arg(value_parser = text::parse_duration)]
+    pub repair_delay: Option<Duration>,
+    /// Let everybody into the swarm that this node makes
+    ///
+    /// Everybody who reaches a node can then read, write and store. Counts only when the swarm is
+    /// made.
+    #[arg(long, env = "P2PFS_OPEN", hide_env_values = true)]
+    #[arg(action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub open: bool,
+}
+
+/// Arguments of `put`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+The hash is the BLAKE3 hash of the content, what b3sum prints. It is the only thing on standard
+output.
+
+Examples:
+  p2pfs put file.txt
+  p2pfs put q3.pdf --as /reports/q3.pdf --wait all --timeout 10min
+  tar c photos | p2pfs put - --as /photos.tar")]
+pub struct PutArgs {
+    /// The file; `-` for standard input
+    #[arg(value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
+    pub path: PathBuf,
+    /// Its name in the swarm [default: its name here]
+    ///
+    /// A name that ends with `/` is a directory for it.
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<OsString>,
+    /// Give it no name: who knows the hash can get it
+    #[arg(long, conflicts_with = "name")]
+    pub unlisted: bool,
+    /// Number of copies, 1 to 8 [default: the swarm's]
+    #[arg(long, value_name = "N", value_parser = config::replicas)]
+    pub replicas: Option<u8>,
+    /// Store it as it is, also where compression would pay
+    #[arg(long)]
+    pub no_compress: bool,
+    /// Wait until N copies are on disk, or all
+    #[arg(long, value_name = "N|all", value_parser = parse_wait)]
+    pub wait: Option<Wait>,
+    /// Longest wait, e.g. 30s; exit code 5 when it was not enough
+    #[arg(long, value_name = "TIME", requires = "wait", value_parser = text::parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+The file appears whole or not at all, and every byte of it has been checked.
+
+Examples:
+  p2pfs get 3f9a1c77b0 -o out
+  p2pfs get /reports/q3.pdf
+  p2pfs get /photos.tar -o - | tar x")]
+pub struct GetArgs {
+    /// A hash, the first 8 or more digits of one, or a name (begins with `/`)
+    #[arg(value_name = "FILE", add = ArgValueCompleter::new(complete::files))]
+    pub target: OsString,
+    /// Where to: a file, a directory, or `-` for standard output [default: its stored name, here]
+    #[arg(short, long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
+    pub output: Option<PathBuf>,
+    /// Replace a file that is there already
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// Arguments of `cat`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs cat /log.txt
+  p2pfs cat /log.txt --range 1MiB..2MiB
+  p2pfs cat /log.txt --range -4KiB")]
+pub struct CatArgs {
+    /// A hash, the first 8 or more digits of one, or a name (begins with `/`)
+    #[arg(value_name = "FILE", add = ArgValueCompleter::new(complete::files))]
+    pub target: OsString,
+    /// Which bytes: `A..B` (B not included), `A..`, `..B`, or `-SIZE` for the last ones
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true, value_parser = parse_range)]
+    pub range: Option<Range>,
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, Clone, Args)]
+pub struct LsArgs {
+    /// The directory
+    #[arg(value_name = "PATH", default_value = "/", add = ArgValueCompleter::new(complete::files))]
+    pub path: OsString,
+    /// Show whole hashes, times in UTC, and by whom
+    #[arg(short, long)]
+    pub long: bool,
+    /// List the directories below too
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// Arguments of `stat`.
+#[derive(Debug, Clone, Args)]
+pub struct StatArgs {
+    /// A hash, the first 8 or more digits of one, or a name (begins with `/`)
+    #[arg(value_name = "FILE", add = ArgValueCompleter::new(complete::files))]
+    pub target: OsString,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// For monitoring: exit 0 when all is well, 5 when not, 6 when no daemon answers
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Arguments of `peers`.
+#[derive(Debug, Clone, Args)]
+pub struct PeersArgs {
+    /// List the open connections instead
+    #[arg(long)]
+    pub connections: bool,
+}
+
+/// Arguments of `connect`.
+#[derive(Debug, Clone, Args)]
+pub struct ConnectArgs {
+    /// `host:port`, or a peer's name or the first 8 or more digits of its id
+    #[arg(value_name = "PEER", add = ArgValueCompleter::new(complete::peers))]
+    pub peer: String,
+}
+
+/// Arguments of `approve`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+The waiting daemon shows the code, and so does  p2pfs status  beside it.")]
+pub struct ApproveArgs {
+    /// The code that the waiting node shows
+    #[arg(value_name = "CODE")]
+    pub code: String,
+}
+
+/// Arguments of `deny`.
+#[derive(Debug, Clone, Args)]
+pub struct DenyArgs {
+    /// The first 8 or more digits of the waiting node's id, or its host:port
+    #[arg(value_name = "PEER", add = ArgValueCompleter::new(complete::waiting))]
+    pub peer: String,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// The file to show it with [default: this executable]
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+}
+
+/// Arguments of `generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// What to write
+    #[command(subcommand)]
+    pub what: Generate,
+}
+
+/// What `generate` writes.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Generate {
+    /// One manual page per command
+    Man {
+        /// Where to; made when missing
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Completions for bash, zsh, fish, elvish and powershell
+    ///
+    /// They ask the p2pfs on the PATH for candidates, which asks the daemon for hashes, names and
+    /// peers when one runs.
+    Completions {
+        /// Where to; made when missing
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+fn parse_wait(text: &str) -> Result<Wait, config::ParseError> {
+    match text {
+        "all" => Ok(Wait::All),
+        text => config::replicas(text).map(Wait::Copies).map_err(|_| {
+            config::ParseError(format!("`{}` is not a number from 1 to 8, nor `all`", text))
+        }),
+    }
+}
+
+fn parse_range(text: &str) -> Result<Range, String> {
+    if let Some(last) = text.strip_prefix('-') {
+        return text::parse_size(last).map(Range::Last);
+    }
+    let Some((start, end)) = text.split_once("..") else {
+        return Err("a range is A..B, A.., ..B or -SIZE, e.g. 0..4KiB".into());
+    };
+    let size = |text: &str| Some(text).filter(|text| !text.is_empty()).map(text::parse_size);
+    let start = size(start).transpose()?.unwrap_or(0);
+    let end = size(end).transpose()?;
+    match end {
+        Some(end) if end < start => Err(format!("it ends at {end}, before it begins at {start}")),
+        end => Ok(Range::Span { start, end }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_the_daemon_is_a_key() {
+        let command = Cli::command();
+        let daemon = command.find_subcommand("daemon").unwrap();
+        for arg in daemon.get_arguments().chain(command.get_arguments()) {
+            let name = arg.get_long().unwrap_or_default();
+            if !["help", "version", "json", "quiet", "verbose"].contains(&name) {
+                assert!(config::KEYS.contains(&name), "{name}");
+                let variable = format!("P2PFS_{}", name.to_uppercase().replace('-', "_"));
+                assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(&*variable));
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_are_read() {
+        assert_eq!(parse_range("-4KiB"), Ok(Range::Last(4096)));
+        assert_eq!(parse_range("1K..2K"), Ok(Range::Span { start: 1024, end: Some(2048) }));
+        assert_eq!(parse_range("5.."), Ok(Range::Span { start: 5, end: None }));
+        assert_eq!(parse_range("..5"), Ok(Range::Span { start: 0, end: Some(5) }));
+        assert!(parse_range("5").is_err() && parse_range("9..5").is_err());
+    }
+}

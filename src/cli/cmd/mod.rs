@@ -1,0 +1,24 @@
+//! One file per command or small family: asks the daemon through `client` and shows the answer.
+//! Only `daemon` may know the node and the doors.
+
+pub(super) mod config;
+pub(super) mod daemon;
+pub(super) mod demo;
+pub(super) mod generate;
+pub(super) mod get;
+pub(super) mod ls;
+pub(super) mod node;
+pub(super) mod peers;
+pub(super) mod put;
+pub(super) mod stat;
+pub(super) mod status;
+
+/// `1 node`, `2 nodes`.
+fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// `1 copy`, `3 copies`.
+fn copies(number: u8) -> String {
+    if number == 1 { "1 copy".into() } else { format!("{number} copies") }
+}

@@ -1,0 +1,67 @@
+//! `stat`: everything about one file.
+
+use super::count;
+use crate::cli::args::StatArgs;
+use crate::cli::error::CommandError;
+use crate::cli::target;
+use crate::cli::ui::Ui;
+use crate::client::Client;
+use crate::text::{self, shown, shown_bytes};
+use crate::wire::control::{FileStat, PeerState};
+
+pub(in crate::cli) async fn run(
+    ui: &Ui,
+    client: &Client,
+    args: &StatArgs,
+) -> Result<(), CommandError> {
+    let target = target::parse(&args.target)?;
+    let stat = client.stat(target.clone()).await;
+    let stat = stat.map_err(|failure| target::explain(&target, failure))?;
+    if ui.json {
+        return ui.object(&stat);
+    }
+    for (name, value) in lines(&stat) {
+        ui.data(format_args!("{name:<9} {value}"))?;
+    }
+    Ok(())
+}
+
+fn lines(stat: &FileStat) -> Vec<(&'static str, String)> {
+    let info = &stat.info;
+    let name = if stat.listed { shown_bytes(&info.path.0) } else { "(unlisted)".into() };
+    let mut lines = vec![("Name", name)];
+    if let Some(hash) = info.hash {
+        lines.push(("Hash", hash.to_string()));
+        let zero = match stat.zero_chunks {
+            0 => String::new(),
+            zero => format!(", {zero} of them all zero"),
+        };
+        let chunks = count(stat.chunks, "chunk");
+        lines.push((
+            "Size",
+            format!("{} ({} B) in {chunks}{zero}", text::size(info.size), info.size),
+        ));
+        lines.push(("Stored", format!("{} per copy", text::size(stat.stored_bytes))));
+        let copies = info.copies.map_or_else(|| "?".into(), |copies| copies.to_string());
+        lines.push(("Copies", format!("{copies} of {}", info.replicas)));
+    }
+    if info.time_ms > 0 {
+        lines.push(("Made", format!("{} UTC by {}", text::utc(info.time_ms), shown(&info.by))));
+    }
+    if let Some(mtime) = stat.mtime_ns.and_then(|nanos| u64::try_from(nanos / 1_000_000).ok()) {
+        lines.push(("Modified", format!("{} UTC", text::utc(mtime))));
+    }
+    if let Some(mode) = stat.mode {
+        lines.push(("Mode", format!("{:04o}", mode & 0o7777)));
+    }
+    for holder in &stat.holders {
+        let here = if holder.here { ", this node" } else { "" };
+        let state = match holder.state {
+            PeerState::Alive => String::new(),
+            state => format!(", {}", super::peers::state(state)),
+        };
+        let chunks = count(holder.chunks, "chunk");
+        lines.push(("Holder", format!("{} ({chunks}{here}{state})", shown(&holder.name))));
+    }
+    lines
+}

@@ -1,0 +1,290 @@
+//! The file that a `get` makes: nameless while it is written, then it appears under its name at
+//! once, whole and on disk, or not at all. On file systems without nameless files a hidden one
+//! takes that part and is removed when anything goes wrong.
+
+use crate::sys::Rng;
+use crate::sys::os::OsRng;
+use crate::text::shown;
+use crate::wire::control::{Code, Failure};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What is at the path that a person named for the output.
+pub(super) enum Place {
+    /// A directory: the file goes into it.
+    Directory,
+    /// A device, pipe or socket: it is written as it is.
+    Stream(OwnedFd),
+    /// A file, or nothing yet.
+    File,
+}
+
+/// Looks what is at `path`.
+pub(super) fn look(path: &Path) -> Result<Place, Failure> {
+    let kind = match rustix::fs::stat(path) {
+        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+        // A missing directory or a forbidden one is noticed when the file is made.
+        Err(_) => return Ok(Place::File),
+    };
+    match kind {
+        FileType::Directory => Ok(Place::Directory),
+        FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo => {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+            rustix::fs::open(path, flags, Mode::empty())
+                .map(Place::Stream)
+                .map_err(|err| refused("cannot write", path, err))
+        }
+        _ => Ok(Place::File),
+    }
+}
+
+/// A file that has no name yet.
+pub(super) struct Landing {
+    path: PathBuf,
+    dir: OwnedFd,
+    name: OsString,
+    file: Arc<File>,
+    overwrite: bool,
+    /// The hidden name, while there is one.
+    hidden: Option<OsString>,
+}
+
+impl Landing {
+    /// Makes the nameless file in the directory of `path`.
+    pub(super) fn open(path: &Path, overwrite: bool) -> Result<Self, Failure> {
+        let Some(name) = path.file_name().map(OsStr::to_owned) else {
+            let shown = path.to_string_lossy();
+            return Err(Failure::new(Code::Usage, format!("`{shown}` does not name a file")));
+        };
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(|err| match err {
+            Errno::NOENT => {
+                let message = format!("directory {} does not exist", show(parent));
+                Failure::new(Code::NotFound, message).hint(format!("mkdir -p {}", show(parent)))
+            }
+            err => refused("cannot write into", parent, err),
+        })?;
+        if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            let message = format!("directory {} does not exist", show(path));
+            return Err(
+                Failure::new(Code::NotFound, message).hint(format!("mkdir -p {}", show(path)))
+            );
+        }
+        let taken = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        if taken && !overwrite {
+            return Err(exists(path));
+        }
+        let (file, hidden) = nameless(&dir).map_err(|err| refused("cannot write", path, err))?;
+        let path = path.to_owned();
+        Ok(Self { path, dir, name, file: Arc::new(file.into()), overwrite, hidden })
+    }
+
+    /// A descriptor of the file for the daemon.
+    pub(super) fn descriptor(&self) -> Result<OwnedFd, Failure> {
+        self.file.try_clone().map(OwnedFd::from).map_err(|err| {
+            Failure::new(
+                Code::Failed,
+                format!("cannot write {}: {}", show(&self.path), reason(&err)),
+            )
+        })
+    }
+
+    /// Puts the bytes on disk and gives the file its name. `mode` are the permission bits that were
+    /// recorded; it gets no more than the user's mask allows.
+    pub(super) async fn finish(mut self, mode: Option<u32>) -> Result<(), Failure> {
+        let failed = |err: io::Error| match err.raw_os_error() {
+            Some(code) => refused("cannot write", &self.path, Errno::from_raw_os_error(code)),
+            None => Failure::new(Code::Failed, format!("cannot write {}", show(&self.path))),
+        };
+        if let Some(mode) = mode {
+            let made = self.file.metadata().map_err(failed)?.permissions().mode() & 0o666;
+            let allowed = made | (made & 0o444) >> 2;
+            let mode = std::fs::Permissions::from_mode(mode & allowed);
+            self.file.set_permissions(mode).map_err(failed)?;
+        }
+        let file = self.file.clone();
+        let synced = tokio::task::spawn_blocking(move || file.sync_all()).await;
+        synced.unwrap_or_else(|err| Err(io::Error::other(err))).map_err(failed)?;
+        self.appear().map_err(|err| match err {
+            Errno::EXIST => exists(&self.path),
+            err => refused("cannot write", &self.path, err),
+        })
+    }
+
+    /// The one step that changes what is seen under the name.
+    fn appear(&mut self) -> rustix::io::Result<()> {
+        if self.hidden.is_none() {
+            if !self.overwrite {
+                return self.link(&self.name);
+            }
+            let hidden = hidden_name();
+            self.link(&hidden)?;
+            self.hidden = Some(hidden);
+        }
+        let hidden = self.hidden.as_ref().expect("set just above, or since the file was made");
+        if self.overwrite {
+            rustix::fs::renameat(&self.dir, hidden, &self.dir, &self.name)?;
+            self.hidden = None;
+        } else {
+            // A second name, not a rename: that would replace what came there meanwhile. Dropping
+            // this removes the hidden one.
+            rustix::fs::linkat(&self.dir, hidden, &self.dir, &self.name, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    fn link(&self, name: &OsStr) -> rustix::io::Result<()> {
+        let this = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let flags = AtFlags::SYMLINK_FOLLOW;
+        match rustix::fs::linkat(rustix::fs::CWD, this, &self.dir, name, flags) {
+            // Without /proc only some kernels and users may name a nameless file.
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                rustix::fs::linkat(&*self.file, "", &self.dir, name, AtFlags::EMPTY_PATH)
+            }
+            other => other,
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if let Some(hidden) = &self.hidden {
+            // Nothing more can be done about a hidden file that cannot be removed.
+            rustix::fs::unlinkat(&self.dir, hidden, AtFlags::empty()).ok();
+        }
+    }
+}
+
+fn nameless(dir: &OwnedFd) -> rustix::io::Result<(OwnedFd, Option<OsString>)> {
+    let mode = Mode::from_raw_mode(0o666);
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, ".", flags | OFlags::TMPFILE, mode) {
+        Ok(file) => Ok((file, None)),
+        // The first where the file system has none, the others where the kernel or a network
+        // file system does not know the flag.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
+            let name = hidden_name();
+            let flags = flags | OFlags::CREATE | OFlags::EXCL;
+            let file = rustix::fs::openat(dir, &name, flags, mode)?;
+            Ok((file, Some(name)))
+        }
+        Err(err) => Err(err),
+    }
+}
+
+fn hidden_name() -> OsString {
+    let mut random = [0; 8];
+    OsRng.fill(&mut random);
+    format!(".p2pfs-{}", crate::id::to_hex(&random)).into()
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::new(Code::Conflict, format!("{} already exists", show(path)))
+        .hint("--force overwrites it, -o FILE takes another name")
+}
+
+fn show(path: &Path) -> String {
+    shown(&path.to_string_lossy()).into_owned()
+}
+
+/// The failure for a path that the system refuses.
+pub(super) fn refused(what: &str, path: &Path, err: Errno) -> Failure {
+    let path = show(path);
+    match err {
+        Errno::ACCESS | Errno::PERM => {
+            Failure::new(Code::Denied, format!("permission denied: {path}"))
+        }
+        Errno::ROFS => Failure::new(Code::Denied, format!("{path} is on a read-only file system")),
+        Errno::NOSPC | Errno::DQUOT => {
+            Failure::new(Code::NoSpace, format!("no space left for {path}"))
+        }
+        Errno::NAMETOOLONG => Failure::new(Code::Usage, format!("the name is too long: {path}")),
+        err => Failure::new(Code::Failed, format!("{what} {path}: {}", reason(&err.into()))),
+    }
+}
+
+/// The system's reason in lower case, without its number.
+pub(super) fn reason(err: &io::Error) -> String {
+    let text = err.to_string();
+    match text.split_once(" (os error") {
+        Some((reason, _)) => reason.to_lowercase(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn names(dir: &Path) -> Vec<OsString> {
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    async fn land(path: &Path, overwrite: bool, hidden: bool) -> Result<(), Failure> {
+        let mut landing = Landing::open(path, overwrite)?;
+        if hidden {
+            let name = hidden_name();
+            landing.link(&name).unwrap();
+            landing.hidden = Some(name);
+        }
+        File::from(landing.descriptor()?).write_all(b"new").unwrap();
+        landing.finish(Some(0o7755)).await
+    }
+
+    #[tokio::test]
+    async fn a_file_appears_whole_or_not_at_all() {
+        for hidden in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("out");
+            drop(Landing::open(&path, false).unwrap());
+            assert!(names(dir.path()).is_empty());
+            land(&path, false, hidden).await.unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"new");
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7100, 0o100, "executable, and no set-uid bit");
+            std::fs::write(&path, b"old").unwrap();
+            assert_eq!(land(&path, false, hidden).await.unwrap_err().code, Code::Conflict);
+            assert_eq!(std::fs::read(&path).unwrap(), b"old");
+            land(&path, true, hidden).await.unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"new");
+            assert_eq!(names(dir.path()), ["out"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_there_meanwhile_is_not_replaced() {
+        for hidden in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("out");
+            let mut landing = Landing::open(&path, false).unwrap();
+            if hidden {
+                let name = hidden_name();
+                landing.link(&name).unwrap();
+                landing.hidden = Some(name);
+            }
+            std::fs::write(&path, b"other").unwrap();
+            assert_eq!(landing.finish(None).await.unwrap_err().code, Code::Conflict);
+            assert_eq!(std::fs::read(&path).unwrap(), b"other");
+            assert_eq!(names(dir.path()), ["out"]);
+        }
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let failure = Landing::open(Path::new("/nowhere/at/all"), false).err().unwrap();
+        assert_eq!(failure.message, "directory /nowhere/at does not exist");
+        assert_eq!(failure.code, Code::NotFound);
+    }
+}
