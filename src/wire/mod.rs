@@ -1,11 +1,9 @@
-//! Bytes between nodes and to the local command.
+//! Bytes between nodes and to the local command: every format that leaves the process. Owns what is
+//! said and how it is encoded; sockets and meaning belong to the bands above.
 
 pub mod approve;
 pub mod codec;
 pub mod control;
-<<<<<<< HEAD
-pub mod message;
-=======
 pub mod frame;
 pub mod hello;
->>>>>>> transport
+pub mod message;
