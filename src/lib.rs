@@ -75,11 +75,9 @@
 //! one signed entry of it · *inode*, *entry*, *version*: the tree of names · *claim*: why a holder
 //! keeps a chunk · *grant*: who may be a member · *epoch*: a generation of the content secret ·
 //! *segment*: a file of the store.
-
 pub mod id;
-#[cfg(feature = "daemon")]
-pub mod store;
 pub mod sys;
+pub mod text;
 
 pub mod chunk;
 pub mod crypto;

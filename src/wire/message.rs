@@ -2,15 +2,15 @@
 //!
 //! Each request has an explicit kind number, a head (this file's encoding) and, where it says so, a
 //! body: the sealed bytes of one chunk. Each reply's head is the type that the request names. The
-//! numbers are part of the protocol and never reused:
+//! numbers are part of the protocol and never reused; those from 0x8000 up may carry a body:
 //!
 //! | kind | request | body | reply head | reply body |
 //! |---|---|---|---|---|
 //! | 0x0100 | gossip (one-way; `wire::gossip`) | | | |
 //! | 0x0101 | push of records that the receiver may not have (one-way, [`Push`]) | | | |
 //! | 0x0201 | [`Have`]: do you hold these? then keep them for this claim | | [`Bits`] | |
-//! | 0x0202 | [`Store`]: keep this chunk | sealed | empty, once it is on disk | |
-//! | 0x0203 | [`Fetch`]: give me this chunk | | empty | sealed |
+//! | 0x8202 | [`Store`]: keep this chunk | sealed | empty, once it is on disk | |
+//! | 0x8203 | [`Fetch`]: give me this chunk | | empty | sealed |
 //! | 0x0204 | [`Holds`]: which of these do you hold as replicas? | | [`Bits`] | |
 //! | 0x0205 | [`Pointers`]: I hold these | | empty | |
 //! | 0x0206 | [`WhoHolds`]: do you hold, or know who holds, these? | | [`Holders`] | |
@@ -21,12 +21,13 @@
 //! | 0x0401 | who waits at you for approval? (empty) | | [`WaitingList`] | |
 //! | 0x0402 | [`Relay`]: pass this on to a node that waits at you | | opaque | |
 //! | 0x0403 | [`Deny`]: turn this waiting node away | | empty | |
-//! | 0x0404 | a step of the approval (to a node that waits; `wire::approve`) | | opaque | |
+//! | 0x0404 | a [`Step`] of the approval (to a node that waits) | | `wire::approve` | |
 //! | 0x0501 | ping (empty) | | empty | |
 //!
 //! Goals: small, total, canonical, one round trip each, safe to repeat. Not goals: compatibility
 //! with anything else, or meaning that depends on an earlier request.
 
+use super::approve::{JoinRequest, Offer, Verdict};
 use super::codec::{Decode, Encode, Malformed, Reader, put_blob, put_list};
 use crate::id::{ChunkId, ClaimId, LookupId, NodeId, Tag};
 use std::net::SocketAddr;
@@ -40,9 +41,9 @@ pub mod kind {
     /// [`super::Have`].
     pub const HAVE: u16 = 0x0201;
     /// [`super::Store`].
-    pub const STORE: u16 = 0x0202;
+    pub const STORE: u16 = 0x8202;
     /// [`super::Fetch`].
-    pub const FETCH: u16 = 0x0203;
+    pub const FETCH: u16 = 0x8203;
     /// [`super::Holds`].
     pub const HOLDS: u16 = 0x0204;
     /// [`super::Pointers`].
@@ -413,10 +414,8 @@ impl Decode for Find {
 /// A node that waits for approval at the answerer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingNode {
-    /// Its id, proved by its connection.
-    pub id: NodeId,
-    /// What it calls itself, at most 64 bytes.
-    pub name: String,
+    /// What it asks for; its id is proved by its connection.
+    pub request: JoinRequest,
     /// Where it came from.
     pub addr: SocketAddr,
 }
@@ -430,16 +429,14 @@ pub struct WaitingList {
 
 impl Encode for WaitingNode {
     fn encode(&self, out: &mut Vec<u8>) {
-        self.id.encode(out);
-        put_blob(out, self.name.as_bytes());
+        self.request.encode(out);
         self.addr.encode(out);
     }
 }
 
 impl Decode for WaitingNode {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let id = NodeId::decode(from)?;
-        Ok(Self { id, name: from.text(64)?, addr: SocketAddr::decode(from)? })
+        Ok(Self { request: JoinRequest::decode(from)?, addr: SocketAddr::decode(from)? })
     }
 }
 
@@ -475,6 +472,41 @@ impl Decode for Relay {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let to = NodeId::decode(from)?;
         Ok(Self { to, step: from.blob(APPROVE_MAX)?.to_vec() })
+    }
+}
+
+/// A step of an approval, from the admin to the node that waits. The answer to an offer is a
+/// [`Reply`](super::approve::Reply), that to a verdict is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A run begins.
+    Offer(Offer),
+    /// It ends well.
+    Verdict(Verdict),
+}
+
+impl Encode for Step {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Offer(offer) => {
+                out.push(1);
+                offer.encode(out);
+            }
+            Self::Verdict(verdict) => {
+                out.push(2);
+                verdict.encode(out);
+            }
+        }
+    }
+}
+
+impl Decode for Step {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match u8::decode(from)? {
+            1 => Offer::decode(from).map(Self::Offer),
+            2 => Verdict::decode(from).map(Self::Verdict),
+            _ => Err(Malformed::Invalid("step of an approval")),
+        }
     }
 }
 
@@ -516,7 +548,9 @@ mod tests {
         round_trip(Push { records: vec![vec![1, 2], vec![]] });
         round_trip(Find::Prefix([7; 8]));
         let addr = "127.0.0.1:4000".parse().unwrap();
-        let node = WaitingNode { id: NodeId([6; 32]), name: "calm-heron".into(), addr };
+        let label = "calm-heron".into();
+        let request = JoinRequest { node: NodeId([6; 32]), owner: [7; 32], label };
+        let node = WaitingNode { request, addr };
         round_trip(WaitingList { nodes: vec![node] });
         round_trip(Relay { to: NodeId([7; 32]), step: vec![9; 40] });
         for len in [0, 1, 7, 8, 9, 1024] {

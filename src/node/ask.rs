@@ -1,0 +1,165 @@
+//! Questions to one peer, typed. Owns the bookkeeping that every question needs: the peer's address,
+//! the deadline, its speed in the chooser, and whether the answer is well formed. Which peer to ask
+//! and what to do when it fails is decided by the caller.
+
+use super::Shared;
+use crate::core::limits;
+use crate::id::{ChunkId, NodeId};
+use crate::transport::{Lane, Message as Frame, RequestError};
+use crate::wire::codec::{Decode, Encode, Malformed};
+use crate::wire::message::{
+    Bits, ClaimTerms, Fetch, Find, Have, Holders, Holds, Message, Push, Store, WhoHolds, kind,
+};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// Why a question has no answer. Nothing changed here; whether the peer did what was asked is not
+/// known, and asking again is safe.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The peer is not a member that is known here.
+    #[error("the peer is not known")]
+    Unknown,
+    /// It did not answer, or said no.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Its answer makes no sense.
+    #[error("the peer's answer is malformed: {0}")]
+    Malformed(#[from] Malformed),
+}
+
+impl AskError {
+    /// Whether the peer answered, and said no.
+    pub(super) fn is_no(&self) -> bool {
+        matches!(self, Self::Request(RequestError::Refused(_)))
+    }
+}
+
+impl Shared {
+    /// Asks `to` and waits up to `deadline`.
+    pub(super) async fn ask_frame(
+        &self,
+        to: NodeId,
+        lane: Lane,
+        frame: Frame,
+        deadline: Duration,
+    ) -> Result<Frame, AskError> {
+        let addr = self.view().addr(&to).ok_or(AskError::Unknown)?;
+        let guard = InFlight::new(self, to);
+        let began = self.sys.clock.now();
+        let answer = self.transport().request(&addr, lane, frame, deadline).await;
+        let took = self.sys.clock.now().since(began);
+        guard.done(answer.as_ref().ok().map(|_| took));
+        Ok(answer?)
+    }
+
+    async fn ask<M: Message>(
+        &self,
+        to: NodeId,
+        lane: Lane,
+        message: &M,
+        body: Bytes,
+    ) -> Result<Frame, AskError> {
+        let frame = Frame { kind: M::KIND, head: message.to_bytes().into(), body };
+        let deadline = if matches!(lane, Lane::Bulk) { limits::MOVE } else { limits::ASK };
+        self.ask_frame(to, lane, frame, deadline).await
+    }
+
+    /// Which of the chunks `to` holds; it keeps those for the claim from now on.
+    pub(super) async fn ask_have(
+        &self,
+        to: NodeId,
+        claim: ClaimTerms,
+        cids: Vec<ChunkId>,
+    ) -> Result<Vec<bool>, AskError> {
+        let asked = cids.len();
+        let answer = self.ask(to, Lane::Bulk, &Have { claim, cids }, Bytes::new()).await?;
+        bits(&answer, asked)
+    }
+
+    /// Which of the chunks `to` holds as replicas.
+    pub(super) async fn ask_holds(
+        &self,
+        to: NodeId,
+        cids: Vec<ChunkId>,
+    ) -> Result<Vec<bool>, AskError> {
+        let asked = cids.len();
+        let answer = self.ask(to, Lane::Control, &Holds { cids }, Bytes::new()).await?;
+        bits(&answer, asked)
+    }
+
+    /// Gives `to` a chunk; returns once it is on the peer's disk.
+    pub(super) async fn ask_store(
+        &self,
+        to: NodeId,
+        store: &Store,
+        sealed: Bytes,
+    ) -> Result<(), AskError> {
+        self.ask(to, Lane::Bulk, store, sealed).await.map(drop)
+    }
+
+    /// The sealed bytes of a chunk that `to` holds, not checked yet.
+    pub(super) async fn ask_fetch(&self, to: NodeId, cid: ChunkId) -> Result<Bytes, AskError> {
+        Ok(self.ask(to, Lane::Bulk, &Fetch { cid }, Bytes::new()).await?.body)
+    }
+
+    /// Who holds the chunks, as far as `to` knows.
+    pub(super) async fn ask_who(
+        &self,
+        to: NodeId,
+        cids: Vec<ChunkId>,
+    ) -> Result<Vec<Vec<NodeId>>, AskError> {
+        let asked = cids.len();
+        let question = WhoHolds { cids };
+        let frame =
+            Frame { kind: WhoHolds::KIND, head: question.to_bytes().into(), body: Bytes::new() };
+        let answer = self.ask_frame(to, Lane::Control, frame, limits::ASK_ALL).await?;
+        let lists = Holders::from_bytes(&answer.head)?.lists;
+        if lists.len() == asked { Ok(lists) } else { Err(Malformed::Short.into()) }
+    }
+
+    /// Has `to` keep records; returns once they are on its disk.
+    pub(super) async fn ask_push(&self, to: NodeId, push: &Push) -> Result<(), AskError> {
+        self.ask(to, Lane::Control, push, Bytes::new()).await.map(drop)
+    }
+
+    /// Records that answer a question which this node cannot answer itself.
+    pub(super) async fn ask_find(&self, to: NodeId, find: &Find) -> Result<Push, AskError> {
+        let frame = Frame { kind: kind::FIND, head: find.to_bytes().into(), body: Bytes::new() };
+        let answer = self.ask_frame(to, Lane::Control, frame, limits::ASK_ALL).await?;
+        Ok(Push::from_bytes(&answer.head)?)
+    }
+}
+
+fn bits(answer: &Frame, asked: usize) -> Result<Vec<bool>, AskError> {
+    let bits = Bits::from_bytes(&answer.head)?.bits;
+    if bits.len() == asked { Ok(bits) } else { Err(Malformed::Short.into()) }
+}
+
+/// Counts a request in the chooser, also when the future that waits for it is dropped.
+struct InFlight<'a> {
+    shared: &'a Shared,
+    peer: Option<NodeId>,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(shared: &'a Shared, peer: NodeId) -> Self {
+        shared.chooser().started(peer);
+        Self { shared, peer: Some(peer) }
+    }
+
+    fn done(mut self, took: Option<Duration>) {
+        if let (Some(took), Some(peer)) = (took, self.peer.take()) {
+            self.shared.chooser().answered(peer, took);
+            self.peer = None;
+        }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if let Some(peer) = self.peer {
+            self.shared.chooser().ended(peer);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What a node is started with. Every period and bound that a test or the simulation may want to
+//! change is a field here; where a value comes from (flag, variable, file) is `crate::config`'s.
+
+use crate::core::{limits, membership};
+use crate::sys::os::{OsClock, OsFs, OsNet, OsRng, OsSpawn};
+use crate::sys::{Clock, Fs, Net, Rng, Spawn};
+use crate::transport::Security;
+use crate::wire::control::Setting;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The machine behind its seams.
+#[derive(Clone)]
+pub struct System {
+    /// Files.
+    pub fs: Arc<dyn Fs>,
+    /// Network.
+    pub net: Arc<dyn Net>,
+    /// Clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub rng: Arc<dyn Rng>,
+    /// Threads.
+    pub spawn: Arc<dyn Spawn>,
+    /// How connections prove who is at their ends.
+    pub security: Security,
+}
+
+impl Default for System {
+    /// The operating system, and TLS.
+    fn default() -> Self {
+        Self {
+            fs: Arc::new(OsFs),
+            net: Arc::new(OsNet),
+            clock: Arc::new(OsClock::new()),
+            rng: Arc::new(OsRng),
+            spawn: Arc::new(OsSpawn),
+            security: Security::tls(),
+        }
+    }
+}
+
+/// Settings of a node.
+#[derive(Clone)]
+pub struct Config {
+    /// Node key, segments, tables, lock.
+    pub data_dir: PathBuf,
+    /// Swarm key and owner key.
+    pub config_dir: PathBuf,
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// `host:port` of members to join through; tried for ever.
+    pub bootstrap: Vec<(String, u16)>,
+    /// What the owner calls the node; none: two words from its key.
+    pub name: Option<String>,
+    /// Failure zone, at most 16 bytes; empty: the machine's.
+    pub zone: String,
+    /// The same for all nodes of one machine.
+    pub machine: [u8; 8],
+    /// Bytes that the node offers; none: 80 % of the free space, leaving at least 1 GiB.
+    pub capacity: Option<u64>,
+    /// Copies of a file when its put says nothing else, 1 to 8.
+    pub replicas: u8,
+    /// Whether a swarm that is made now lets everybody in.
+    pub open: bool,
+    /// How long a dead node's copies are waited for.
+    pub repair_delay: Duration,
+    /// Share of the capacity for evictable cached copies, in percent.
+    pub cache_percent: u8,
+    /// Length of a segment in bytes.
+    pub segment_len: u64,
+    /// Bytes of the file system that stay free.
+    pub free_floor: u64,
+    /// Between reconciliations with a random neighbour.
+    pub reconcile_every: Duration,
+    /// Periods of the membership.
+    pub membership: membership::Config,
+    /// What `p2pfs config` shows.
+    pub settings: Vec<Setting>,
+    /// The machine.
+    pub system: System,
+}
+
+impl Config {
+    /// The defaults, for a node that keeps its state in these two directories.
+    pub fn new(data_dir: impl Into<PathBuf>, config_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            config_dir: config_dir.into(),
+            listen: vec![SocketAddr::from(([0u16; 8], 4000))],
+            bootstrap: Vec::new(),
+            name: None,
+            zone: String::new(),
+            machine: [0; 8],
+            capacity: None,
+            replicas: limits::REPLICAS,
+            open: false,
+            repair_delay: Duration::from_secs(600),
+            cache_percent: 5,
+            segment_len: crate::store::Options::SEGMENT_LEN,
+            free_floor: crate::store::Options::FREE_FLOOR,
+            reconcile_every: Duration::from_secs(30),
+            membership: membership::Config::default(),
+            settings: Vec::new(),
+            system: System::default(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One chunk from whoever has it. Asks the holder that answers fastest first, the next one as well
+//! when it is late, everybody when no candidate has it; checks the name of what arrives, so that
+//! what it returns is the chunk that was asked for. Opening it is the caller's.
+
+use super::Shared;
+use super::ask::AskError;
+use crate::core::limits;
+use crate::crypto::chunk_id;
+use crate::id::{ChunkId, NodeId};
+use bytes::Bytes;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Why a chunk was not got.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("chunk {} is not to be had", .cid.short())]
+pub struct Unavailable {
+    /// The chunk.
+    pub cid: ChunkId,
+    /// Members that were asked and do not have it.
+    pub asked: usize,
+    /// Members that may have it and did not answer, or are dead.
+    pub unreachable: Vec<NodeId>,
+    /// Members that sent something else.
+    pub wrong: Vec<NodeId>,
+}
+
+impl Shared {
+    /// The sealed bytes of a chunk from another node, and from which.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        cid: ChunkId,
+    ) -> Result<(Bytes, NodeId), Unavailable> {
+        let view = self.view();
+        let candidates = view.candidates(&cid);
+        let live: Vec<NodeId> =
+            candidates.iter().copied().filter(|id| *id != self.me && view.lives(id)).collect();
+        let mut hunt = Hunt::new(self, cid, self.chooser().order(&live));
+        if let Some(found) = hunt.run().await {
+            return Ok(found);
+        }
+        hunt.queue = self.ask_around(cid, &hunt.tried).await;
+        if let Some(found) = hunt.run().await {
+            return Ok(found);
+        }
+        let dead = candidates.into_iter().filter(|id| !view.lives(id));
+        hunt.silent.extend(dead);
+        Err(Unavailable {
+            cid,
+            asked: hunt.tried.len(),
+            unreachable: hunt.silent.into_iter().collect(),
+            wrong: hunt.wrong,
+        })
+    }
+
+    /// Who holds a chunk that no candidate gave: all live members are asked at once.
+    async fn ask_around(self: &Arc<Self>, cid: ChunkId, tried: &BTreeSet<NodeId>) -> VecDeque<NodeId> {
+        let mut asking = JoinSet::new();
+        for member in self.view().others() {
+            let (shared, id) = (self.clone(), member.record.id);
+            asking.spawn(async move { shared.ask_who(id, vec![cid]).await });
+        }
+        let mut holders = BTreeSet::new();
+        while let Some(answer) = asking.join_next().await {
+            if let Ok(Ok(lists)) = answer {
+                holders.extend(lists.into_iter().flatten());
+            }
+        }
+        let view = self.view();
+        let useful = |id: &NodeId| *id != self.me && !tried.contains(id) && view.lives(id);
+        holders.into_iter().filter(useful).collect()
+    }
+}
+
+/// The search for one chunk.
+struct Hunt {
+    shared: Arc<Shared>,
+    cid: ChunkId,
+    queue: VecDeque<NodeId>,
+    tried: BTreeSet<NodeId>,
+    silent: BTreeSet<NodeId>,
+    wrong: Vec<NodeId>,
+    under_way: JoinSet<(NodeId, Result<Bytes, AskError>)>,
+}
+
+impl Hunt {
+    fn new(shared: &Arc<Shared>, cid: ChunkId, order: Vec<NodeId>) -> Self {
+        Self {
+            shared: shared.clone(),
+            cid,
+            queue: order.into(),
+            tried: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            wrong: Vec::new(),
+            under_way: JoinSet::new(),
+        }
+    }
+
+    /// Asks the queue, one after the other, until somebody gives the chunk. Dropping it withdraws
+    /// the questions that are still open.
+    async fn run(&mut self) -> Option<(Bytes, NodeId)> {
+        let mut patience = self.ask_next()?;
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = self.under_way.join_next() => {
+                    if let Ok((id, answer)) = answer
+                        && let Some(bytes) = self.accept(id, answer)
+                    {
+                        return Some((bytes, id));
+                    }
+                    if self.under_way.is_empty() {
+                        patience = self.ask_next()?;
+                    }
+                }
+                () = tokio::time::sleep(patience) => {
+                    for id in &self.silent {
+                        self.shared.chooser().overdue(*id);
+                    }
+                    patience = self.ask_next().unwrap_or(limits::MOVE);
+                }
+            }
+        }
+    }
+
+    /// Asks the next holder; returns how long to wait for it before another is asked as well.
+    fn ask_next(&mut self) -> Option<Duration> {
+        let id = self.queue.pop_front()?;
+        self.tried.insert(id);
+        self.silent.insert(id);
+        let (shared, cid) = (self.shared.clone(), self.cid);
+        self.under_way.spawn(async move { (id, shared.ask_fetch(id, cid).await) });
+        Some(self.shared.chooser().hedge_after(&id))
+    }
+
+    fn accept(&mut self, id: NodeId, answer: Result<Bytes, AskError>) -> Option<Bytes> {
+        match answer {
+            Ok(bytes) if chunk_id(&bytes) == self.cid => return Some(bytes),
+            Ok(_) => {
+                self.silent.remove(&id);
+                self.wrong.push(id);
+                let strikes = self.shared.chooser().strike(id);
+                let name = self.shared.view().name(&id);
+                tracing::warn!(peer = %name.escape_debug(), strikes, "sent a wrong chunk");
+            }
+            Err(err) => {
+                if err.is_no() {
+                    self.silent.remove(&id);
+                }
+                tracing::debug!(peer = %id.short(), %err, "did not give a chunk");
+            }
+        }
+        None
+    }
+}

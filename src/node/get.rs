@@ -1,0 +1,383 @@
+//! Reading a file: find its record, open and prove its manifest, then bring the chunks of a range
+//! into a sink, many at once, each proved before it is written. What was fetched from others stays
+//! here as an evictable copy. Constant memory: every chunk in flight holds a slot of `Memory`.
+
+use super::Shared;
+use super::fetch::Unavailable;
+use super::memory::Slot;
+use super::put::OnProgress;
+use crate::chunk::{self, CHUNK_LEN, Disproved, Manifest, PAGE_ROWS, Page, Row};
+use crate::core::catalogue::FileRecord;
+use crate::crypto::{EpochKeys, OpenError, Opener, chunk_id, open_page};
+use crate::id::{ChunkId, FileHash, NodeId};
+use crate::store::ReadError;
+use crate::sys::Sink;
+use bytes::{Bytes, BytesMut};
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::oneshot;
+
+/// Chunks that one get has in flight: enough to keep several holders and both cores busy.
+const WINDOW: usize = 8;
+
+/// Why a get failed. What the sink has got so far is to be thrown away.
+#[derive(Debug, thiserror::Error)]
+pub enum GetError {
+    /// Nobody knows the file.
+    #[error("not found")]
+    NotFound {
+        /// Members that were asked.
+        asked: usize,
+        /// Members that could not be.
+        unreachable: usize,
+    },
+    /// Parts of it are not to be had.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// Every record of the file promises something that does not hash to it.
+    #[error("the content does not match its hash: {0}")]
+    Corrupt(OpenError),
+    /// The output could not be written.
+    #[error("cannot write: {0}")]
+    Write(io::Error),
+    /// The own disk failed.
+    #[error("cannot read from this node's store: {0}")]
+    Store(#[from] io::Error),
+    /// The node is not in a swarm, or has not read its catalogue yet.
+    #[error(transparent)]
+    NotReady(#[from] super::NotReady),
+}
+
+impl From<Disproved> for GetError {
+    fn from(why: Disproved) -> Self {
+        Self::Corrupt(why.into())
+    }
+}
+
+/// A file whose manifest is proved.
+pub(super) struct OpenFile {
+    pub(super) hash: FileHash,
+    pub(super) record: FileRecord,
+    pub(super) manifest: Manifest,
+    page: Mutex<Option<(u64, Arc<Page>)>>,
+}
+
+/// Where bytes came from.
+#[derive(Debug, Default)]
+pub(super) struct Origins {
+    pub(super) remote_bytes: u64,
+    pub(super) from: BTreeSet<NodeId>,
+}
+
+impl Shared {
+    /// Opens the file: the first of its records whose manifest proves it.
+    pub(super) async fn open_file(
+        self: &Arc<Self>,
+        hash: FileHash,
+        records: Vec<(FileRecord, Arc<EpochKeys>)>,
+    ) -> Result<OpenFile, GetError> {
+        let mut failed = None;
+        for (record, keys) in records {
+            match self.open_manifest(&hash, &record, &keys).await {
+                Ok(manifest) => {
+                    return Ok(OpenFile { hash, record, manifest, page: Mutex::new(None) });
+                }
+                Err(err) => failed = Some(err),
+            }
+        }
+        Err(failed.unwrap_or(GetError::NotFound { asked: 0, unreachable: 0 }))
+    }
+
+    async fn open_manifest(
+        self: &Arc<Self>,
+        hash: &FileHash,
+        record: &FileRecord,
+        keys: &EpochKeys,
+    ) -> Result<Manifest, GetError> {
+        let sealed = match record.inline() {
+            Ok(inline) => Bytes::copy_from_slice(inline),
+            Err(cid) => self.small_chunk(cid).await?.0,
+        };
+        keys.open_manifest(hash, &sealed).map_err(GetError::Corrupt)
+    }
+
+    /// The sealed bytes of a manifest or page, from here or from whoever has it, and from whom.
+    async fn small_chunk(
+        self: &Arc<Self>,
+        cid: ChunkId,
+    ) -> Result<(Bytes, Option<NodeId>), GetError> {
+        if let Some(bytes) = self.read_here(cid, &mut |len| BytesMut::zeroed(len))?
+            && chunk_id(&bytes) == cid
+        {
+            return Ok((bytes, None));
+        }
+        let (bytes, from) = self.fetch(cid).await?;
+        self.store.cache(cid, bytes.clone());
+        Ok((bytes, Some(from)))
+    }
+
+    /// A chunk of the own store, damaged ones counting as missing.
+    fn read_here(
+        &self,
+        cid: ChunkId,
+        buf: &mut dyn FnMut(usize) -> BytesMut,
+    ) -> io::Result<Option<Bytes>> {
+        match self.store.read(cid, buf) {
+            Ok(bytes) => Ok(bytes),
+            Err(ReadError::Damaged) => Ok(None),
+            Err(ReadError::Io(err)) => Err(err),
+        }
+    }
+
+    /// Writes the bytes of `range` into `sink`, the first of them at offset 0.
+    pub(super) async fn read_range(
+        self: &Arc<Self>,
+        file: &OpenFile,
+        range: Range<u64>,
+        sink: Arc<dyn Sink>,
+        progress: &OnProgress,
+    ) -> Result<Origins, GetError> {
+        let mut origins = Origins::default();
+        let mut flying: VecDeque<Flight> = VecDeque::with_capacity(WINDOW);
+        let mut done = 0;
+        for index in chunk::chunks_of(file.manifest.length, range.clone()) {
+            if flying.len() == WINDOW {
+                done += self.land(&mut flying, &mut origins, &sink).await?;
+                progress(done);
+            }
+            let row = self.row(file, index, &mut origins).await?;
+            let piece = Piece::new(file.manifest.length, index, row, &range);
+            flying.push_back(self.fly(piece, sink.clone()).await);
+        }
+        while !flying.is_empty() {
+            done += self.land(&mut flying, &mut origins, &sink).await?;
+            progress(done);
+        }
+        Ok(origins)
+    }
+
+    /// The row of a chunk; pages are fetched and proved as they are needed.
+    async fn row(
+        self: &Arc<Self>,
+        file: &OpenFile,
+        index: u64,
+        origins: &mut Origins,
+    ) -> Result<Row, GetError> {
+        if !file.manifest.is_paged() {
+            return Ok(file.manifest.rows[index as usize].clone());
+        }
+        let number = index / PAGE_ROWS as u64;
+        let at = (index % PAGE_ROWS as u64) as usize;
+        let cached = file.page.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, page)) = cached.filter(|(cached, _)| *cached == number) {
+            return Ok(page.rows[at].clone());
+        }
+        let root = &file.manifest.rows[number as usize];
+        let (sealed, from) = self.small_chunk(root.cid).await?;
+        if let Some(from) = from {
+            origins.remote_bytes += sealed.len() as u64;
+            origins.from.insert(from);
+        }
+        let page = open_page(root, file.manifest.length, number, BytesMut::from(&sealed[..]))
+            .map_err(GetError::Corrupt)?;
+        let row = page.rows[at].clone();
+        *file.page.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, Arc::new(page)));
+        Ok(row)
+    }
+
+    /// Starts on one chunk.
+    async fn fly(self: &Arc<Self>, piece: Piece, sink: Arc<dyn Sink>) -> Flight {
+        let slot = self.memory.take().await;
+        let (landed, landing) = oneshot::channel();
+        let shared = self.clone();
+        let (bytes, at) = (piece.within.len() as u64, piece.at);
+        let work = tokio::spawn(async move {
+            let result = shared.bring(piece, slot, sink).await;
+            // Whoever waited may have given up: then the result is of no use to anybody.
+            drop(landed.send(result));
+        });
+        Flight { landing, bytes, at, work: work.abort_handle() }
+    }
+
+    /// Waits for the first chunk, and writes it if the sink wants its bytes in order.
+    async fn land(
+        self: &Arc<Self>,
+        flying: &mut VecDeque<Flight>,
+        origins: &mut Origins,
+        sink: &Arc<dyn Sink>,
+    ) -> Result<u64, GetError> {
+        let Some(mut first) = flying.pop_front() else { return Ok(0) };
+        let given_up = |_| GetError::Write(io::ErrorKind::Interrupted.into());
+        let landed = (&mut first.landing).await.map_err(given_up)??;
+        if let Some((from, bytes)) = landed.from {
+            origins.remote_bytes += bytes;
+            origins.from.insert(from);
+        }
+        if let Some(plain) = landed.in_order {
+            let (sink, at, mut slot) = (sink.clone(), first.at, landed.slot);
+            self.job(move || {
+                let written = sink.write(at, &plain).map_err(GetError::Write);
+                slot.put_back(plain);
+                written
+            })
+            .await??;
+        }
+        Ok(first.bytes)
+    }
+
+    /// Brings a chunk from the own store or from another node, proves it, and writes it.
+    async fn bring(
+        self: &Arc<Self>,
+        piece: Piece,
+        slot: Slot,
+        sink: Arc<dyn Sink>,
+    ) -> Result<Landed, GetError> {
+        if piece.row.is_zero() {
+            return self.job(move || piece.zeros(slot, &*sink)).await?;
+        }
+        let (shared, to) = (self.clone(), sink.clone());
+        let here = self.job(move || shared.bring_from_here(piece, slot, &*to)).await??;
+        let (piece, mut slot) = match here {
+            Here::Landed(landed) => return Ok(landed),
+            Here::Missing(piece, slot) => (piece, slot),
+        };
+        let (sealed, from) = self.fetch(piece.row.cid).await?;
+        self.store.cache(piece.row.cid, sealed.clone());
+        let shared = self.clone();
+        self.job(move || {
+            let mut buf = sized(slot.buffer(), sealed.len());
+            buf.copy_from_slice(&sealed);
+            let plain = shared.open(&piece, buf)?;
+            piece.finish(plain, slot, Some((from, sealed.len() as u64)), &*sink)
+        })
+        .await?
+    }
+
+    fn bring_from_here(
+        &self,
+        piece: Piece,
+        mut slot: Slot,
+        sink: &dyn Sink,
+    ) -> Result<Here, GetError> {
+        let sealed = self.read_here(piece.row.cid, &mut |len| sized(slot.buffer(), len))?;
+        let Some(sealed) = sealed else { return Ok(Here::Missing(piece, slot)) };
+        let sealed = sealed.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&bytes[..]));
+        match self.open(&piece, sealed) {
+            Ok(plain) => piece.finish(plain, slot, None, sink).map(Here::Landed),
+            // The own copy may have rotted: another holder's may be good. If it is the author's
+            // fault, that one will not open either.
+            Err(err) => {
+                tracing::warn!(cid = %piece.row.cid.short(), %err, "a chunk here does not open");
+                self.check_again(piece.row.cid);
+                Ok(Here::Missing(piece, slot))
+            }
+        }
+    }
+
+    fn open(&self, piece: &Piece, sealed: BytesMut) -> Result<Bytes, GetError> {
+        let mut opener = self.openers.take();
+        let plain = opener.open(&piece.row, piece.length, piece.index, sealed);
+        self.openers.put_back(opener);
+        plain.map_err(GetError::Corrupt)
+    }
+}
+
+/// What the own store made of a chunk.
+enum Here {
+    Landed(Landed),
+    Missing(Piece, Slot),
+}
+
+/// What is wanted of one chunk.
+struct Piece {
+    row: Row,
+    length: u64,
+    index: u64,
+    /// The wanted bytes within the chunk.
+    within: Range<usize>,
+    /// Where the first of them goes in the output.
+    at: u64,
+}
+
+impl Piece {
+    fn new(length: u64, index: u64, row: Row, range: &Range<u64>) -> Self {
+        let start = index * CHUNK_LEN as u64;
+        let end = start + chunk::chunk_len(length, index) as u64;
+        let from = range.start.max(start);
+        let to = range.end.min(end);
+        let within = (from - start) as usize..(to - start) as usize;
+        Self { row, length, index, within, at: from - range.start }
+    }
+
+    fn finish(
+        self,
+        plain: Bytes,
+        mut slot: Slot,
+        from: Option<(NodeId, u64)>,
+        sink: &dyn Sink,
+    ) -> Result<Landed, GetError> {
+        if !sink.seekable() {
+            return Ok(Landed { slot, in_order: Some(plain.slice(self.within)), from });
+        }
+        sink.write(self.at, &plain[self.within]).map_err(GetError::Write)?;
+        slot.put_back(plain);
+        Ok(Landed { slot, in_order: None, from })
+    }
+
+    fn zeros(self, mut slot: Slot, sink: &dyn Sink) -> Result<Landed, GetError> {
+        chunk::verify_zero(&self.row.value, self.length, self.index)?;
+        if sink.seekable() {
+            // The hole is there already: the output is empty, and its length is set at the end.
+            return Ok(Landed { slot, in_order: None, from: None });
+        }
+        let mut buf = sized(slot.buffer(), chunk::chunk_len(self.length, self.index));
+        buf.fill(0);
+        self.finish(buf.freeze(), slot, None, sink)
+    }
+}
+
+/// A chunk that is written, or waits for its turn.
+struct Landed {
+    slot: Slot,
+    in_order: Option<Bytes>,
+    from: Option<(NodeId, u64)>,
+}
+
+/// One chunk on its way; dropping it gives up.
+struct Flight {
+    landing: oneshot::Receiver<Result<Landed, GetError>>,
+    bytes: u64,
+    at: u64,
+    work: tokio::task::AbortHandle,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.work.abort();
+    }
+}
+
+/// A used buffer with exactly `len` bytes.
+fn sized(mut buf: BytesMut, len: usize) -> BytesMut {
+    buf.resize(len, 0);
+    buf
+}
+
+/// Openers that are not in use: each keeps a decompressor.
+#[derive(Default)]
+pub(super) struct Openers(Mutex<Vec<Opener>>);
+
+impl Openers {
+    fn take(&self) -> Opener {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn put_back(&self, opener: Opener) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < WINDOW {
+            free.push(opener);
+        }
+    }
+}

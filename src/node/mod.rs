@@ -1,0 +1,262 @@
+//! The shell: one running node. Owns the tasks, the wiring and the order of starting and stopping;
+//! it runs what `core` decides and decides nothing itself.
+//!
+//! | room | what happens there |
+//! |---|---|
+//! | `api` | what a person or program may ask of this node |
+//! | `run`, `event` | the membership loop |
+//! | `view` | a snapshot of the members, with their placement |
+//! | `door` | who is let in, and how this node gets in |
+//! | `serve` | what peers ask of this node |
+//! | `ask`, `fetch` | what this node asks of peers |
+//! | `put`, `replicate`, `get` | files in and out |
+//! | `records` | the catalogue: kept, published, passed on |
+//! | `worker` | repair, reconciliation, bootstrap, self-description |
+//!
+//! A node that has no grant yet *waits*: it listens, answers on its socket, and asks to be let in.
+//! Once it is a member (`enter`) the membership loop and the workers start.
+
+mod api;
+mod ask;
+mod config;
+mod door;
+mod event;
+mod fetch;
+mod files;
+mod get;
+mod memory;
+mod put;
+mod records;
+mod replicate;
+mod run;
+mod serve;
+mod start;
+mod view;
+mod worker;
+
+pub use api::{Error, Outcome};
+pub use ask::AskError;
+pub use config::{Config, System};
+pub use door::ApprovalError;
+pub use fetch::Unavailable;
+pub use files::FileError;
+pub use get::GetError;
+pub use put::{OnProgress, PutError};
+pub use records::PublishError;
+pub use start::{Node, StartError};
+
+use crate::core::membership::MemberChange;
+use crate::core::transfer::Chooser;
+use crate::crypto::{NodeKey, OwnerKey};
+use crate::id::{ChunkId, NodeId};
+use crate::store::{FollowTables, Op, Outcome as Kept, Store, SubmitError, WriteError};
+use crate::transport::{DialError, Transport};
+use door::{Door, Standing};
+use event::Event;
+use memory::Memory;
+use records::Catalogue;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use view::View;
+use worker::repair::Tally as RepairTally;
+
+/// Why the node cannot do this now. Nothing was changed; it may be possible soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// It is not a member of a swarm yet.
+    #[error("this node waits for approval")]
+    Waiting,
+    /// It has no key to the swarm's content: it has not reached its swarm yet, or may not read.
+    #[error("this node has not read its swarm's catalogue yet")]
+    NoEpoch,
+}
+
+/// Why a node ends by itself.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Fatal {
+    /// The bootstrap peer belongs to another swarm, and this node has a swarm with data.
+    #[error("{addr} belongs to another swarm")]
+    OtherSwarm {
+        /// The peer.
+        addr: SocketAddr,
+    },
+}
+
+/// What all parts of the shell share.
+pub(crate) struct Shared {
+    me: NodeId,
+    key: NodeKey,
+    owner: OwnerKey,
+    config: Config,
+    sys: System,
+    store: Store,
+    catalogue: Arc<Catalogue>,
+    standing: watch::Sender<Option<Standing>>,
+    door: Door,
+    transport: OnceLock<Transport>,
+    views: watch::Sender<Arc<View>>,
+    chooser: Mutex<Chooser>,
+    memory: Memory,
+    sealers: put::Sealers,
+    openers: get::Openers,
+    events: mpsc::Sender<Event>,
+    repair: mpsc::Sender<ChunkId>,
+    repair_tally: watch::Sender<RepairTally>,
+    links: Mutex<BTreeSet<NodeId>>,
+    pointers: Mutex<serve::PointerTable>,
+    /// What is wrong with the way to others, by address; shown by `status`.
+    troubles: Mutex<BTreeMap<String, String>>,
+    changes: broadcast::Sender<api::Changed>,
+    records_changed: watch::Sender<u64>,
+    fatal: watch::Sender<Option<Fatal>>,
+    began: crate::sys::Time,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn view(&self) -> Arc<View> {
+        self.views.borrow().clone()
+    }
+
+    fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.views.subscribe()
+    }
+
+    fn chooser(&self) -> MutexGuard<'_, Chooser> {
+        lock(&self.chooser)
+    }
+
+    fn transport(&self) -> &Transport {
+        self.transport.get().expect("the transport is there before anything that uses it starts")
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        self.standing.borrow().clone()
+    }
+
+    /// Whether this node is a member.
+    fn ready(&self) -> Result<(), NotReady> {
+        if self.standing.borrow().is_some() { Ok(()) } else { Err(NotReady::Waiting) }
+    }
+
+    fn links(&self) -> BTreeSet<NodeId> {
+        lock(&self.links).clone()
+    }
+
+    fn memory_is_short(&self) -> bool {
+        self.memory.is_short()
+    }
+
+    async fn event(&self, event: Event) {
+        // The loop ends last; when it is gone there is no membership to tell.
+        drop(self.events.send(event).await);
+    }
+
+    fn repair_reports(&self, tally: RepairTally) {
+        self.repair_tally.send_if_modified(|old| std::mem::replace(old, tally) != tally);
+    }
+
+    fn records_changed(&self) {
+        self.records_changed.send_modify(|count| *count += 1);
+    }
+
+    fn member_changed(&self, change: &MemberChange) {
+        // Without a listener the news is not needed.
+        drop(self.changes.send(api::Changed::Member(change.id)));
+    }
+
+    /// Notes why an address that was to be dialled did not lead to a member.
+    fn dial_failed(&self, addr: SocketAddr, err: &DialError) {
+        tracing::debug!(%addr, %err, "dialling failed");
+        worker::bootstrap::dial_failed(self, addr, err);
+    }
+
+    fn trouble(&self, with: &str, what: Option<String>) {
+        let mut troubles = lock(&self.troubles);
+        match what {
+            // Bounded by the number of addresses that a person has given.
+            Some(what) if troubles.len() < 64 || troubles.contains_key(with) => {
+                let new = troubles.insert(with.to_owned(), what.clone()).as_ref() != Some(&what);
+                if new {
+                    tracing::warn!("{what}");
+                }
+            }
+            Some(_) => {}
+            None => drop(troubles.remove(with)),
+        }
+    }
+
+    /// Whether the chunk is a replica here.
+    fn holds(&self, cid: &ChunkId) -> bool {
+        matches!(self.store.held(*cid), Ok(Some(held)) if held.replica)
+    }
+
+    /// Has the store do something, waiting while it is busy; done when it is on disk.
+    async fn write(&self, ops: Vec<Op>) -> Result<Vec<Kept>, WriteError> {
+        loop {
+            let (done, kept) = oneshot::channel();
+            let report = Box::new(move |result| drop(done.send(result)));
+            match self.store.submit(ops.clone(), report) {
+                Ok(()) => {
+                    let closed = || Err(WriteError::ReadOnly("this node is stopping".into()));
+                    return kept.await.unwrap_or_else(|_| closed());
+                }
+                Err(SubmitError::Busy) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Err(err) => return Err(WriteError::ReadOnly(err.to_string())),
+            }
+        }
+    }
+
+    /// Changes tables alone.
+    async fn change_tables<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut dyn FollowTables) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (done, result) = oneshot::channel();
+        let out = Arc::new(Mutex::new(None));
+        let slot = out.clone();
+        let work = Box::new(move |tables: &mut dyn FollowTables| {
+            let value = change(tables)?;
+            *lock(&slot) = Some(value);
+            Ok(())
+        });
+        let report = Box::new(move |result| drop(done.send(result)));
+        self.store.update_tables(work, report).map_err(io::Error::other)?;
+        result.await.map_err(io::Error::other)??;
+        let value = lock(&out).take();
+        value.ok_or_else(|| io::Error::other("the change did not run"))
+    }
+
+    /// Runs work that computes, or waits for a disk or pipe, beside the tasks.
+    async fn job<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let (done, result) = oneshot::channel();
+        // The one who waits may have been cancelled meanwhile.
+        self.sys.spawn.run(Box::new(move || drop(done.send(work()))));
+        result.await.map_err(|_| io::ErrorKind::Interrupted.into())
+    }
+
+    /// Has a chunk of this node hashed again, because it did not open.
+    fn check_again(self: &Arc<Self>, cid: ChunkId) {
+        let shared = self.clone();
+        self.sys.spawn.run(Box::new(move || {
+            // A damaged one counts as missing from now on, and repair fetches it.
+            if let Err(err) = shared.store.verify(cid) {
+                tracing::warn!(%err, "a chunk cannot be read");
+            }
+        }));
+    }
+
+    fn repair_queue(&self) -> &mpsc::Sender<ChunkId> {
+        &self.repair
+    }
+}

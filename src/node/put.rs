@@ -1,0 +1,304 @@
+//! Storing a file: read, seal, deliver, then write down what it is made of.
+//!
+//! Order is what makes it safe. The chunks come first; when each is on enough disks (`Promise`) the
+//! pages and the manifest, then the records that name them. A put that dies on the way leaves
+//! chunks under a claim that nobody commits, and nothing that anybody can see. Memory is constant:
+//! every chunk in flight holds a slot of `Memory`, and rows leave in pages.
+
+use super::Shared;
+use super::memory::Slot;
+use super::replicate::{Count, Delivery, Promise, Tally};
+use crate::chunk::{self, Builder, CHUNK_LEN, Manifest, Page, Place, Row, TooLarge};
+use crate::core::limits;
+use crate::crypto::{ChunkBuf, EpochKeys, Sealed, Sealer, chunk_id, seal_page};
+use crate::id::{ChunkId, FileHash};
+use crate::store::{Claim, WriteError};
+use crate::sys::{Source, SourceChanged};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Chunks that are sealed at once: one per core of a small machine keeps both busy.
+const SEALERS: usize = 3;
+
+/// Why a put failed. Unless it says otherwise nothing of the file is visible, and what was
+/// delivered goes when its claim lapses.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// The bytes could not be read.
+    #[error("cannot read the file: {0}")]
+    Read(io::Error),
+    /// The file changed while it was read.
+    #[error(transparent)]
+    Changed(#[from] SourceChanged),
+    /// The file is longer than a file can be.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// This node, or all nodes together, have no room.
+    #[error("no space: {0}")]
+    NoSpace(Arc<WriteError>),
+    /// Members are known but did not take the chunks in time; some have fewer copies than promised.
+    #[error("only {copies} of {needed} copies could be made")]
+    TooFewCopies {
+        /// The fewest copies that any chunk has.
+        copies: usize,
+        /// How many were promised.
+        needed: usize,
+    },
+    /// The file's records could not be kept or published.
+    #[error(transparent)]
+    Publish(#[from] super::records::PublishError),
+    /// The node is not in a swarm, or has not read its catalogue yet.
+    #[error(transparent)]
+    NotReady(#[from] super::NotReady),
+}
+
+/// What a put has made of the content, before it is written down.
+pub(super) struct Content {
+    /// The file hash.
+    pub hash: FileHash,
+    /// Length in bytes.
+    pub length: u64,
+    /// The sealed manifest, inline or as the chunk that it is stored as.
+    pub manifest: Whereabouts,
+    /// The acknowledgements.
+    pub tally: Arc<Tally>,
+}
+
+/// Where the sealed manifest is.
+pub(super) enum Whereabouts {
+    /// In the file record itself.
+    Inline(Vec<u8>),
+    /// Stored as a chunk.
+    Stored {
+        /// Its name.
+        cid: ChunkId,
+        /// Its length in bytes.
+        len: u32,
+    },
+}
+
+/// Called with the bytes that are done, as often as it likes.
+pub type OnProgress = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// One put.
+pub(super) struct Upload {
+    shared: Arc<Shared>,
+    keys: Arc<EpochKeys>,
+    claim: Claim,
+    promise: Promise,
+    compress: bool,
+    tally: Arc<Tally>,
+    rows: Builder,
+    progress: OnProgress,
+}
+
+/// A chunk that was read and is being sealed, in the order of the file.
+struct Sealing {
+    len: usize,
+    sealed: oneshot::Receiver<(Sealed, Slot)>,
+}
+
+impl Upload {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        keys: Arc<EpochKeys>,
+        claim: Claim,
+        compress: bool,
+        progress: OnProgress,
+    ) -> Self {
+        let promise = Promise::now(&shared.view(), claim.replicas);
+        let (tally, rows) = (Arc::default(), Builder::default());
+        Self { shared: shared.clone(), keys, claim, promise, compress, tally, rows, progress }
+    }
+
+    /// Stores all bytes of `source` and returns when they are on enough disks.
+    pub(super) async fn run(mut self, source: Box<dyn Source>) -> Result<Content, PutError> {
+        let mut reader = Reader::new(&self.shared, source);
+        let mut sealing = VecDeque::with_capacity(SEALERS);
+        let mut next = reader.next().await?;
+        let mut index = 0;
+        while let Some((slot, buf)) = next {
+            next = reader.next().await?;
+            let only = index == 0 && next.is_none();
+            let place = if only { Place::Whole } else { Place::At(index) };
+            sealing.push_back(self.seal(place, slot, buf));
+            index += 1;
+            if sealing.len() == SEALERS {
+                self.deliver_first(&mut sealing).await?;
+            }
+        }
+        while !sealing.is_empty() {
+            self.deliver_first(&mut sealing).await?;
+        }
+        reader.finish().await?;
+        self.write_manifest().await
+    }
+
+    /// Seals a chunk beside the tasks.
+    fn seal(&self, place: Place, slot: Slot, buf: ChunkBuf) -> Sealing {
+        let (done, sealed) = oneshot::channel();
+        let len = buf.plain().len();
+        let (shared, keys, compress) = (self.shared.clone(), self.keys.clone(), self.compress);
+        self.shared.sys.spawn.run(Box::new(move || {
+            let mut sealer = shared.sealers.take();
+            let out = sealer.seal(&keys, place, compress, buf);
+            shared.sealers.put_back(sealer);
+            // The put may have been cancelled meanwhile: then nobody waits.
+            drop(done.send((out, slot)));
+        }));
+        Sealing { len, sealed }
+    }
+
+    async fn deliver_first(&mut self, sealing: &mut VecDeque<Sealing>) -> Result<(), PutError> {
+        let Some(first) = sealing.pop_front() else { return Ok(()) };
+        let (sealed, mut slot) = first.sealed.await.map_err(|_| PutError::Read(cancelled()))?;
+        if sealed.row.is_zero() {
+            slot.put_back(sealed.bytes);
+        } else {
+            self.deliver(sealed.row.cid, slot.hold(sealed.bytes));
+        }
+        self.push_row(sealed.row, first.len)?;
+        (self.progress)(self.rows.length());
+        Ok(())
+    }
+
+    fn push_row(&mut self, row: Row, len: usize) -> Result<(), PutError> {
+        let mut full = None;
+        let keys = self.keys.clone();
+        self.rows.push(row, len, |page: Page| {
+            let sealed = seal_page(&keys, &page);
+            full = Some((sealed.row.cid, sealed.bytes));
+            Ok::<_, TooLarge>(sealed.row)
+        })?;
+        if let Some((cid, bytes)) = full {
+            self.deliver(cid, bytes);
+        }
+        Ok(())
+    }
+
+    fn deliver(&self, cid: ChunkId, sealed: Bytes) {
+        let delivery = Delivery { cid, sealed, claim: self.claim, promise: self.promise };
+        self.shared.deliver(delivery, &self.tally);
+    }
+
+    async fn write_manifest(mut self) -> Result<Content, PutError> {
+        let (keys, mut last) = (self.keys.clone(), None);
+        let rows = std::mem::take(&mut self.rows);
+        let (manifest, hash) = rows.finish(|page: Page| {
+            let sealed = seal_page(&keys, &page);
+            last = Some((sealed.row.cid, sealed.bytes));
+            Ok::<_, TooLarge>(sealed.row)
+        })?;
+        if let Some((cid, bytes)) = last {
+            self.deliver(cid, bytes);
+        }
+        self.keep_promise().await?;
+        let length = manifest.length;
+        let manifest = self.seal_manifest(&hash, &manifest);
+        if let Whereabouts::Stored { .. } = manifest {
+            self.keep_promise().await?;
+        }
+        Ok(Content { hash, length, manifest, tally: self.tally })
+    }
+
+    fn seal_manifest(&self, hash: &FileHash, manifest: &Manifest) -> Whereabouts {
+        let sealed = self.keys.seal_manifest(hash, manifest);
+        if manifest.rows.len() <= 1 {
+            return Whereabouts::Inline(sealed);
+        }
+        let (cid, len) = (chunk_id(&sealed), sealed.len() as u32);
+        self.deliver(cid, sealed.into());
+        Whereabouts::Stored { cid, len }
+    }
+
+    /// Waits until everything delivered so far is on enough disks.
+    async fn keep_promise(&self) -> Result<(), PutError> {
+        let Err(failed) = self.tally.promised().await else { return Ok(()) };
+        let Count { copies, .. } = self.tally.count();
+        Err(match failed {
+            Some(err) if copies == 0 => PutError::NoSpace(err),
+            _ => PutError::TooFewCopies { copies, needed: self.promise.nodes },
+        })
+    }
+}
+
+/// Reads chunk after chunk, beside the tasks.
+struct Reader {
+    shared: Arc<Shared>,
+    source: Option<Box<dyn Source>>,
+    ended: bool,
+}
+
+impl Reader {
+    fn new(shared: &Arc<Shared>, source: Box<dyn Source>) -> Self {
+        Self { shared: shared.clone(), source: Some(source), ended: false }
+    }
+
+    /// The next chunk; none at the end.
+    async fn next(&mut self) -> Result<Option<(Slot, ChunkBuf)>, PutError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut slot = self.shared.memory.take().await;
+        let buf = slot.buffer();
+        let read = self.with(move |source| {
+            let mut chunk = ChunkBuf::recycle(buf, CHUNK_LEN);
+            let len = source.read(chunk.space())?;
+            chunk.set_len(len);
+            Ok(chunk)
+        });
+        let chunk: ChunkBuf = read.await?;
+        let len = chunk.plain().len();
+        self.ended = len < CHUNK_LEN;
+        if len == 0 {
+            return Ok(None);
+        }
+        Ok(Some((slot, chunk)))
+    }
+
+    async fn finish(&mut self) -> Result<(), PutError> {
+        match self.source.as_mut() {
+            Some(source) => Ok(source.finish()?),
+            None => Err(PutError::Read(cancelled())),
+        }
+    }
+
+    async fn with<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Source) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, PutError> {
+        let mut source = self.source.take().ok_or_else(|| PutError::Read(cancelled()))?;
+        let (done, result) = oneshot::channel();
+        self.shared.sys.spawn.run(Box::new(move || {
+            let out = work(&mut *source);
+            drop(done.send((source, out)));
+        }));
+        let (source, out) = result.await.map_err(|_| PutError::Read(cancelled()))?;
+        self.source = Some(source);
+        out.map_err(PutError::Read)
+    }
+}
+
+fn cancelled() -> io::Error {
+    io::ErrorKind::Interrupted.into()
+}
+
+/// Sealers that are not in use: each keeps a compressor.
+#[derive(Default)]
+pub(super) struct Sealers(std::sync::Mutex<Vec<Sealer>>);
+
+impl Sealers {
+    fn take(&self) -> Sealer {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn put_back(&self, sealer: Sealer) {
+        let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if free.len() < SEALERS {
+            free.push(sealer);
+        }
+    }
+}

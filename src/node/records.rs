@@ -1,0 +1,517 @@
+//! The catalogue in the shell: keeps records on disk and in the tables, publishes this node's own,
+//! takes those of others and passes on what is new, and opens the epochs that are sealed to this
+//! node. What a record means is `core::catalogue`'s.
+//!
+//! Invariant: a record is passed on only after it is on this node's disk, and only once.
+
+use super::{NotReady, Shared};
+use crate::core::access::{Grant, OpenStatement, Roles};
+use crate::core::catalogue::{
+    Authority, Checked, Context, EpochRecord, GrantFacts, Header, Keyring, Kind, Recipient,
+    SecretBox, Source, TooLarge, View as Records, ViewMut, catch_up, sealed_secrets, sign,
+};
+use crate::core::hlc::Hlc;
+use crate::core::{catalogue, limits};
+use crate::crypto::{ContentSecret, EpochKeys, SwarmKey, seal_to_node, seal_to_owner};
+use crate::id::{ClaimId, EpochId, NodeId, RecordId};
+use crate::store::{Follow, FollowTables, Op, Outcome, Store, WriteError};
+use crate::sys::{Table, TableRead};
+use crate::transport::{Lane, Message as Frame};
+use crate::wire::codec::{Decode, Encode};
+use crate::wire::message::{Push, kind};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// What an epoch's secret is sealed for.
+const EPOCH_CONTEXT: &[u8] = b"p2pfs epoch secret v1";
+/// Records that wait for a grant or an epoch are applied in turns of so many.
+const CATCH_UP: usize = 256;
+/// Pushes from peers that are worked on at once; further ones are found by reconciliation.
+const PUSHES_AT_ONCE: usize = 64;
+
+/// Why records were not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// They could not be kept here.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// They are here, but not on as many nodes as promised.
+    #[error("the file's records are on {kept} of {needed} nodes")]
+    TooFew {
+        /// Nodes that have them.
+        kept: usize,
+        /// Nodes that should.
+        needed: usize,
+    },
+    /// A record would be longer than a record can be.
+    #[error("the change is too large for one record")]
+    TooLarge,
+}
+
+impl From<TooLarge> for PublishError {
+    fn from(_: TooLarge) -> Self {
+        Self::TooLarge
+    }
+}
+
+/// What the catalogue needs besides the store.
+pub(super) struct Catalogue {
+    keyring: RwLock<Keyring>,
+    newest: RwLock<Option<Arc<EpochKeys>>>,
+    /// The secrets of the epochs, to be sealed to further readers.
+    secrets: RwLock<Vec<(ContentSecret, u64)>>,
+    authority: OnceLock<[u8; 32]>,
+    clock: Mutex<Hlc>,
+    pushes: Semaphore,
+    /// Plans of the tree are made one after the other, so that each sees what the last one did.
+    pub(super) planning: tokio::sync::Mutex<()>,
+}
+
+/// Whom the catalogue believes.
+struct SwarmAuthority<'a> {
+    public: &'a [u8; 32],
+}
+
+impl Authority for SwarmAuthority<'_> {
+    fn grant(&self, body: &[u8]) -> Option<GrantFacts> {
+        let grant = Grant::from_bytes(body).ok()?;
+        let at = grant.terms.not_before;
+        let roles = grant.verify(self.public, &grant.terms.node, at).ok()?;
+        Some(GrantFacts {
+            node: grant.terms.node,
+            may_write: roles.contains(Roles::WRITE),
+            from_ms: grant.terms.not_before,
+            until_ms: grant.terms.not_after,
+        })
+    }
+
+    fn open_statement(&self, body: &[u8]) -> Option<bool> {
+        let roles = OpenStatement::from_bytes(body).ok()?.verify(self.public).ok()?;
+        Some(roles.contains(Roles::WRITE))
+    }
+
+    fn swarm_public(&self) -> &[u8; 32] {
+        self.public
+    }
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self {
+            keyring: RwLock::default(),
+            newest: RwLock::default(),
+            secrets: RwLock::default(),
+            authority: OnceLock::new(),
+            clock: Mutex::default(),
+            pushes: Semaphore::new(PUSHES_AT_ONCE),
+            planning: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+impl Catalogue {
+    /// The swarm whose records these are; said once, before the first record.
+    pub(super) fn set_swarm(&self, public: [u8; 32]) {
+        // A second call names the same swarm: a data directory belongs to one.
+        drop(self.authority.set(public));
+    }
+
+    /// The clock goes on from the newest record.
+    pub(super) fn set_clock(&self, newest: u64) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Hlc::new(newest);
+    }
+
+    fn with_context<T>(&self, work: impl FnOnce(Context<'_>) -> T) -> Option<T> {
+        let public = self.authority.get()?;
+        let keyring = self.keyring.read().unwrap_or_else(PoisonError::into_inner);
+        Some(work(Context { keyring: &keyring, authority: &SwarmAuthority { public } }))
+    }
+
+    fn secrets(&self) -> Vec<(ContentSecret, u64)> {
+        self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All keys that this node has.
+    pub(super) fn keyring(&self) -> Keyring {
+        self.keyring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The keys that seal new data.
+    pub(super) fn newest(&self) -> Option<Arc<EpochKeys>> {
+        self.newest.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, made: u64, content: ContentSecret) {
+        let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
+        if !keyring.add(made, EpochKeys::new(&content)) {
+            return;
+        }
+        self.secrets.write().unwrap_or_else(PoisonError::into_inner).push((content, made));
+        let newest = keyring.newest().cloned().map(Arc::new);
+        *self.newest.write().unwrap_or_else(PoisonError::into_inner) = newest;
+    }
+}
+
+/// The store's tables with its records, as the catalogue wants to see them.
+struct Both<'a>(&'a mut dyn FollowTables);
+
+impl TableRead for Both<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.0.get(table, key)
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()> {
+        self.0.range(table, from, to, visit)
+    }
+
+    fn last(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+        self.0.last(table, from, to)
+    }
+}
+
+impl crate::sys::TableWrite for Both<'_> {
+    fn insert(&mut self, table: Table, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.0.insert(table, key, value)
+    }
+
+    fn remove(&mut self, table: Table, key: &[u8]) -> io::Result<bool> {
+        self.0.remove(table, key)
+    }
+}
+
+impl Records for Both<'_> {
+    fn record(&self, id: &RecordId) -> io::Result<Option<Vec<u8>>> {
+        self.0.record(id)
+    }
+}
+
+impl Follow for Catalogue {
+    fn apply(&self, _: RecordId, record: &[u8], tables: &mut dyn FollowTables) -> io::Result<()> {
+        let Ok(checked) = Checked::new(record.to_vec()) else { return Ok(()) };
+        let mut both = Both(tables);
+        let applied = self
+            .with_context(|context| catalogue::apply(&mut both, context, Source::Disk, &checked));
+        applied.transpose().map(drop)
+    }
+}
+
+/// A snapshot of the tables, with the store's records.
+pub(super) struct Snapshot<'a> {
+    pub(super) tables: &'a dyn TableRead,
+    pub(super) store: &'a Store,
+}
+
+impl TableRead for Snapshot<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.tables.get(table, key)
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()> {
+        self.tables.range(table, from, to, visit)
+    }
+
+    fn last(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+        self.tables.last(table, from, to)
+    }
+}
+
+impl Records for Snapshot<'_> {
+    fn record(&self, id: &RecordId) -> io::Result<Option<Vec<u8>>> {
+        self.store.record(*id).map_err(io::Error::other)
+    }
+}
+
+impl Shared {
+    /// Reads the catalogue as it is now.
+    pub(super) fn read_records<T>(
+        &self,
+        work: impl FnOnce(&Snapshot<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.store.read_tables(|tables| work(&Snapshot { tables, store: &self.store }))
+    }
+
+    /// The next reading of the clock that orders records.
+    pub(super) fn tick(&self) -> u64 {
+        let now = self.sys.clock.wall_ms();
+        self.catalogue.clock.lock().unwrap_or_else(PoisonError::into_inner).tick(now)
+    }
+
+    /// The keys that seal new data, or why there are none yet.
+    pub(super) fn keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
+        self.ready()?;
+        self.catalogue.newest().ok_or(NotReady::NoEpoch)
+    }
+
+    /// Keeps records of this node's own making: here and at enough others when it returns, at all
+    /// others soon. `commits` are the claims that file records among them name.
+    pub(super) async fn publish(
+        self: &Arc<Self>,
+        records: Vec<Vec<u8>>,
+        commits: Vec<ClaimId>,
+        needed: usize,
+    ) -> Result<usize, PublishError> {
+        let mut ops: Vec<Op> = records.iter().map(|bytes| record_op(bytes.clone())).collect();
+        ops.extend(commits.into_iter().map(|claim| Op::Commit { claim }));
+        self.write(ops).await?;
+        self.learn(&records).await;
+        let pushes = Push::batches(records);
+        let mut kept = 1;
+        let mut told = BTreeSet::new();
+        if needed > 1 {
+            told = self.push_to_some(&pushes, needed - 1).await;
+            kept += told.len();
+        }
+        self.pass_on(&pushes, &told);
+        if kept < needed { Err(PublishError::TooFew { kept, needed }) } else { Ok(kept) }
+    }
+
+    /// Has `wanted` other nodes keep the records, the fastest on other machines first; those who do.
+    async fn push_to_some(self: &Arc<Self>, pushes: &[Push], wanted: usize) -> BTreeSet<NodeId> {
+        let view = self.view();
+        let mine = view.members.get(&self.me).map(|m| m.record.machine);
+        let mut others: Vec<NodeId> = view.others().map(|m| m.record.id).collect();
+        others = self.chooser().order(&others);
+        others.sort_by_key(|id| view.members.get(id).map(|m| m.record.machine) == mine);
+        let mut queue = others.into_iter();
+        let mut asking: JoinSet<(NodeId, bool)> = JoinSet::new();
+        let mut kept = BTreeSet::new();
+        let start = |asking: &mut JoinSet<(NodeId, bool)>, id: NodeId| {
+            let (shared, pushes) = (self.clone(), pushes.to_vec());
+            asking.spawn(async move {
+                for push in &pushes {
+                    if let Err(err) = shared.ask_push(id, push).await {
+                        tracing::debug!(peer = %id.short(), %err, "records were not taken");
+                        return (id, false);
+                    }
+                }
+                (id, true)
+            });
+        };
+        queue.by_ref().take(wanted).for_each(|id| start(&mut asking, id));
+        while kept.len() < wanted && !asking.is_empty() {
+            tokio::select! {
+                biased;
+                Some(answer) = asking.join_next() => match answer {
+                    Ok((id, true)) => drop(kept.insert(id)),
+                    _ => queue.next().into_iter().for_each(|id| start(&mut asking, id)),
+                },
+                () = tokio::time::sleep(limits::HEDGE_MIN) => {
+                    queue.next().into_iter().for_each(|id| start(&mut asking, id));
+                }
+            }
+        }
+        // Those who are asked already may go on: they only get the records sooner.
+        asking.detach_all();
+        kept
+    }
+
+    /// Sends records over all links but those to `not_to`.
+    pub(super) fn pass_on(&self, pushes: &[Push], not_to: &BTreeSet<NodeId>) {
+        for to in self.links().into_iter().filter(|to| !not_to.contains(to)) {
+            for push in pushes {
+                let head = push.to_bytes().into();
+                let frame = Frame { kind: kind::PUSH_ON, head, body: Bytes::new() };
+                // A link that is gone, or slow, gets the records when it reconciles.
+                drop(self.transport().notify(to, frame));
+            }
+        }
+    }
+
+    /// Takes records from a peer: keeps what is new and valid, and passes it on.
+    pub(super) async fn take_records(
+        self: &Arc<Self>,
+        from: NodeId,
+        records: Vec<Vec<u8>>,
+    ) -> Result<(), WriteError> {
+        let Ok(_permit) = self.catalogue.pushes.acquire().await else { return Ok(()) };
+        let now_ms = self.sys.clock.wall_ms();
+        let valid: Vec<Vec<u8>> =
+            records.into_iter().filter(|record| self.is_valid(record, now_ms, &from)).collect();
+        if valid.is_empty() {
+            return Ok(());
+        }
+        let ops = valid.iter().flat_map(|record| self.record_ops(record)).collect();
+        let outcomes = self.write(ops).await?;
+        let kept = outcomes.into_iter().filter_map(|outcome| match outcome {
+            Outcome::Record { new } => Some(new),
+            _ => None,
+        });
+        let new: Vec<_> =
+            valid.into_iter().zip(kept).filter(|(_, new)| *new).map(|(r, _)| r).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.learn(&new).await;
+        self.pass_on(&Push::batches(new), &BTreeSet::from([from]));
+        Ok(())
+    }
+
+    fn record_ops(&self, record: &[u8]) -> Vec<Op> {
+        let mut ops = vec![record_op(record.to_vec())];
+        if let Ok(checked) = Checked::new(record.to_vec())
+            && checked.record().header.kind == Kind::File
+            && let Ok(file) = catalogue::FileRecord::from_bytes(checked.record().body())
+        {
+            ops.push(Op::Commit { claim: file.claim });
+        }
+        ops
+    }
+
+    /// What can be seen of a record without the tables: only such a one is written to disk.
+    fn is_valid(&self, record: &[u8], now_ms: u64, from: &NodeId) -> bool {
+        let vetted = Checked::new(record.to_vec()).and_then(|checked| {
+            let clock = checked.record().header.clock;
+            let mut own = self.catalogue.clock.lock().unwrap_or_else(PoisonError::into_inner);
+            own.observe(clock, now_ms).map_err(|_| catalogue::Refusal::Ahead)
+        });
+        if let Err(why) = &vetted {
+            tracing::warn!(peer = %self.view().name(from).escape_debug(), %why, "refused a record");
+        }
+        vetted.is_ok()
+    }
+
+    /// What new records of the swarm itself change here: grants let others write, epochs open.
+    async fn learn(self: &Arc<Self>, records: &[Vec<u8>]) {
+        let mut matters = false;
+        for record in records {
+            let Ok(checked) = Checked::new(record.clone()) else { continue };
+            matters |= !matches!(checked.record().header.kind, Kind::File | Kind::Tree);
+        }
+        if matters {
+            self.learn_epochs().await;
+        }
+        self.records_changed();
+    }
+
+    /// Opens every epoch that is sealed to this node or its owner, and applies what waited for it.
+    pub(super) async fn learn_epochs(self: &Arc<Self>) {
+        let recipients = [Recipient::Node(self.me.0), Recipient::Owner(self.owner.public())];
+        let found = self.read_records(|view| sealed_secrets(view, &recipients));
+        for secret in found.unwrap_or_default() {
+            let opened = match secret.recipient {
+                Recipient::Node(_) => self.key.open(EPOCH_CONTEXT, &secret.sealed),
+                Recipient::Owner(_) => self.owner.open(EPOCH_CONTEXT, &secret.sealed),
+            };
+            let Ok(bytes) = opened else { continue };
+            let Ok(bytes) = <[u8; 32]>::try_from(&bytes[..]) else { continue };
+            let content = ContentSecret(bytes);
+            if content.epoch() == secret.epoch {
+                self.catalogue.add(secret.made, content);
+            }
+        }
+        while self.catch_up_once().await {}
+    }
+
+    /// Applies some of what waited; whether there may be more.
+    async fn catch_up_once(self: &Arc<Self>) -> bool {
+        let catalogue = self.catalogue.clone();
+        let more = self.change_tables(move |tables| {
+            let more = catalogue.with_context(|context| {
+                catch_up(&mut Both(tables) as &mut dyn ViewMut, context, CATCH_UP)
+            });
+            more.unwrap_or(Ok(false))
+        });
+        more.await.unwrap_or(false)
+    }
+
+    /// The records of a swarm that was just founded: its first epoch, and that it is open if so.
+    pub(super) async fn found(
+        self: &Arc<Self>,
+        swarm: &SwarmKey,
+        open: bool,
+    ) -> Result<(), PublishError> {
+        let content = ContentSecret(self.sys.rng.bytes());
+        let boxes = self.boxes(&content, self.me, self.owner.public());
+        let mut records = vec![self.epoch_record(swarm, &content, self.tick(), boxes)?];
+        if open {
+            let body = OpenStatement::issue(swarm, self.sys.clock.wall_ms()).to_bytes();
+            records.push(self.plain_record(Kind::OpenStatement, &body)?);
+        }
+        self.publish(records, Vec::new(), 1).await.map(drop)
+    }
+
+    /// Makes a grant known, and seals all epochs to its node and owner.
+    pub(super) async fn publish_grant(
+        self: &Arc<Self>,
+        swarm: &SwarmKey,
+        grant: &Grant,
+    ) -> Result<(), PublishError> {
+        let mut records = vec![self.plain_record(Kind::Grant, &grant.to_bytes())?];
+        if grant.terms.roles.contains(Roles::READ) {
+            for (content, made) in self.catalogue.secrets() {
+                let boxes = self.boxes(&content, grant.terms.node, grant.terms.owner);
+                records.push(self.epoch_record(swarm, &content, made, boxes)?);
+            }
+        }
+        let needed = 2.min(self.view().others().count() + 1);
+        self.publish(records, Vec::new(), needed).await.map(drop)
+    }
+
+    /// An epoch's secret for a reader: sealed to its node and to its user.
+    fn boxes(&self, content: &ContentSecret, node: NodeId, owner: [u8; 32]) -> Vec<SecretBox> {
+        let seed = self.sys.rng.bytes();
+        let to_node = seal_to_node(&node, &seed, EPOCH_CONTEXT, &content.0);
+        let to_owner = seal_to_owner(&owner, &seed, EPOCH_CONTEXT, &content.0);
+        let both = [(Recipient::Node(node.0), to_node), (Recipient::Owner(owner), to_owner)];
+        // A key that nothing can be sealed to cannot read anyway.
+        let usable = both.into_iter().filter_map(|(to, sealed)| Some((to, sealed.ok()?)));
+        usable.map(|(recipient, sealed)| SecretBox { recipient, sealed }).collect()
+    }
+
+    fn epoch_record(
+        &self,
+        swarm: &SwarmKey,
+        content: &ContentSecret,
+        made: u64,
+        boxes: Vec<SecretBox>,
+    ) -> Result<Vec<u8>, TooLarge> {
+        let epoch = EpochRecord { epoch: content.epoch(), made, boxes };
+        epoch.sign(&self.key, swarm, self.tick())
+    }
+
+    fn plain_record(&self, kind: Kind, body: &[u8]) -> Result<Vec<u8>, TooLarge> {
+        sign(&self.key, Header::plain(kind, self.tick(), self.me, EpochId::NONE), body)
+    }
+
+    /// Whether the swarm is open, and what everybody may do then.
+    pub(super) fn open_roles(&self, swarm: &[u8; 32]) -> Option<Roles> {
+        let statements = self.read_records(|view| {
+            let ids = catalogue::open_statements(view)?;
+            ids.iter().map(|id| view.record(id)).collect::<io::Result<Vec<_>>>()
+        });
+        statements.ok()?.into_iter().flatten().find_map(|bytes| {
+            let checked = Checked::new(bytes).ok()?;
+            OpenStatement::from_bytes(checked.record().body()).ok()?.verify(swarm).ok()
+        })
+    }
+}
+
+fn record_op(bytes: Vec<u8>) -> Op {
+    Op::Record { id: catalogue::id_of(&bytes), bytes: bytes.into() }
+}

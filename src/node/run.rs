@@ -1,0 +1,154 @@
+//! The membership loop: the next event goes to `core::membership`, and what that decides is done.
+//! It is the only owner of the membership's state; everybody else sees the `View` that it publishes
+//! after each change. It never waits for the network or the disk itself.
+
+use super::Shared;
+use super::event::Event;
+use super::files;
+use super::view::{Member, View};
+use crate::core::membership::{Effect, Input, MemberChange, Membership, State};
+use crate::id::NodeId;
+use crate::sys::Time;
+use crate::transport::{Lane, LinkEvent, Message as Frame};
+use crate::wire::codec::Encode;
+use crate::wire::control::PeerState;
+use crate::wire::message::kind;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// How soon after a new view the next one may be made, so that a storm of joins does not spend
+/// its time on placements that nobody uses.
+const VIEW_EVERY: Duration = Duration::from_millis(20);
+
+/// The loop's state.
+pub(super) struct Loop {
+    shared: Arc<Shared>,
+    membership: Membership,
+    effects: Vec<Effect>,
+    wake: Time,
+    published: u64,
+    publish_after: Time,
+    views: watch::Sender<Arc<View>>,
+}
+
+impl Loop {
+    /// A loop that has not run yet.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        membership: Membership,
+        views: watch::Sender<Arc<View>>,
+    ) -> Self {
+        let wake = Time::ZERO;
+        let (effects, publish_after) = (Vec::new(), Time::ZERO);
+        Self { shared, membership, effects, wake, published: u64::MAX, publish_after, views }
+    }
+
+    /// Runs until the sender of events is gone.
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        self.handle(Input::Tick);
+        loop {
+            let now = self.shared.sys.clock.now();
+            let wake = if self.stale() { self.wake.min(self.publish_after) } else { self.wake };
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Some(event) => self.event(event),
+                    None => return,
+                },
+                () = tokio::time::sleep(wake.since(now)) => self.handle(Input::Tick),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Link(LinkEvent::Up { peer, dialled, addr, .. }) => {
+                self.shared.chooser().alive(peer);
+                self.handle(Input::LinkUp { peer, dialled, addr });
+            }
+            Event::Link(LinkEvent::Down { peer, how }) => self.handle(Input::LinkDown { peer, how }),
+            Event::Gossip(from, message) => self.handle(Input::Gossip { from, message }),
+            Event::DialFailed(addr, expect) => self.handle(Input::DialFailed { addr, expect }),
+            Event::Bootstrap(addr) => self.handle(Input::Bootstrap { addr }),
+            Event::Connect(addr) => self.handle(Input::Connect { addr }),
+            Event::SetSelf(state) => self.handle(Input::SetSelf(*state)),
+            Event::Leave(told) => {
+                self.handle(Input::Leave);
+                // The other side may have given up waiting; leaving goes on all the same.
+                drop(told.send(()));
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.shared.sys.clock.now();
+        let mut effects = std::mem::take(&mut self.effects);
+        self.membership.handle(now, input, &mut effects);
+        for effect in effects.drain(..) {
+            self.perform(effect);
+        }
+        self.effects = effects;
+        if self.stale() && now >= self.publish_after {
+            self.publish(now);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => self.send(to, message.to_bytes().into()),
+            Effect::Dial { addr, expect } => self.dial(addr, expect),
+            Effect::Close { peer } => self.shared.transport().close(peer),
+            Effect::Changed(change) => self.changed(&change),
+            Effect::SavePeers(peers) => files::save_peers(&self.shared, peers),
+            Effect::WakeAt(at) => self.wake = at,
+        }
+    }
+
+    fn send(&self, to: NodeId, head: Bytes) {
+        let frame = Frame { kind: kind::GOSSIP, head, body: Bytes::new() };
+        if let Err(err) = self.shared.transport().notify(to, frame) {
+            tracing::trace!(%to, %err, "gossip was not sent");
+        }
+    }
+
+    fn dial(&self, addr: SocketAddr, expect: Option<NodeId>) {
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            if let Err(err) = shared.transport().dial(addr, expect, Lane::Control).await {
+                shared.dial_failed(addr, &err);
+                shared.event(Event::DialFailed(addr, expect)).await;
+            }
+        });
+    }
+
+    fn changed(&self, change: &MemberChange) {
+        tracing::debug!(peer = %change.id, what = ?change.what, "membership");
+        self.shared.member_changed(change);
+    }
+
+    fn stale(&self) -> bool {
+        self.published != self.membership.version()
+    }
+
+    fn publish(&mut self, now: Time) {
+        let mut members = BTreeMap::new();
+        for member in self.membership.members() {
+            let state = match member.state {
+                State::Alive => PeerState::Alive,
+                State::Suspect => PeerState::Suspect,
+                State::Dead => PeerState::Dead,
+                State::Left => PeerState::Left,
+            };
+            let member = Member { record: member.record.clone(), state, since: member.since };
+            members.insert(member.record.id, member);
+        }
+        self.shared.chooser().retain(|id| members.contains_key(id));
+        self.views.send_replace(Arc::new(View::new(self.shared.me, members)));
+        self.published = self.membership.version();
+        self.publish_after = now + VIEW_EVERY;
+    }
+}

@@ -1,0 +1,326 @@
+//! What peers ask of this node. Each question is decoded, checked and answered from the own disk
+//! alone, so that serving never waits for another peer. Owns the pointers: what others said they
+//! hold.
+
+use super::event::Event;
+use super::records::Snapshot;
+use super::replicate::terms;
+use super::{Shared, lock};
+use crate::core::catalogue::{files_by_lookup, records_by_prefix, records_by_tag, sync};
+use crate::crypto::chunk_id;
+use crate::id::{ChunkId, NodeId};
+use crate::store::{Claim, Op, Outcome, ReadError, WriteError};
+use crate::sys::BoxFuture;
+use crate::transport::{Admission, Handler, LinkEvent, Message as Frame};
+use crate::wire::codec::{Decode, Encode, Malformed};
+use crate::wire::frame::Refusal;
+use crate::wire::gossip::GossipMessage;
+use crate::wire::hello::{Hello, Introduction, Lane};
+use crate::wire::message::{
+    Bits, CIDS_MAX, Commit, Deny, Fetch, Find, HOLDERS_MAX, Have, Holders, Holds, Pointers, Push,
+    Relay, Store, WhoHolds, kind,
+};
+use crate::wire::sync::{Answer, Ask};
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Codes of refusals, part of the protocol.
+mod refusal {
+    /// The question makes no sense.
+    pub(super) const MALFORMED: u16 = 16;
+    /// The chunk is not held here.
+    pub(super) const NOT_HELD: u16 = 17;
+    /// There is no room for it.
+    pub(super) const NO_SPACE: u16 = 18;
+    /// The chunk is not what its name says.
+    pub(super) const WRONG: u16 = 19;
+    /// The disk failed.
+    pub(super) const DISK: u16 = 20;
+    /// The node does not wait here, or does not accept the step.
+    pub(super) const NOT_WAITING: u16 = 21;
+}
+
+/// Chunks that others said they hold; the oldest are forgotten first.
+#[derive(Default)]
+pub(super) struct PointerTable {
+    holders: BTreeMap<ChunkId, NodeId>,
+    order: std::collections::VecDeque<ChunkId>,
+}
+
+/// Pointers kept: a few MiB, as many as a join announces before the bytes follow.
+const POINTERS_KEPT: usize = 32 * 1024;
+
+impl PointerTable {
+    fn note(&mut self, cid: ChunkId, holder: NodeId) {
+        if self.holders.insert(cid, holder).is_none() {
+            self.order.push_back(cid);
+        }
+        while self.order.len() > POINTERS_KEPT {
+            if let Some(oldest) = self.order.pop_front() {
+                self.holders.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// The transport's way into the node.
+pub(super) struct Service(pub(super) Arc<Shared>);
+
+impl Handler for Service {
+    fn name(&self) -> String {
+        self.0.config.name.clone().unwrap_or_default()
+    }
+
+    fn introduce(&self, _: NodeId, _: Lane) -> Introduction {
+        self.0.introduction()
+    }
+
+    fn admit(&self, peer: NodeId, hello: &Hello, from: SocketAddr) -> Admission {
+        self.0.admission(peer, hello, from)
+    }
+
+    fn stranger_kinds(&self) -> &[u16] {
+        &[kind::APPROVE, kind::PING]
+    }
+
+    fn serve(
+        &self,
+        peer: NodeId,
+        _: Lane,
+        message: Frame,
+    ) -> BoxFuture<'static, Result<Frame, Refusal>> {
+        let shared = self.0.clone();
+        Box::pin(async move { shared.answer(peer, message).await })
+    }
+
+    fn notify(&self, peer: NodeId, message: Frame) {
+        match message.kind {
+            kind::GOSSIP => match GossipMessage::from_bytes(&message.head) {
+                // A full queue loses gossip, which the next comparison of tables makes good.
+                Ok(gossip) => drop(self.0.events.try_send(Event::Gossip(peer, gossip))),
+                Err(err) => tracing::warn!(peer = %peer.short(), %err, "malformed gossip"),
+            },
+            kind::PUSH_ON => self.0.clone().take_push(peer, &message.head),
+            _ => tracing::debug!(peer = %peer.short(), kind = message.kind, "unknown notice"),
+        }
+    }
+
+    fn link(&self, event: LinkEvent) {
+        let shared = self.0.clone();
+        match &event {
+            LinkEvent::Up { peer, stranger: false, .. } => drop(lock(&shared.links).insert(*peer)),
+            LinkEvent::Up { .. } | LinkEvent::Mismatch { .. } => return,
+            LinkEvent::Down { peer, .. } => {
+                shared.door.gone(peer);
+                if !lock(&shared.links).remove(peer) {
+                    return;
+                }
+            }
+        }
+        if let Err(err) = shared.events.try_send(Event::Link(event)) {
+            // Links must not be lost: wait in a task of its own, of which there are at most as
+            // many as there are connections.
+            let tokio::sync::mpsc::error::TrySendError::Full(event) = err else { return };
+            tokio::spawn(async move { shared.event(event).await });
+        }
+    }
+}
+
+type Answered = Result<Frame, Refusal>;
+
+impl Shared {
+    async fn answer(self: &Arc<Self>, peer: NodeId, message: Frame) -> Answered {
+        let (kind, head) = (message.kind, message.head);
+        let reply = match kind {
+            kind::HAVE => self.answer_have(parse(&head)?).await?,
+            kind::STORE => self.answer_store(parse(&head)?, message.body).await?,
+            kind::FETCH => return self.answer_fetch(parse(&head)?).await,
+            kind::HOLDS => self.answer_holds(&parse(&head)?),
+            kind::POINTERS => self.answer_pointers(peer, parse(&head)?),
+            kind::WHO_HOLDS => self.answer_who(&parse(&head)?),
+            kind::COMMIT => self.answer_commit(parse(&head)?).await?,
+            kind::PUSH => self.answer_push(peer, parse(&head)?).await?,
+            kind::SYNC => self.answer_sync(peer, parse(&head)?).await?,
+            kind::FIND => self.answer_find(&parse(&head)?)?,
+            kind::WAITING => self.waiting_here().to_bytes(),
+            kind::RELAY => self.answer_relay(parse(&head)?).await?,
+            kind::DENY => {
+                self.turn_away(parse::<Deny>(&head)?.node);
+                Vec::new()
+            }
+            kind::APPROVE => self.answer_approve(&head)?,
+            kind::PING => Vec::new(),
+            _ => return Err(no(refusal::MALFORMED, "a question that this node does not know")),
+        };
+        Ok(Frame { kind, head: reply.into(), body: Bytes::new() })
+    }
+
+    async fn answer_have(&self, have: Have) -> Result<Vec<u8>, Refusal> {
+        let claim = Claim {
+            id: have.claim.id,
+            replicas: have.claim.replicas,
+            renewed_ms: have.claim.renewed_ms,
+        };
+        let mut ops = vec![Op::Claim { cids: have.cids, claim }];
+        if have.claim.committed {
+            ops.push(Op::Commit { claim: claim.id });
+        }
+        let outcomes = self.write(ops).await.map_err(|err| full(&err))?;
+        let bits = outcomes.into_iter().find_map(|outcome| match outcome {
+            Outcome::Claim { held } => Some(held),
+            _ => None,
+        });
+        Ok(Bits { bits: bits.unwrap_or_default() }.to_bytes())
+    }
+
+    async fn answer_store(&self, store: Store, sealed: Bytes) -> Result<Vec<u8>, Refusal> {
+        if chunk_id(&sealed) != store.cid {
+            return Err(no(refusal::WRONG, "the bytes are not the chunk that they are called"));
+        }
+        let mut claims = store.claims.into_iter();
+        let first = claims.next();
+        let claim = |terms: crate::wire::message::ClaimTerms| Claim {
+            id: terms.id,
+            replicas: terms.replicas,
+            renewed_ms: terms.renewed_ms,
+        };
+        let mut ops = vec![Op::Replica {
+            cid: store.cid,
+            sealed,
+            claim: first.map(claim),
+            hint: store.hint,
+        }];
+        let committed = first.into_iter().chain(claims.clone()).filter(|terms| terms.committed);
+        let committed: Vec<_> = committed.map(|terms| Op::Commit { claim: terms.id }).collect();
+        ops.extend(claims.map(|terms| Op::Claim { cids: vec![store.cid], claim: claim(terms) }));
+        ops.extend(committed);
+        self.write(ops).await.map_err(|err| full(&err))?;
+        Ok(Vec::new())
+    }
+
+    async fn answer_fetch(self: &Arc<Self>, fetch: Fetch) -> Answered {
+        let shared = self.clone();
+        let read = self.job(move || {
+            shared.store.read(fetch.cid, &mut |len| BytesMut::zeroed(len))
+        });
+        match read.await.map_err(|_| no(refusal::DISK, "this node is stopping"))? {
+            Ok(Some(sealed)) => Ok(Frame { kind: kind::FETCH, head: Bytes::new(), body: sealed }),
+            Ok(None) => Err(no(refusal::NOT_HELD, "not held here")),
+            Err(ReadError::Damaged) => Err(no(refusal::NOT_HELD, "the copy here is damaged")),
+            Err(ReadError::Io(err)) => Err(disk(&err)),
+        }
+    }
+
+    fn answer_holds(&self, holds: &Holds) -> Vec<u8> {
+        Bits { bits: holds.cids.iter().map(|cid| self.holds(cid)).collect() }.to_bytes()
+    }
+
+    fn answer_pointers(&self, peer: NodeId, pointers: Pointers) -> Vec<u8> {
+        let mut table = lock(&self.pointers);
+        pointers.cids.into_iter().for_each(|cid| table.note(cid, peer));
+        Vec::new()
+    }
+
+    fn answer_who(&self, who: &WhoHolds) -> Vec<u8> {
+        let table = lock(&self.pointers);
+        let holders = |cid: &ChunkId| {
+            let here = matches!(self.store.held(*cid), Ok(Some(_))).then_some(self.me);
+            let there = table.holders.get(cid).copied();
+            here.into_iter().chain(there).take(HOLDERS_MAX).collect()
+        };
+        Holders { lists: who.cids.iter().map(holders).collect() }.to_bytes()
+    }
+
+    async fn answer_commit(&self, commit: Commit) -> Result<Vec<u8>, Refusal> {
+        let ops = commit.claims.into_iter().map(|claim| Op::Commit { claim }).collect();
+        self.write(ops).await.map_err(|err| full(&err))?;
+        Ok(Vec::new())
+    }
+
+    async fn answer_push(self: &Arc<Self>, peer: NodeId, push: Push) -> Result<Vec<u8>, Refusal> {
+        self.take_records(peer, push.records).await.map_err(|err| full(&err))?;
+        Ok(Vec::new())
+    }
+
+    async fn answer_sync(self: &Arc<Self>, peer: NodeId, ask: Ask) -> Result<Vec<u8>, Refusal> {
+        let answer = match ask {
+            Ask::Push(records) => {
+                self.take_records(peer, records).await.map_err(|err| full(&err))?;
+                Answer::Pushed
+            }
+            ask => self.read_records(|view| sync::answer(view, &ask)).map_err(|err| disk(&err))?,
+        };
+        Ok(answer.to_bytes())
+    }
+
+    fn answer_find(&self, find: &Find) -> Result<Vec<u8>, Refusal> {
+        let found = self.read_records(|view| found(view, find)).map_err(|err| disk(&err))?;
+        // What does not fit one answer is not needed: the asker wants any proof of existence.
+        Ok(Push::batches(found).into_iter().next().unwrap_or_default().to_bytes())
+    }
+
+    async fn answer_relay(self: &Arc<Self>, relay: Relay) -> Result<Vec<u8>, Refusal> {
+        let answer = self.hand_step(relay.to, relay.step).await;
+        let answer = answer.ok_or_else(|| no(refusal::NOT_WAITING, "that node did not answer"))?;
+        Ok(answer.to_vec())
+    }
+
+    fn answer_approve(&self, step: &[u8]) -> Result<Vec<u8>, Refusal> {
+        self.take_step(step).map_err(|err| no(refusal::NOT_WAITING, &err.to_string()))
+    }
+
+    /// Records that were pushed on without being asked for: worked on beside, as many as fit.
+    fn take_push(self: Arc<Self>, peer: NodeId, head: &[u8]) {
+        match Push::from_bytes(head) {
+            Ok(push) => drop(tokio::spawn(async move {
+                if let Err(err) = self.take_records(peer, push.records).await {
+                    tracing::warn!(%err, "records were not kept");
+                }
+            })),
+            Err(err) => tracing::warn!(peer = %peer.short(), %err, "malformed push"),
+        }
+    }
+
+    /// Tells a peer that this node holds chunks which it is about to get.
+    pub(super) async fn tell_pointers(
+        &self,
+        to: NodeId,
+        cids: Vec<ChunkId>,
+    ) -> Result<(), super::AskError> {
+        for cids in cids.chunks(CIDS_MAX) {
+            self.ask_pointers(to, cids.to_vec()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn found(view: &Snapshot<'_>, find: &Find) -> io::Result<Vec<Vec<u8>>> {
+    use crate::core::catalogue::View;
+    let ids = match find {
+        Find::Lookup(lookup) => files_by_lookup(view, lookup)?.into_iter().map(|f| f.id).collect(),
+        Find::Tag(tag) => records_by_tag(view, tag)?,
+        Find::Prefix(prefix) => records_by_prefix(view, prefix)?,
+    };
+    let records = ids.iter().map(|id| view.record(id));
+    Ok(records.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+fn parse<T: Decode>(head: &[u8]) -> Result<T, Refusal> {
+    T::from_bytes(head).map_err(|err: Malformed| no(refusal::MALFORMED, &err.to_string()))
+}
+
+fn no(code: u16, text: &str) -> Refusal {
+    Refusal { code, text: text.to_owned() }
+}
+
+fn full(err: &WriteError) -> Refusal {
+    no(refusal::NO_SPACE, &err.to_string())
+}
+
+fn disk(err: &io::Error) -> Refusal {
+    tracing::warn!(%err, "the disk failed");
+    no(refusal::DISK, "the disk of this node failed")
+}

@@ -1,0 +1,411 @@
+//! Starting and stopping a node: the order in which its parts come up, and how it gets its place in
+//! a swarm. Everything that can be wrong with the directories is said here, before anything runs.
+
+use super::door::{Standing, own_grant};
+use super::event::Event;
+use super::files::{self, FileError};
+use super::memory::Memory;
+use super::records::Catalogue;
+use super::run::Loop;
+use super::serve::Service;
+use super::view::View;
+use super::worker::{self, repair::Repair};
+use super::{Config, Fatal, Shared};
+use crate::core::access::{Joiner, OpenStatement};
+use crate::core::catalogue::{self, View as _};
+use crate::core::membership::{Identity, Membership, Vouch};
+use crate::core::{access, limits};
+use crate::crypto::{NodeKey, SwarmKey};
+use crate::id::{ChunkId, NodeId};
+use crate::store::{self, Store};
+use crate::sys::{Lock, OpenMode};
+use crate::transport::{self, Buffers, Transport};
+use crate::wire::approve::JoinRequest;
+use crate::wire::codec::{Decode, Encode};
+use crate::wire::gossip::MemberRecord;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+/// Why a node did not start. Nothing runs; what it wrote is what a start writes anyway.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another daemon has the data directory.
+    #[error("a daemon is already running in {} (pid {pid})", .dir.display())]
+    Running {
+        /// The directory.
+        dir: PathBuf,
+        /// The other daemon's process, 0 when it has not said.
+        pid: u32,
+    },
+    /// A directory cannot be made or used.
+    #[error("cannot use {}: {source}", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key or state file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// The port cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] transport::StartError),
+    /// The first records could not be written.
+    #[error("cannot write the swarm's first records: {0}")]
+    Found(#[from] super::PublishError),
+}
+
+/// A running node. It runs until [`Node::stop`].
+pub struct Node {
+    pub(super) shared: Arc<Shared>,
+    tasks: Mutex<JoinSet<()>>,
+    /// Held until the end, so that no second daemon uses the directory.
+    _lock: Box<dyn Lock>,
+}
+
+/// How long the start waits for another daemon that makes keys in the configuration directory.
+const CONFIG_LOCK_TRIES: u32 = 100;
+
+impl Node {
+    /// Starts a node: opens the data directory, listens, and joins or founds a swarm.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let lock = claim(&config)?;
+        let fs = &*config.system.fs;
+        let key = files::node_key(fs, &*config.system.rng, &config.data_dir)?;
+        let (owner, standing) = standing(&config, &key).await?;
+        let catalogue = Arc::new(Catalogue::default());
+        if let Some(standing) = &standing {
+            catalogue.set_swarm(standing.swarm);
+        }
+        let (store, opened) = Store::open(store_options(&config, key.id())?, catalogue.clone())?;
+        if let Some(why) = &opened.rebuilt {
+            tracing::warn!(records = opened.replayed, took = ?opened.took, "tables rebuilt: {why}");
+        }
+        for rot in &opened.rot {
+            tracing::warn!(segment = rot.segment, offset = rot.offset, "a segment is damaged");
+        }
+        let (shared, channels) = share(config, key, owner, standing, store, catalogue);
+        shared.listen().await?;
+        shared.learn_epochs().await;
+        shared.first_records().await?;
+        let node = Self { shared, tasks: Mutex::default(), _lock: lock };
+        node.run(channels);
+        Ok(node)
+    }
+
+    fn run(&self, channels: Channels) {
+        let shared = &self.shared;
+        let mut tasks = super::lock(&self.tasks);
+        tasks.spawn(worker::bootstrap::run(shared.clone()));
+        tasks.spawn(be_member(shared.clone(), channels));
+    }
+
+    /// Resolves when the node cannot go on by itself.
+    pub async fn failed(&self) -> Fatal {
+        let mut fatal = self.shared.fatal.subscribe();
+        loop {
+            if let Some(why) = fatal.borrow_and_update().clone() {
+                return why;
+            }
+            if fatal.changed().await.is_err() {
+                // The sender lives in `shared`, which this borrows: it cannot be gone.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Tells the others, finishes what is being written, and ends.
+    pub async fn stop(self) {
+        let (told, leaving) = oneshot::channel();
+        if self.shared.standing().is_some() {
+            self.shared.event(Event::Leave(told)).await;
+            // The goodbye is a courtesy: nobody waits long for it.
+            drop(tokio::time::timeout(Duration::from_millis(500), leaving).await);
+        }
+        self.shared.transport().shutdown().await;
+        let mut tasks = std::mem::take(&mut *super::lock(&self.tasks));
+        tasks.shutdown().await;
+        let shared = self.shared.clone();
+        // Ends the writer: everything queued is on disk when it returns.
+        drop(self.shared.job(move || shared.store.close()).await);
+    }
+}
+
+/// Takes the data directory for this process.
+fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
+    let fs = &*config.system.fs;
+    for dir in [&config.data_dir, &config.config_dir] {
+        fs.create_dir_all(dir).map_err(|source| StartError::Directory { path: dir.clone(), source })?;
+    }
+    let path = config.data_dir.join("lock");
+    let io = |source| StartError::Directory { path: config.data_dir.clone(), source };
+    let lock = match fs.lock(&path) {
+        Ok(lock) => lock,
+        Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+            let said = files::read(fs, &path)?.unwrap_or_default();
+            let pid = String::from_utf8_lossy(&said).trim().parse().unwrap_or(0);
+            return Err(StartError::Running { dir: config.data_dir.clone(), pid });
+        }
+        Err(err) => return Err(io(err)),
+    };
+    let file = fs.open(&path, OpenMode::Create).map_err(io)?;
+    let pid = format!("{}\n", std::process::id());
+    file.set_len(0).and_then(|()| file.write_at(&[pid.as_bytes()], 0)).map_err(io)?;
+    Ok(lock)
+}
+
+/// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons of
+/// the same user wait meanwhile, so that they find one swarm key and not one each.
+async fn standing(
+    config: &Config,
+    key: &NodeKey,
+) -> Result<(crate::crypto::OwnerKey, Option<Standing>), StartError> {
+    let (fs, rng, dir) = (&*config.system.fs, &*config.system.rng, &config.config_dir);
+    let _lock = config_lock(config).await?;
+    let owner = files::owner_key(fs, rng, dir)?;
+    if let Some(standing) = files::standing(fs, &config.data_dir)? {
+        return Ok((owner, Some(Standing { swarm: standing.swarm, grant: standing.grant })));
+    }
+    let swarm = match files::swarm_key(fs, dir)? {
+        Some(swarm) => swarm,
+        None if config.bootstrap.is_empty() => files::make_swarm_key(fs, rng, dir)?,
+        None => return Ok((owner, None)),
+    };
+    if Some(swarm.swarm()) == config.avoid {
+        return Ok((owner, None));
+    }
+    let standing = grant_oneself(config, &swarm, key.id(), owner.public());
+    files::save_standing(fs, &config.data_dir, &standing)?;
+    Ok((owner, Some(Standing { swarm: standing.swarm, grant: standing.grant })))
+}
+
+/// Whoever has the swarm key is admin, and lets himself in.
+pub(super) fn grant_oneself(
+    config: &Config,
+    swarm: &SwarmKey,
+    node: NodeId,
+    owner: [u8; 32],
+) -> files::Standing {
+    let label = config.name.as_deref().unwrap_or_default();
+    let (now, serial) = (config.system.clock.wall_ms(), config.system.rng.bytes());
+    let grant = own_grant(swarm, node, owner, label, now, serial);
+    files::Standing { swarm: swarm.public(), grant: grant.to_bytes() }
+}
+
+async fn config_lock(config: &Config) -> Result<Box<dyn Lock>, StartError> {
+    let path = config.config_dir.join("lock");
+    for _ in 0..CONFIG_LOCK_TRIES {
+        match config.system.fs.lock(&path) {
+            Ok(lock) => return Ok(lock),
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(source) => return Err(StartError::Directory { path, source }),
+        }
+    }
+    Err(StartError::Directory { path, source: io::ErrorKind::WouldBlock.into() })
+}
+
+fn store_options(config: &Config, node: NodeId) -> Result<store::Options, StartError> {
+    let fs = &config.system.fs;
+    let dir = &config.data_dir;
+    let space = fs
+        .space(dir)
+        .map_err(|source| StartError::Directory { path: dir.clone(), source })?;
+    let stored = stored_bytes(config);
+    let capacity = config.capacity.unwrap_or_else(|| {
+        let reachable = space.available.saturating_add(stored);
+        (reachable / 5 * 4).min(reachable.saturating_sub(config.free_floor))
+    });
+    Ok(store::Options {
+        dir: dir.clone(),
+        node,
+        capacity,
+        cached_max: capacity / 100 * u64::from(config.cache_percent),
+        free_floor: config.free_floor,
+        segment_len: config.segment_len,
+        fs: fs.clone(),
+        clock: config.system.clock.clone(),
+        rng: config.system.rng.clone(),
+        spawn: config.system.spawn.clone(),
+    })
+}
+
+/// Bytes that the store has already, which are not free but this node's.
+fn stored_bytes(config: &Config) -> u64 {
+    let folder = |name: &str| config.system.fs.read_dir(&config.data_dir.join(name));
+    let entries = ["segments", "cache"].iter().filter_map(|name| folder(name).ok()).flatten();
+    entries.map(|entry| entry.len).sum()
+}
+
+/// The receiving ends of what `Shared` sends.
+struct Channels {
+    events: mpsc::Receiver<Event>,
+    repair: mpsc::Receiver<ChunkId>,
+}
+
+fn share(
+    config: Config,
+    key: NodeKey,
+    owner: crate::crypto::OwnerKey,
+    standing: Option<Standing>,
+    store: Store,
+    catalogue: Arc<Catalogue>,
+) -> (Arc<Shared>, Channels) {
+    let (events, events_end) = mpsc::channel(limits::EVENTS);
+    let (repair, repair_end) = mpsc::channel(limits::REPAIRS_WAITING);
+    let me = key.id();
+    let shared = Shared {
+        me,
+        key,
+        owner,
+        sys: config.system.clone(),
+        began: config.system.clock.now(),
+        config,
+        store,
+        catalogue,
+        standing: watch::Sender::new(standing),
+        door: super::Door::default(),
+        transport: OnceLock::new(),
+        views: watch::Sender::new(Arc::new(View::new(me, BTreeMap::new()))),
+        chooser: Mutex::default(),
+        memory: Memory::new(),
+        sealers: super::put::Sealers::default(),
+        openers: super::get::Openers::default(),
+        events,
+        repair,
+        repair_tally: watch::Sender::default(),
+        links: Mutex::default(),
+        pointers: Mutex::default(),
+        observed: Mutex::default(),
+        host_swarm: Mutex::default(),
+        troubles: Mutex::default(),
+        changes: broadcast::channel(limits::EVENTS).0,
+        records_changed: watch::Sender::default(),
+        fatal: watch::Sender::default(),
+    };
+    (Arc::new(shared), Channels { events: events_end, repair: repair_end })
+}
+
+impl Shared {
+    async fn listen(self: &Arc<Self>) -> Result<(), StartError> {
+        let transport = Transport::start(transport::Options {
+            key: self.key.clone(),
+            net: self.sys.net.clone(),
+            rng: self.sys.rng.clone(),
+            limits: transport::Limits::default(),
+            listen: self.config.listen.clone(),
+            handler: Arc::new(Service(self.clone())),
+            security: self.sys.security.clone(),
+            requests: Buffers::new(limits::SERVE_BYTES / 2),
+            responses: Buffers::new(limits::SERVE_BYTES / 2),
+        });
+        let transport = transport.await?;
+        // Set once: `listen` is called once.
+        drop(self.transport.set(transport));
+        Ok(())
+    }
+
+    /// What a member must have said before it says anything else: its own grant, and in a swarm
+    /// that nobody else has founded, an epoch.
+    async fn first_records(self: &Arc<Self>) -> Result<(), StartError> {
+        let newest = self.read_records(|view| catalogue::newest_clock(view)).unwrap_or_default();
+        self.catalogue.set_clock(newest);
+        let Some(standing) = self.standing() else {
+            self.ask_to_enter();
+            return Ok(());
+        };
+        let Some(swarm) = self.swarm_key()? else { return Ok(()) };
+        let known = self.read_records(|view| {
+            let granted = !catalogue::grants_of(view, &self.me)?.is_empty();
+            Ok((granted, !catalogue::epochs(view)?.is_empty()))
+        });
+        let (granted, epoch) = known.unwrap_or_default();
+        if !granted && let Ok(grant) = access::Grant::from_bytes(&standing.grant) {
+            self.publish_grant(&swarm, &grant).await?;
+        }
+        if !epoch && self.config.bootstrap.is_empty() {
+            self.found(&swarm, self.config.open).await?;
+        }
+        Ok(())
+    }
+
+    /// Becomes one who waits: draws a code and asks every host it reaches.
+    fn ask_to_enter(&self) {
+        let label = self.config.name.clone().unwrap_or_default();
+        let request = JoinRequest { node: self.me, owner: self.owner.public(), label };
+        let now = self.sys.clock.now();
+        self.door.wait(Joiner::new(now, request, self.sys.rng.bytes()));
+    }
+
+    /// Becomes a member. The connections that it has as a stranger end; it dials again.
+    pub(super) fn enter(&self, standing: Standing) {
+        let file = files::Standing { swarm: standing.swarm, grant: standing.grant.clone() };
+        if let Err(err) = files::save_standing(&*self.sys.fs, &self.config.data_dir, &file) {
+            tracing::error!(%err, "the grant cannot be kept: this node will ask again");
+        }
+        self.catalogue.set_swarm(standing.swarm);
+        self.door.entered();
+        self.standing.send_replace(Some(standing));
+    }
+}
+
+/// Waits until the node is a member, then runs the membership loop and the workers.
+async fn be_member(shared: Arc<Shared>, channels: Channels) {
+    let mut standing = shared.standing.subscribe();
+    let Ok(standing) = standing.wait_for(Option::is_some).await.map(|s| s.clone()) else { return };
+    let Some(standing) = standing else { return };
+    let fs = &*shared.sys.fs;
+    let saved = files::peers(fs, &shared.config.data_dir).into_iter();
+    let identity = Identity {
+        key: shared.key.clone(),
+        epoch: shared.sys.clock.wall_ms(),
+        state: shared.self_state(&standing),
+        saved: saved.map(|peer| (peer.id, peer.addrs)).collect(),
+    };
+    let vouch = Box::new(GrantVouch(shared.clone()));
+    let config = shared.config.membership.clone();
+    let membership = Membership::new(identity, config, shared.sys.rng.u64(), vouch);
+    let run = Loop::new(shared.clone(), membership);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(run.run(channels.events));
+    tasks.spawn(worker::describe::run(shared.clone()));
+    tasks.spawn(worker::reconcile::run(shared.clone()));
+    tasks.spawn(Repair::new(shared.clone()).run(channels.repair));
+    // Ends only when a worker has failed: they all run for as long as the node does.
+    tasks.join_next().await;
+    tracing::error!("a part of the node has ended unexpectedly");
+}
+
+/// Believes records that are signed by the node that they are about, and that carry its grant.
+struct GrantVouch(Arc<Shared>);
+
+impl Vouch for GrantVouch {
+    fn vouch(&self, record: &MemberRecord) -> bool {
+        record.is_signed() && self.0.verify_grant(&record.grant, &record.id).is_ok()
+    }
+}
+
+/// Forgets a swarm in which this node was alone and has stored nothing, so that it can join
+/// another. The node must not be running.
+pub fn forget_swarm(config: &Config) -> Result<(), StartError> {
+    let fs = &*config.system.fs;
+    let io = |path: &Path, source| StartError::Directory { path: path.into(), source };
+    for name in ["segments", "tables", "cache"] {
+        let dir = config.data_dir.join(name);
+        for entry in fs.read_dir(&dir).unwrap_or_default() {
+            let path = dir.join(entry.name);
+            fs.remove_file(&path).map_err(|err| io(&path, err))?;
+        }
+    }
+    Ok(files::drop_standing(fs, &config.data_dir)?)
+}

@@ -1,0 +1,138 @@
+//! Finding the way in: resolves the bootstrap names again and again, hands their addresses to the
+//! membership, and, while the node waits for approval, dials them itself so that it can be asked
+//! in. Owns what is said when an address leads nowhere; it never gives up.
+
+use crate::node::{Fatal, Shared, files, start};
+use crate::node::door::Standing;
+use crate::node::event::Event;
+use crate::core::catalogue;
+use crate::transport::{DialError, Lane};
+use crate::wire::hello::RefuseCode;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a node that waits looks for a swarm key and dials again.
+const WAITING_EVERY: Duration = Duration::from_secs(1);
+/// How often names are resolved again once the node is a member.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+
+/// Runs for as long as the node does.
+pub(in crate::node) async fn run(shared: Arc<Shared>) {
+    loop {
+        let waiting = shared.standing().is_none();
+        if waiting && shared.find_swarm_key() {
+            continue;
+        }
+        for (host, port) in &shared.config.bootstrap {
+            try_one(&shared, host, *port, waiting).await;
+        }
+        let pause = if waiting { WAITING_EVERY } else { RESOLVE_EVERY };
+        let mut standing = shared.standing.subscribe();
+        let entered = async {
+            if waiting {
+                // The sender lives in `shared`.
+                drop(standing.wait_for(Option::is_some).await);
+            } else {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            biased;
+            () = entered => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn try_one(shared: &Arc<Shared>, host: &str, port: u16, waiting: bool) {
+    let with = format!("{host}:{port}");
+    let found = shared.sys.net.resolve(host, port).await;
+    let addrs = match found {
+        Ok(addrs) if !addrs.is_empty() => addrs,
+        Ok(_) => return shared.trouble(&with, Some(format!("cannot resolve {host}; retrying"))),
+        Err(err) => {
+            tracing::debug!(%host, %err, "resolving failed");
+            return shared.trouble(&with, Some(format!("cannot resolve {host}; retrying")));
+        }
+    };
+    shared.trouble(&with, None);
+    for addr in addrs {
+        if shared.is_own(addr) {
+            shared.trouble(&with, Some(format!("{with} is this node itself; ignored")));
+        } else if !waiting {
+            shared.event(Event::Bootstrap(addr)).await;
+        } else if !shared.is_connected(addr)
+            && let Err(err) = shared.transport().dial(addr, None, Lane::Control).await
+        {
+            dial_failed(shared, addr, &err);
+        }
+    }
+}
+
+/// Says what is wrong with an address, when it is more than that nobody is there.
+pub(in crate::node) fn dial_failed(shared: &Shared, addr: SocketAddr, err: &DialError) {
+    let what = match err {
+        DialError::Refused { refuse, .. } if refuse.code == RefuseCode::OtherSwarm => {
+            shared.met_other_swarm(addr);
+            Some(err.to_string())
+        }
+        DialError::Unwelcome { refuse, .. } if refuse.code == RefuseCode::OtherSwarm => {
+            shared.met_other_swarm(addr);
+            Some(err.to_string())
+        }
+        DialError::NotP2pfs { .. } | DialError::Version { .. } | DialError::Refused { .. } => {
+            Some(err.to_string())
+        }
+        DialError::Myself { .. } => Some(format!("{addr} is this node itself; ignored")),
+        DialError::Unreachable { .. } | DialError::TimedOut { .. } | DialError::Handshake { .. }
+            if shared.view().others().next().is_none() =>
+        {
+            Some(format!("{err}; retrying"))
+        }
+        _ => None,
+    };
+    shared.trouble(&addr.to_string(), what);
+}
+
+impl Shared {
+    /// A waiting node of a user whose swarm key has turned up lets itself in.
+    fn find_swarm_key(&self) -> bool {
+        let key = match files::swarm_key(&*self.sys.fs, &self.config.config_dir) {
+            Ok(Some(key)) => key,
+            Ok(None) => return false,
+            Err(err) => {
+                tracing::warn!(%err, "the swarm key cannot be used");
+                return false;
+            }
+        };
+        // A key of another swarm than the host's opens no door there.
+        let wanted = *super::super::lock(&self.host_swarm);
+        if Some(key.swarm()) == self.config.avoid || wanted.is_some_and(|id| id != key.swarm()) {
+            return false;
+        }
+        let file = start::grant_oneself(&self.config, &key, self.me, self.owner.public());
+        self.enter(Standing { swarm: file.swarm, grant: file.grant });
+        true
+    }
+
+    /// Whether the address is one that this node listens on.
+    fn is_own(&self, addr: SocketAddr) -> bool {
+        self.transport().local_addrs().contains(&addr)
+    }
+
+    fn is_connected(&self, addr: SocketAddr) -> bool {
+        self.transport().connections().iter().any(|connection| connection.addr == addr)
+    }
+
+    /// The bootstrap peer belongs to another swarm: a node with data must not mix them.
+    fn met_other_swarm(&self, addr: SocketAddr) {
+        let given = self.config.bootstrap.iter().any(|(_, port)| *port == addr.port());
+        if !given || self.standing().is_none() || self.view().others().next().is_some() {
+            return;
+        }
+        let files = self.read_records(|view| catalogue::tally(view)).map_or(1, |tally| tally.files);
+        let alone = self.view().members.len() <= 1 && files == 0 && self.store.usage().replicas == 0;
+        self.fatal.send_replace(Some(Fatal::OtherSwarm { addr, empty: alone }));
+    }
+}

@@ -1,0 +1,6 @@
+//! Work that nobody waits for: each worker is a task that looks, does a bounded piece, and reports.
+
+pub(super) mod bootstrap;
+pub(super) mod describe;
+pub(super) mod reconcile;
+pub(super) mod repair;
