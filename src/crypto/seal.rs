@@ -283,13 +283,14 @@ mod tests {
             let mut encoded = vec![0];
             encoded.extend_from_slice(&plain);
             encoded.resize(chunk::raw_encoded_len(len), 0);
-            let key = chunk_key(&keys, &encoded);
+            let material = [*keys.convergence(), blake3::hash(&encoded).into()].concat();
+            let key = blake3::derive_key("p2pfs 2026-11 chunk key v1", &material);
             let aad = [&AAD[..], &(encoded.len() as u32).to_le_bytes()].concat();
-            let reference = ChaCha20Poly1305::new(&key.0.into())
+            let reference = ChaCha20Poly1305::new(&key.into())
                 .encrypt(&ReferenceNonce::default(), Payload { msg: &encoded, aad: &aad })
                 .unwrap();
             assert!(sealed.bytes == reference, "{len}");
-            assert_eq!(sealed.row.key, key);
+            assert_eq!(sealed.row.key.0, key);
         }
     }
 

@@ -6,7 +6,7 @@ use crate::id::NodeId;
 
 /// The node's two words, such as `brave-otter`: one of 65,536 names.
 pub fn two_words(node: &NodeId) -> String {
-    // A hash, so that the name does not give away which part of the key was searched for.
+    // Hashed, because the bytes of a key are the coordinates of a point and not evenly spread.
     let hash = blake3::hash(&node.0);
     let [first, second, ..] = *hash.as_bytes();
     format!("{}-{}", ADJECTIVES[usize::from(first)], ANIMALS[usize::from(second)])
