@@ -147,8 +147,13 @@ impl Files {
         }
         self.fs.create_dir_all(&self.dir)?;
         if let Some(parent) = self.dir.parent() {
-            // Not every owner of a directory may open the one above; its name is durable soon.
-            let _ = self.fs.sync_dir(parent);
+            match self.fs.sync_dir(parent) {
+                // Not every owner of a directory may open the one above.
+                Err(err) if err.kind() != io::ErrorKind::PermissionDenied => {
+                    return Err(err.into());
+                }
+                _ => {}
+            }
         }
         let salt: Salt = rng.bytes();
         let text = marker(node, &salt);

@@ -48,12 +48,21 @@ impl Rng for SeededRng {
 
 /// Runs work inline, whenever it is woken, until it is idle. Woken by the work itself it returns
 /// at once: the work is running already and looks again.
-pub struct InlineSpawn;
+#[derive(Default)]
+pub struct InlineSpawn(Mutex<Vec<Arc<dyn Fn() + Send + Sync>>>);
+
+impl InlineSpawn {
+    /// Wakes all work, as its threads do by themselves when time has passed.
+    pub fn tick(&self) {
+        let all = self.0.lock().unwrap().clone();
+        all.iter().for_each(|wake| wake());
+    }
+}
 
 impl Spawn for InlineSpawn {
     fn start(&self, _name: &str, work: Box<dyn Work>) -> Arc<dyn Fn() + Send + Sync> {
         let work = Mutex::new(Some(work));
-        let wake = move || {
+        let wake = Arc::new(move || {
             let Ok(mut slot) = work.try_lock() else { return };
             let Some(running) = slot.as_mut() else { return };
             loop {
@@ -64,8 +73,9 @@ impl Spawn for InlineSpawn {
                 }
             }
             *slot = None;
-        };
+        });
         wake();
-        Arc::new(wake)
+        self.0.lock().unwrap().push(wake.clone());
+        wake
     }
 }

@@ -31,7 +31,7 @@ pub enum Survive {
 pub enum Fault {
     /// EIO: a write is done in part, a sync keeps nothing and later syncs do not make up for it.
     Io,
-    /// ENOSPC, before anything was done.
+    /// ENOSPC: a write is done in part.
     NoSpace,
     /// The power goes: the operation is as unsynced as those before it, nothing works after it.
     Crash,
@@ -73,6 +73,7 @@ struct NameChange {
 struct Inode {
     bytes: Vec<u8>,
     reserved: u64,
+    open: usize,
     /// Since the last sync, oldest first.
     changes: Vec<Change>,
 }
@@ -175,7 +176,24 @@ impl Disk {
     }
 
     fn used(&self) -> u64 {
-        self.inodes.values().map(|inode| inode.used(inode.bytes.len())).sum()
+        let files = self.names.values().filter_map(|node| match node {
+            Node::File(id) => Some(&self.inodes[id]),
+            Node::Folder => None,
+        });
+        files.map(|inode| inode.used(inode.bytes.len())).sum()
+    }
+
+    /// Forgets files that have no name, could not get one back, and are not open.
+    fn purge(&mut self) {
+        let mut named: BTreeSet<u64> = BTreeSet::new();
+        let nodes = self.names.values().copied().map(Some);
+        let undone = self.unsynced_names.iter().flat_map(|change| &change.names);
+        for node in nodes.chain(undone.flat_map(|(_, before, after)| [*before, *after])) {
+            if let Some(Node::File(id)) = node {
+                named.insert(id);
+            }
+        }
+        self.inodes.retain(|id, inode| inode.open > 0 || named.contains(id));
     }
 
     fn file(&self, path: &Path) -> io::Result<u64> {
@@ -202,11 +220,7 @@ impl Disk {
     }
 
     /// Counts an operation on names; it fails before anything is done, or after it in a crash.
-    fn change_names(
-        &mut self,
-        boot: u64,
-        names: Vec<(PathBuf, Option<Node>)>,
-    ) -> io::Result<()> {
+    fn change_names(&mut self, boot: u64, names: Vec<(PathBuf, Option<Node>)>) -> io::Result<()> {
         let fault = self.step(boot)?;
         match fault {
             Some(Fault::Io) => return Err(eio()),
@@ -251,14 +265,13 @@ impl Disk {
         self.names.retain(|path, _| {
             path.ancestors().skip(1).all(|above| names.get(above) == Some(&Node::Folder))
         });
-        let ids: Vec<u64> = self.inodes.keys().copied().collect();
-        for id in ids {
-            let mut inode = self.inodes.remove(&id).unwrap();
-            if self.names.values().any(|node| *node == Node::File(id)) {
-                inode.crash(|| self.survives(survive));
-                self.inodes.insert(id, inode);
-            }
+        let mut inodes = std::mem::take(&mut self.inodes);
+        for inode in inodes.values_mut() {
+            inode.open = 0;
+            inode.crash(|| self.survives(survive));
         }
+        self.inodes = inodes;
+        self.purge();
         self.locks.clear();
         self.boot += 1;
         self.dead = false;
@@ -372,6 +385,7 @@ impl Fs for SimFs {
             }
             (Err(err), _) => return Err(err),
         };
+        disk.inodes.get_mut(&id).expect("a name has an inode").open += 1;
         drop(disk);
         Ok(Arc::new(SimFile { fs: self.clone(), id, boot, writable: mode != OpenMode::Read }))
     }
@@ -434,6 +448,7 @@ impl Fs for SimFs {
             Some(_) => return Err(eio()),
         }
         disk.unsynced_names.retain(|change| change.folder != path);
+        disk.purge();
         Ok(())
     }
 
@@ -477,6 +492,17 @@ struct SimFile {
     writable: bool,
 }
 
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut disk = self.fs.disk();
+        if disk.boot == self.boot
+            && let Some(inode) = disk.inodes.get_mut(&self.id)
+        {
+            inode.open -= 1;
+        }
+    }
+}
+
 impl SimFile {
     /// Runs an operation that changes the file; `more` is the length that it needs.
     fn change(
@@ -492,10 +518,11 @@ impl SimFile {
         let (used, capacity) = (disk.used(), disk.capacity);
         let inode = disk.inodes.get_mut(&self.id).expect("an open file has an inode");
         let grows = more(inode).saturating_sub(inode.used(inode.bytes.len()));
-        if fault == Some(Fault::NoSpace) || (grows > 0 && used + grows > capacity) {
+        let full = fault == Some(Fault::NoSpace) || (grows > 0 && used + grows > capacity);
+        work(inode, full || fault == Some(Fault::Io));
+        if full {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        work(inode, fault == Some(Fault::Io));
         if fault.is_some() { Err(eio()) } else { Ok(()) }
     }
 }

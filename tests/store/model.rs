@@ -1,0 +1,331 @@
+//! What a store should hold, as a map in memory, and how to compare. Knows which changes were
+//! answered (they must be there), refused (they must not) and left open by a crash (either).
+
+use crate::machine::{InlineSpawn, SeededRng, SimClock};
+use crate::simfs::SimFs;
+use bytes::{Bytes, BytesMut};
+use p2pfs::id::{ChunkId, ClaimId, NodeId, RecordId};
+use p2pfs::store::{
+    Claim, Follow, Op, OpenError, Opened, Options, Outcome, Store, Verdict, WriteError,
+};
+use p2pfs::sys::{Fs, OpenMode, Table, TableWrite};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// Chunks and records that tests use.
+const NAMES: u8 = 16;
+
+/// Chunk number `n`.
+pub fn chunk(n: u8) -> (ChunkId, Bytes) {
+    let bytes = Bytes::from(vec![n; 2000 + usize::from(n) * 900]);
+    (ChunkId(blake3::hash(&bytes).into()), bytes)
+}
+
+fn record(n: u8) -> (RecordId, Bytes) {
+    let bytes = Bytes::from(vec![!n; 100 + usize::from(n)]);
+    (RecordId(blake3::hash(&bytes).into()), bytes)
+}
+
+/// A claim with the id of number `n`.
+pub fn claim(n: u8, renewed_ms: u64) -> Claim {
+    Claim { id: ClaimId([n; 16]), replicas: n % 4 + 1, renewed_ms }
+}
+
+/// Counts the records and notes each, so that one applied twice shows.
+pub struct Seen;
+
+const SEEN: Table = Table("seen");
+
+impl Follow for Seen {
+    fn apply(&self, id: RecordId, record: &[u8], tables: &mut dyn TableWrite) -> io::Result<()> {
+        let count = tables.get(SEEN, b"")?.map_or(0, |row| row[0]);
+        tables.insert(SEEN, b"", &[count + 1])?;
+        tables.insert(SEEN, &id.0, record)
+    }
+}
+
+/// A machine with one data directory.
+pub struct Disk {
+    pub fs: SimFs,
+    pub clock: Arc<SimClock>,
+    pub spawn: Arc<InlineSpawn>,
+    pub node: NodeId,
+    pub capacity: u64,
+    pub cached_max: u64,
+}
+
+impl Disk {
+    /// On this file system.
+    pub fn new(fs: SimFs) -> Self {
+        let (node, capacity) = (NodeId([1; 32]), 1 << 30);
+        let (clock, spawn) = (Arc::default(), Arc::default());
+        Self { fs, clock, spawn, node, capacity, cached_max: 5 << 20 }
+    }
+
+    /// With segments that hold a few chunks.
+    pub fn options(&self) -> Options {
+        Options {
+            dir: PathBuf::from("/data"),
+            node: self.node,
+            capacity: self.capacity,
+            cached_max: self.cached_max,
+            free_floor: 16 << 10,
+            segment_len: 48 << 10,
+            fs: Arc::new(self.fs.clone()),
+            clock: self.clock.clone(),
+            rng: Arc::new(SeededRng::new(1)),
+            spawn: self.spawn.clone(),
+        }
+    }
+
+    /// Opens the store.
+    pub fn open(&self) -> Result<(Store, Opened), OpenError> {
+        Store::open(self.options(), Arc::new(Seen))
+    }
+
+    /// The bytes of a file.
+    pub fn bytes(&self, path: &Path) -> Vec<u8> {
+        let file = self.fs.open(path, OpenMode::Read).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    /// Lets a minute pass, after which a store is idle.
+    pub fn pass(&self) {
+        self.clock.pass(Duration::from_secs(61));
+        self.spawn.tick();
+    }
+
+    /// Its length.
+    pub fn len(&self, path: &Path) -> usize {
+        self.bytes(path).len()
+    }
+}
+
+/// Submits and waits for the answer.
+pub fn submit(store: &Store, ops: Vec<Op>) -> Result<Vec<Outcome>, WriteError> {
+    let (sent, got) = mpsc::channel();
+    store.submit(ops, Box::new(move |answer| sent.send(answer).unwrap())).unwrap();
+    got.recv().expect("a submission is answered")
+}
+
+/// A change, by numbers.
+#[derive(Clone, Debug)]
+pub enum Act {
+    Put { chunk: u8, claim: Option<u8> },
+    Claim { chunks: Vec<u8>, claim: u8 },
+    Record(u8),
+    Commit(u8),
+    Drop(u8),
+}
+
+/// What should be there.
+#[derive(Default)]
+pub struct Model {
+    /// Replicas, with the time of renewal of each claim.
+    pub chunks: BTreeMap<u8, BTreeMap<u8, u64>>,
+    records: BTreeSet<u8>,
+    committed: BTreeSet<u8>,
+    /// Changes that were neither answered nor refused for good.
+    pub unsure: Vec<Act>,
+    now: u64,
+}
+
+impl Model {
+    /// Submits these changes together and follows the answer.
+    pub fn run(&mut self, store: &Store, acts: Vec<Act>) {
+        self.now += 1;
+        let ops = acts.iter().map(|act| self.op(act)).collect();
+        match submit(store, ops) {
+            Ok(outcomes) => {
+                for (act, outcome) in acts.iter().zip(outcomes) {
+                    self.follow(act, &outcome);
+                }
+            }
+            Err(WriteError::ReadOnly(_)) => self.unsure.extend(acts),
+            Err(WriteError::NoCapacity | WriteError::DiskFull) => {}
+        }
+    }
+
+    fn op(&self, act: &Act) -> Op {
+        match act {
+            Act::Put { chunk: n, claim: c } => {
+                let (cid, sealed) = chunk(*n);
+                let hint = (n % 2 == 1).then_some(NodeId([*n; 32]));
+                Op::Replica { cid, sealed, claim: c.map(|c| claim(c, self.now)), hint }
+            }
+            Act::Claim { chunks, claim: c } => Op::Claim {
+                cids: chunks.iter().map(|n| chunk(*n).0).collect(),
+                claim: claim(*c, self.now),
+            },
+            Act::Record(n) => {
+                let (id, bytes) = record(*n);
+                Op::Record { id, bytes }
+            }
+            Act::Commit(n) => Op::Commit { claim: ClaimId([*n; 16]) },
+            Act::Drop(n) => Op::Drop { cid: chunk(*n).0 },
+        }
+    }
+
+    fn follow(&mut self, act: &Act, outcome: &Outcome) {
+        match (act, outcome) {
+            (Act::Put { chunk, claim }, Outcome::Replica { .. }) => {
+                let claims = self.chunks.entry(*chunk).or_default();
+                claims.extend(claim.map(|claim| (claim, self.now)));
+            }
+            (Act::Claim { chunks, claim }, Outcome::Claim { held }) => {
+                for (chunk, held) in chunks.iter().zip(held) {
+                    assert!(*held || !self.chunks.contains_key(chunk), "{chunk} is held");
+                    if *held {
+                        self.chunks.entry(*chunk).or_default().insert(*claim, self.now);
+                    }
+                }
+            }
+            (Act::Record(n), Outcome::Record { .. }) => {
+                self.records.insert(*n);
+            }
+            (Act::Commit(n), Outcome::Committed) => {
+                self.committed.insert(*n);
+            }
+            (Act::Drop(n), Outcome::Dropped { .. }) => {
+                self.chunks.remove(n);
+            }
+            _ => panic!("{act:?} came to {outcome:?}"),
+        }
+    }
+
+    /// After a restart: changes that were left open may have happened; what they did not touch
+    /// must be as it was. Takes over what is there.
+    pub fn settle(&mut self, store: &Store) -> Result<(), String> {
+        let unsure = std::mem::take(&mut self.unsure);
+        let fail = |err: io::Error| err.to_string();
+        for act in &unsure {
+            let touched: &[u8] = match act {
+                Act::Put { chunk, .. } | Act::Drop(chunk) => std::slice::from_ref(chunk),
+                Act::Claim { chunks, .. } => chunks,
+                Act::Record(n) => {
+                    if store.record(record(*n).0).map_err(|err| err.to_string())?.is_some() {
+                        self.records.insert(*n);
+                    }
+                    continue;
+                }
+                Act::Commit(n) => {
+                    if self.is_committed(store, *n).map_err(fail)? {
+                        self.committed.insert(*n);
+                    }
+                    continue;
+                }
+            };
+            for n in touched {
+                self.take_over(store, *n, &unsure)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_committed(&self, store: &Store, n: u8) -> io::Result<bool> {
+        for chunk_number in 0..NAMES {
+            for (claim, committed) in store.claims(chunk(chunk_number).0)? {
+                if claim.id == ClaimId([n; 16]) {
+                    return Ok(committed);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn take_over(&mut self, store: &Store, n: u8, unsure: &[Act]) -> Result<(), String> {
+        let cid = chunk(n).0;
+        let held = store.held(cid).map_err(|err| err.to_string())?;
+        let is_replica = held.is_some_and(|held| held.replica);
+        let dropped = unsure.iter().any(|act| matches!(act, Act::Drop(d) if *d == n));
+        if !dropped && self.chunks.contains_key(&n) && !is_replica {
+            return Err(format!("chunk {n} is gone"));
+        }
+        let old = self.chunks.remove(&n).unwrap_or_default();
+        if is_replica {
+            let claims = store.claims(cid).map_err(|err| err.to_string())?;
+            let new: BTreeMap<u8, u64> =
+                claims.iter().map(|(claim, _)| (claim.id.0[0], claim.renewed_ms)).collect();
+            for (id, renewed) in old {
+                if !dropped && new.get(&id).is_none_or(|now| *now < renewed) {
+                    return Err(format!("claim {id} on chunk {n} is gone"));
+                }
+            }
+            self.chunks.insert(n, new);
+        }
+        Ok(())
+    }
+
+    /// Compares everything.
+    pub fn check(&self, store: &Store) -> Result<(), String> {
+        let fail = |err: io::Error| err.to_string();
+        for n in 0..NAMES {
+            self.check_chunk(store, n)?;
+            let found = store.record(record(n).0).map_err(|err| err.to_string())?;
+            if found.is_some() != self.records.contains(&n)
+                || found.is_some_and(|bytes| bytes != record(n).1)
+            {
+                return Err(format!("record {n} is not as it should be"));
+            }
+        }
+        let mut listed = Vec::new();
+        store
+            .replicas(0, 1 << 20, &mut |replica| {
+                listed.push(replica.cid);
+                true
+            })
+            .map_err(fail)?;
+        let mut expected: Vec<ChunkId> = self.chunks.keys().map(|n| chunk(*n).0).collect();
+        expected.sort();
+        if listed != expected {
+            return Err(format!("{} replicas are listed", listed.len()));
+        }
+        let usage = store.usage();
+        let bytes: usize = self.chunks.keys().map(|n| chunk(*n).1.len()).sum();
+        if (usage.replicas, usage.replica_bytes) != (self.chunks.len() as u64, bytes as u64)
+            || usage.records != self.records.len() as u64
+        {
+            return Err(format!("the usage is wrong: {usage:?}"));
+        }
+        let seen = store.read_tables(|tables| tables.get(SEEN, b"")).map_err(fail)?;
+        let seen = seen.map_or(0, |row| usize::from(row[0]));
+        if seen != self.records.len() {
+            return Err(format!("{seen} records were followed"));
+        }
+        Ok(())
+    }
+
+    fn check_chunk(&self, store: &Store, n: u8) -> Result<(), String> {
+        let (cid, bytes) = chunk(n);
+        let held = store.held(cid).map_err(|err| err.to_string())?;
+        let mut buf = |len| BytesMut::zeroed(len);
+        let read = store.read(cid, &mut buf).map_err(|err| err.to_string())?;
+        let Some(expected) = self.chunks.get(&n) else {
+            let replica = held.is_some_and(|held| held.replica);
+            return if replica { Err(format!("chunk {n} is there")) } else { Ok(()) };
+        };
+        if read != Some(bytes) || !held.is_some_and(|held| held.replica) {
+            return Err(format!("chunk {n} is not readable"));
+        }
+        if store.verify(cid).map_err(|err| err.to_string())? != Verdict::Good {
+            return Err(format!("chunk {n} does not verify"));
+        }
+        let claims = store.claims(cid).map_err(|err| err.to_string())?;
+        let found: BTreeMap<u8, u64> =
+            claims.iter().map(|(claim, _)| (claim.id.0[0], claim.renewed_ms)).collect();
+        if found != *expected {
+            return Err(format!("chunk {n} has the claims {found:?}, not {expected:?}"));
+        }
+        for (claim, committed) in claims {
+            if committed != self.committed.contains(&claim.id.0[0]) {
+                return Err(format!("claim {} is committed: {committed}", claim.id));
+            }
+        }
+        Ok(())
+    }
+}
