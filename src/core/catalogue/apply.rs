@@ -1,0 +1,396 @@
+//! What follows from a record: the one function that fills the tables. Owns the checks that every
+//! member makes (frame, signature, clock, right to write), the registers, and what waits for
+//! something that is not here yet; what readers know beyond that is `reveal`'s.
+//!
+//! Invariant: the tables depend on the *set* of records applied and of epochs known, never on the
+//! order. So nothing here asks "what is there already" except to answer a question about the set:
+//!
+//! * a record supersedes its parents in the registers that both touch, and only those; whichever of
+//!   the two arrives first, the same row ends as past;
+//! * a record is refused only for what every member can see in it alone, or (from a peer) for the
+//!   time; a body that does not open as promised counts as a record that changes nothing;
+//! * what waits (for a grant, a parent, a secret) is in a table of its own until it comes.
+
+use super::body::{EpochRecord, FileRecord};
+use super::keyring::Keyring;
+use super::record::{Kind, Record};
+use super::reveal::Reveal;
+use super::sums;
+use super::table::{
+    CLAIM, CLOCK, EPOCH, GRANT, Known, LOOKUP, OPEN, ORPHAN, Parts, RECORD, REGISTER, Row, SEALED,
+    State, TOTAL, TOTAL_WAITING, Version, View, WAITING, any, damaged, end_of, key, register_key,
+    register_prefix, scan, value,
+};
+use crate::core::hlc;
+use crate::id::{EpochId, NodeId, RecordId, Tag};
+use crate::sys::TableWrite;
+use crate::wire::codec::{Decode, Encode, Malformed};
+use std::collections::BTreeSet;
+use std::io;
+
+/// Tables being changed, and the records that they name. `apply` reads records back: children that
+/// came before their parent, and the winning versions whose sizes it counts.
+pub trait ViewMut: View + TableWrite {}
+
+impl<T: View + TableWrite> ViewMut for T {}
+
+/// What a valid grant says, as far as the catalogue is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantFacts {
+    /// Whom it lets in.
+    pub node: NodeId,
+    /// Whether that node may write file and tree records.
+    pub may_write: bool,
+    /// First millisecond since 1970 at which it holds.
+    pub from_ms: u64,
+    /// Last one.
+    pub until_ms: u64,
+}
+
+/// Who may do what: the part of `core::access` that the catalogue asks. Its answers must depend on
+/// the arguments and on the swarm alone.
+pub trait Authority {
+    /// What a grant says; none when the swarm key did not sign it.
+    fn grant(&self, body: &[u8]) -> Option<GrantFacts>;
+
+    /// Whether a statement opens this swarm, and then whether everybody may write.
+    fn open_statement(&self, body: &[u8]) -> Option<bool>;
+
+    /// The swarm's public key, which signs epochs.
+    fn swarm_public(&self) -> &[u8; 32];
+}
+
+/// Where a record comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From a peer, or just made here.
+    Peer {
+        /// The wall clock: what is more than [`hlc::MAX_AHEAD_MS`] ahead of it is refused.
+        now_ms: u64,
+    },
+    /// From the own segments, to fill the tables again. What was accepted once is not judged by
+    /// the time, and any number may wait for grants that follow.
+    Disk,
+}
+
+/// What `apply` needs to know besides the tables.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The keys of all epochs that this node can read.
+    pub keyring: &'a Keyring,
+    /// Who may do what.
+    pub authority: &'a dyn Authority,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It is in the set. After a grant or open statement, [`catch_up`] applies what waited for it.
+    New,
+    /// It is in the set; its body waits until the keys of its epoch are known and [`catch_up`] runs.
+    Sealed,
+    /// Its author has no grant that lets him write at that time. Keep it; it is not in the set.
+    Waiting,
+    /// It was there already; nothing changed.
+    Known,
+    /// It was not accepted; nothing changed, do not keep it.
+    Refused(Refusal),
+}
+
+/// Why a record is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Its bytes are not a record, or not one of a kind that this version knows.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    /// The author did not sign it.
+    #[error("the signature does not hold")]
+    Signature,
+    /// Its clock is too far ahead.
+    #[error("its clock is ahead of this machine's by more than a minute")]
+    Ahead,
+    /// What it says is not valid: a malformed file record, a grant or epoch that the swarm key did
+    /// not sign.
+    #[error("its content is not valid")]
+    Body,
+    /// Its author has no grant, and too many such records wait already.
+    #[error("its author has no grant")]
+    Author,
+}
+
+/// Most records from peers that wait for a grant: those of a few nodes that join right now.
+pub const WAITING_MAX: u64 = 1024;
+/// How far the clocks of two nodes may differ before a grant is not yet or no longer valid.
+pub const GRANT_TOLERANCE_MS: u64 = 5 * 60 * 1000;
+
+/// A record whose frame and signature hold. Checking needs no tables, so it can run anywhere.
+#[derive(Debug, Clone)]
+pub struct Checked(Record);
+
+impl Checked {
+    /// Checks the bytes of a record.
+    pub fn new(bytes: Vec<u8>) -> Result<Self, Refusal> {
+        let record = Record::parse(bytes)?;
+        if record.is_signed() { Ok(Self(record)) } else { Err(Refusal::Signature) }
+    }
+
+    /// The record.
+    pub const fn record(&self) -> &Record {
+        &self.0
+    }
+}
+
+/// Applies a record to the tables, in any order and as often as one likes. An error leaves the
+/// tables half changed: roll the transaction back.
+pub fn apply(
+    store: &mut dyn ViewMut,
+    context: Context<'_>,
+    source: Source,
+    checked: &Checked,
+) -> io::Result<Applied> {
+    let record = &checked.0;
+    if store.get(RECORD, &record.id.0)?.is_some() {
+        return Ok(Applied::Known);
+    }
+    if let Source::Peer { now_ms } = source
+        && hlc::too_far_ahead(record.header.clock, now_ms)
+    {
+        return Ok(Applied::Refused(Refusal::Ahead));
+    }
+    let Some(body) = Body::read(record, context.authority) else {
+        return Ok(Applied::Refused(Refusal::Body));
+    };
+    let written = matches!(body, Body::File(_) | Body::Tree);
+    if written && !may_write(store, &record.header.author, record.header.clock)? {
+        return wait(store, source, record);
+    }
+    insert(store, context, record, &body)
+}
+
+/// The body as far as every member reads it.
+enum Body {
+    File(FileRecord),
+    Tree,
+    Grant(GrantFacts),
+    Epoch(EpochRecord),
+    Open(bool),
+}
+
+impl Body {
+    fn read(record: &Record, authority: &dyn Authority) -> Option<Self> {
+        let body = record.body();
+        match record.header.kind {
+            Kind::File => FileRecord::from_bytes(body).ok().map(Self::File),
+            Kind::Tree => Some(Self::Tree),
+            Kind::Grant => authority.grant(body).map(Self::Grant),
+            Kind::Epoch => EpochRecord::open(body, authority.swarm_public()).map(Self::Epoch),
+            Kind::OpenStatement => authority.open_statement(body).map(Self::Open),
+        }
+    }
+}
+
+/// Whether any grant, or an open statement, lets the author write at that clock reading.
+fn may_write(store: &dyn ViewMut, author: &NodeId, clock: u64) -> io::Result<bool> {
+    let ms = hlc::ms_of(clock);
+    for (_, row) in scan(store, GRANT, &author.0, None, usize::MAX)? {
+        let (writes, (from, until)): (bool, (u64, u64)) = value(&row)?;
+        let from = from.saturating_sub(GRANT_TOLERANCE_MS);
+        if writes && (from..=until.saturating_add(GRANT_TOLERANCE_MS)).contains(&ms) {
+            return Ok(true);
+        }
+    }
+    let statements = scan(store, OPEN, &[], None, usize::MAX)?;
+    Ok(statements.iter().any(|(_, row)| row == &[1]))
+}
+
+fn wait(store: &mut dyn ViewMut, source: Source, record: &Record) -> io::Result<Applied> {
+    let key = key(&[&record.header.author.0, &record.id.0]);
+    if store.get(WAITING, &key)?.is_some() {
+        return Ok(Applied::Known);
+    }
+    let waiting = waiting(store)?;
+    if waiting >= WAITING_MAX && source != Source::Disk {
+        return Ok(Applied::Refused(Refusal::Author));
+    }
+    store.insert(WAITING, &key, &[])?;
+    store.insert(TOTAL, TOTAL_WAITING, &(waiting + 1).to_bytes())?;
+    Ok(Applied::Waiting)
+}
+
+/// How many records wait for a grant of their author.
+fn waiting(store: &dyn ViewMut) -> io::Result<u64> {
+    store.get(TOTAL, TOTAL_WAITING)?.map_or(Ok(0), |bytes| value(&bytes))
+}
+
+fn insert(
+    store: &mut dyn ViewMut,
+    context: Context<'_>,
+    record: &Record,
+    body: &Body,
+) -> io::Result<Applied> {
+    let header = &record.header;
+    let known = Known { clock: header.clock, kind: header.kind.code(), author: header.author };
+    store.insert(RECORD, &record.id.0, &known.to_bytes())?;
+    let clock = header.clock.to_be_bytes();
+    store.insert(CLOCK, &key(&[&clock, &record.id.0]), &[known.kind])?;
+    sums::add(store, header.clock, &record.id)?;
+    match body {
+        Body::Tree => return insert_tree(store, context.keyring, record),
+        Body::File(file) => {
+            let newest_first = (!header.clock).to_be_bytes();
+            let found = key(&[&file.lookup.0, &newest_first, &record.id.0]);
+            store.insert(LOOKUP, &found, &header.author.0)?;
+            store.insert(CLAIM, &key(&[&file.claim.0, &record.id.0]), &[])?;
+        }
+        Body::Grant(facts) => {
+            let row = (facts.may_write, (facts.from_ms, facts.until_ms));
+            store.insert(GRANT, &key(&[&facts.node.0, &record.id.0]), &row.to_bytes())?;
+        }
+        Body::Epoch(epoch) => {
+            let at = key(&[&epoch.epoch.0, &record.id.0]);
+            store.insert(EPOCH, &at, &epoch.made.to_bytes())?;
+        }
+        Body::Open(writes) => store.insert(OPEN, &record.id.0, &writes.to_bytes())?,
+    }
+    Ok(Applied::New)
+}
+
+fn insert_tree(store: &mut dyn ViewMut, keyring: &Keyring, record: &Record) -> io::Result<Applied> {
+    let readable = keyring.get(&record.header.epoch).is_some();
+    let ended = ended_by_children(store, record)?;
+    let mut reveal = Reveal::new(store, keyring);
+    let facts = reveal.facts(record);
+    for ((index, tag), fact) in (0..).zip(&record.header.tags).zip(facts) {
+        let state = if ended.contains(tag) { State::Past } else { State::Head };
+        reveal.set(tag, state, record, Row { change: index, fact })?;
+    }
+    for tag in record.header.tags.iter().chain(&record.header.also) {
+        for head in heads_among(reveal.store, tag, &record.header.parents)? {
+            reveal.end(tag, &head)?;
+        }
+    }
+    reveal.finish()?;
+    for parent in &record.header.parents {
+        if store.get(RECORD, &parent.0)?.is_none() {
+            store.insert(ORPHAN, &key(&[&parent.0, &record.id.0]), &[])?;
+        }
+    }
+    if readable {
+        return Ok(Applied::New);
+    }
+    store.insert(SEALED, &key(&[&record.header.epoch.0, &record.id.0]), &[])?;
+    Ok(Applied::Sealed)
+}
+
+/// The registers of a record that records which came before it have superseded.
+fn ended_by_children(store: &mut dyn ViewMut, record: &Record) -> io::Result<BTreeSet<Tag>> {
+    let mut ended = BTreeSet::new();
+    for (row, _) in scan(store, ORPHAN, &record.id.0, None, usize::MAX)? {
+        let mut parts = Parts(&row);
+        parts.take::<32>()?;
+        let child = RecordId(parts.take()?);
+        let header = read_back(store, &child)?.header;
+        let touched = header.tags.iter().chain(&header.also);
+        ended.extend(touched.filter(|tag| record.header.tags.contains(tag)));
+        store.remove(ORPHAN, &row)?;
+    }
+    Ok(ended)
+}
+
+/// The heads of a register that are changes of the given records.
+fn heads_among(store: &dyn ViewMut, tag: &Tag, parents: &[RecordId]) -> io::Result<Vec<Version>> {
+    if parents.is_empty() {
+        return Ok(Vec::new());
+    }
+    let prefix = register_prefix(tag, State::Head);
+    let mut found = Vec::new();
+    let mut visit = |key: &[u8], row: &[u8]| {
+        match Version::read(key, row) {
+            Ok(version) if !parents.contains(&version.at.id) => {}
+            version => found.push(version),
+        }
+        true
+    };
+    store.range(REGISTER, &prefix, end_of(&prefix).as_deref(), &mut visit)?;
+    found.into_iter().collect()
+}
+
+/// A record that the tables name, which the store therefore has.
+fn read_back(store: &dyn ViewMut, id: &RecordId) -> io::Result<Record> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "a record in the tables is gone");
+    Record::parse(store.record(id)?.ok_or_else(missing)?).map_err(damaged)
+}
+
+/// Applies up to `limit` records that waited for a grant of their author or for the keys of their
+/// epoch, both of which may have come meanwhile. True when there may be more: call it again.
+pub fn catch_up(store: &mut dyn ViewMut, context: Context<'_>, limit: usize) -> io::Result<bool> {
+    let left = admit(store, context, limit)?;
+    let left = unseal(store, context.keyring, left)?;
+    Ok(left == 0)
+}
+
+/// Applies what waited for grants; how much of `limit` is left.
+fn admit(store: &mut dyn ViewMut, context: Context<'_>, limit: usize) -> io::Result<usize> {
+    let mut left = limit;
+    let mut after: Option<Vec<u8>> = None;
+    while left > 0 {
+        let page = scan(store, WAITING, &[], after.as_deref(), left)?;
+        for (row, _) in &page {
+            let mut parts = Parts(row);
+            let author = NodeId(parts.take()?);
+            let id = RecordId(parts.take()?);
+            let record = read_back(store, &id)?;
+            if may_write(store, &author, record.header.clock)? {
+                store.remove(WAITING, row)?;
+                let rest = waiting(store)?.saturating_sub(1);
+                store.insert(TOTAL, TOTAL_WAITING, &rest.to_bytes())?;
+                if let Some(body) = Body::read(&record, context.authority) {
+                    insert(store, context, &record, &body)?;
+                }
+                left -= 1;
+            }
+        }
+        match page.last() {
+            Some((row, _)) => after = Some(row.clone()),
+            None => break,
+        }
+    }
+    Ok(left)
+}
+
+/// Opens what waited for the keys of its epoch; how much of `limit` is left.
+fn unseal(store: &mut dyn ViewMut, keyring: &Keyring, limit: usize) -> io::Result<usize> {
+    let mut left = limit;
+    for keys in keyring.iter() {
+        let epoch: EpochId = keys.epoch();
+        if !any(store, SEALED, &epoch.0)? {
+            continue;
+        }
+        for (row, _) in scan(store, SEALED, &epoch.0, None, left)? {
+            let mut parts = Parts(&row);
+            parts.take::<32>()?;
+            let record = read_back(store, &RecordId(parts.take()?))?;
+            let mut reveal = Reveal::new(store, keyring);
+            reveal.open(&record)?;
+            reveal.finish()?;
+            store.remove(SEALED, &row)?;
+            left -= 1;
+        }
+    }
+    Ok(left)
+}
+
+/// The key of a change's row in its register, in the state it is in.
+pub(super) fn find_row(
+    store: &dyn ViewMut,
+    tag: &Tag,
+    record: &Record,
+) -> io::Result<Option<State>> {
+    for state in [State::Head, State::Past] {
+        let key = register_key(tag, state, record.header.clock, &record.id);
+        if store.get(REGISTER, &key)?.is_some() {
+            return Ok(Some(state));
+        }
+    }
+    Ok(None)
+}

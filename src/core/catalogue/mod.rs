@@ -1,0 +1,46 @@
+//! The catalogue: one replicated set of signed records that every member keeps and reconciles as a
+//! whole. Owns the records' formats, what follows from a record (`apply`), the questions to the set,
+//! and how two members make their sets equal. It does not know paths and listings (`core::tree`),
+//! nor where records are stored: it sees tables and a way to read a record back.
+//!
+//! Invariant: tables and answers are a function of the *set* of records, whatever the order of
+//! arrival; `tests/catalogue.rs` applies the same set in random orders and compares every byte.
+
+mod apply;
+mod body;
+pub(crate) mod browse;
+mod change;
+mod keyring;
+mod place;
+mod query;
+mod record;
+mod reveal;
+mod sums;
+pub mod sync;
+mod table;
+
+pub use apply::{
+    Applied, Authority, Checked, Context, GRANT_TOLERANCE_MS, GrantFacts, Refusal, Source, ViewMut,
+    WAITING_MAX, apply, catch_up,
+};
+pub use body::{
+    BOX_MAX, BOXES_MAX, Content, EpochRecord, FileRecord, INLINE_MAX, REPLICAS_MAX, Recipient,
+    SecretBox,
+};
+pub use change::{
+    Attributes, CHANGES_MAX, Change, FileVersion, NAME_MAX, Name, Node, Place, TARGET_MAX, Target,
+    XATTR_VALUE_MAX, XATTRS_MAX, decode_changes, encode_changes, entry_tag, inode_tag,
+};
+pub use keyring::Keyring;
+pub use place::LOST_AND_FOUND;
+pub use query::{
+    CANDIDATES_MAX, FOUND_MAX, FileCandidate, SealedSecret, epochs, file_record, files_by_claim,
+    files_by_lookup, grants_of, is_committed, known, newest_clock, open_statements,
+    records_by_prefix, records_by_tag, sealed_secrets, tally,
+};
+pub use record::{
+    Draft, Header, Kind, PARENTS_MAX, RECORD_MAX, Record, TooLarge, id_of, seal_tree, sign,
+};
+pub use reveal::Tally;
+pub use sums::summary;
+pub use table::{Known, TABLES, TABLES_VERSION, View};

@@ -1,0 +1,220 @@
+//! What readers know beyond the registers: which names lead where, where directories are, what a
+//! hash prefix finds, and how many files and bytes the tree has. Owns the tables from `cat_child`
+//! down and the facts in `cat_register`; it runs inside one `apply`, and again when a secret comes.
+//!
+//! Invariant: a row of `cat_child` and `cat_link` exists exactly while its change is a head, so both
+//! follow each change of a register at once; directories, whose place depends on other
+//! directories, are put where they belong at the end (`place`).
+
+use super::apply::{ViewMut, find_row};
+use super::browse::open;
+use super::change::{Change, Node, Place, entry_tag};
+use super::keyring::Keyring;
+use super::place;
+use super::record::Record;
+use super::table::{
+    CHILD, ChangeAt, Child, Fact, LINK, PREFIX, REGISTER, Row, Spot, State, TOTAL, TOTAL_FILES,
+    Version, any, key, register_key, value, versions_of,
+};
+use crate::crypto::EpochKeys;
+use crate::id::{InodeId, RecordId, Tag};
+use crate::wire::codec::Encode;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+/// Files and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Number of files.
+    pub files: u64,
+    /// Sum of their lengths.
+    pub bytes: u64,
+}
+
+/// The files in the tree, as far as their names can be read.
+pub(super) fn tally(tables: &(impl crate::sys::TableRead + ?Sized)) -> io::Result<Tally> {
+    let row = tables.get(TOTAL, TOTAL_FILES)?;
+    let (files, bytes) = row.map_or(Ok((0, 0)), |row| value(&row))?;
+    Ok(Tally { files, bytes })
+}
+
+/// One change of the readers' tables.
+pub(super) struct Reveal<'a> {
+    pub(super) store: &'a mut dyn ViewMut,
+    keyring: &'a Keyring,
+    /// The record being applied, opened.
+    current: Option<(RecordId, Vec<Change>)>,
+    /// The one opened last, because neighbours often lie in the same record.
+    last: Option<(RecordId, Vec<Change>)>,
+    /// What each touched inode counted before.
+    before: BTreeMap<InodeId, Tally>,
+    dirs: BTreeSet<InodeId>,
+}
+
+impl<'a> Reveal<'a> {
+    pub(super) fn new(store: &'a mut dyn ViewMut, keyring: &'a Keyring) -> Self {
+        let (before, dirs) = (BTreeMap::new(), BTreeSet::new());
+        Self { store, keyring, current: None, last: None, before, dirs }
+    }
+
+    /// What the changes of a record say, one fact per tag; opens the record if it can.
+    pub(super) fn facts(&mut self, record: &Record) -> Vec<Fact> {
+        let count = record.header.tags.len();
+        let Some(keys) = self.keyring.get(&record.header.epoch) else {
+            return vec![Fact::Unread; count];
+        };
+        let Some(changes) = record.open(keys) else { return vec![Fact::Void; count] };
+        let facts = changes.iter().map(|change| fact_of(keys, change)).collect();
+        self.current = Some((record.id, changes));
+        facts
+    }
+
+    /// Opens a record whose registers are filled already.
+    pub(super) fn open(&mut self, record: &Record) -> io::Result<()> {
+        let facts = self.facts(record);
+        for ((index, tag), fact) in (0..).zip(&record.header.tags).zip(facts) {
+            if let Some(state) = find_row(self.store, tag, record)? {
+                self.set(tag, state, record, Row { change: index, fact })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the row of one change, and what follows from it.
+    pub(super) fn set(
+        &mut self,
+        tag: &Tag,
+        state: State,
+        record: &Record,
+        row: Row,
+    ) -> io::Result<()> {
+        let at = ChangeAt { clock: record.header.clock, id: record.id, change: row.change };
+        let version = Version { at, fact: row.fact };
+        if state == State::Head {
+            self.touch(&version.fact)?;
+        }
+        let register = register_key(tag, state, at.clock, &at.id);
+        self.store.insert(REGISTER, &register, &row.to_bytes())?;
+        if state == State::Head
+            && let Fact::Entry { parent, inode: Some(inode) } = row.fact
+        {
+            let child = at.child_key(&(parent, *tag));
+            self.store.insert(CHILD, &child, &Child::Entry(inode).to_bytes())?;
+            self.store.insert(LINK, &key(&[&inode.0, &child]), &[])?;
+        }
+        self.set_prefix(&at, record)
+    }
+
+    /// Makes a file's version findable by the first digits of its hash.
+    fn set_prefix(&mut self, at: &ChangeAt, record: &Record) -> io::Result<()> {
+        let change = self.current.as_ref().and_then(|(_, all)| all.get(usize::from(at.change)));
+        if let Some(Change::Inode { node: Node::File(version), .. }) = change
+            && let Some(keys) = self.keyring.get(&record.header.epoch)
+            && let Some(first) = version.hash.0.first_chunk()
+        {
+            let found = key(&[&keys.prefix(first), &at.id.0, &at.change.to_be_bytes()]);
+            self.store.insert(PREFIX, &found, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Moves a head to the past.
+    pub(super) fn end(&mut self, tag: &Tag, head: &Version) -> io::Result<()> {
+        self.touch(&head.fact)?;
+        let at = head.at;
+        let row = Row { change: at.change, fact: head.fact };
+        self.store.remove(REGISTER, &register_key(tag, State::Head, at.clock, &at.id))?;
+        let past = register_key(tag, State::Past, at.clock, &at.id);
+        self.store.insert(REGISTER, &past, &row.to_bytes())?;
+        if let Fact::Entry { parent, inode: Some(inode) } = head.fact {
+            let child = at.child_key(&(parent, *tag));
+            self.store.remove(CHILD, &child)?;
+            self.store.remove(LINK, &key(&[&inode.0, &child]))?;
+        }
+        Ok(())
+    }
+
+    /// Notes what is about to change, before it does.
+    fn touch(&mut self, fact: &Fact) -> io::Result<()> {
+        match fact {
+            Fact::Entry { inode: Some(inode), .. } | Fact::Version { inode } => {
+                self.count_before(inode)
+            }
+            Fact::Dir { inode, .. } => {
+                self.dirs.insert(*inode);
+                // An inode that was a file for a moment stops to count.
+                self.count_before(inode)
+            }
+            Fact::Entry { inode: None, .. } | Fact::Unread | Fact::Void => Ok(()),
+        }
+    }
+
+    fn count_before(&mut self, inode: &InodeId) -> io::Result<()> {
+        if !self.before.contains_key(inode) {
+            let tally = self.count(inode)?;
+            self.before.insert(*inode, tally);
+        }
+        Ok(())
+    }
+
+    /// What an inode adds to the tally: a file counts once, however many names it has.
+    fn count(&mut self, inode: &InodeId) -> io::Result<Tally> {
+        if !any(self.store, LINK, &inode.0)? {
+            return Ok(Tally::default());
+        }
+        let versions = versions_of(self.store, self.keyring, inode, State::Head)?;
+        let Some(at) = versions.first().map(|winner| winner.at) else {
+            return Ok(Tally::default());
+        };
+        Ok(match self.change(&at)? {
+            Some(Change::Inode { node: Node::File(version), .. }) => {
+                Tally { files: 1, bytes: version.size }
+            }
+            _ => Tally::default(),
+        })
+    }
+
+    fn change(&mut self, at: &ChangeAt) -> io::Result<Option<&Change>> {
+        let is = |slot: &Option<(RecordId, Vec<Change>)>| {
+            slot.as_ref().is_some_and(|(id, _)| *id == at.id)
+        };
+        if !is(&self.current) && !is(&self.last) {
+            let opened = open(self.store, self.keyring, &at.id)?;
+            self.last = opened.map(|opened| (at.id, opened.changes));
+        }
+        let slot = if is(&self.current) { &self.current } else { &self.last };
+        Ok(slot.as_ref().and_then(|(_, changes)| changes.get(usize::from(at.change))))
+    }
+
+    /// Ends the change: the tally and the places of directories follow.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        let old = tally(self.store)?;
+        let mut new = old;
+        for (inode, before) in std::mem::take(&mut self.before) {
+            let after = self.count(&inode)?;
+            // The lengths are the authors' word, so their sum may wrap; it wraps back as well.
+            new.files = new.files.wrapping_add(after.files).wrapping_sub(before.files);
+            new.bytes = new.bytes.wrapping_add(after.bytes).wrapping_sub(before.bytes);
+        }
+        if new != old {
+            self.store.insert(TOTAL, TOTAL_FILES, &(new.files, new.bytes).to_bytes())?;
+        }
+        place::settle(self.store, self.keyring, self.dirs)
+    }
+}
+
+fn fact_of(keys: &EpochKeys, change: &Change) -> Fact {
+    match change {
+        Change::Entry { parent, target, .. } => {
+            Fact::Entry { parent: *parent, inode: target.inode() }
+        }
+        Change::Inode { inode, node: Node::Dir { place, previous }, .. } => {
+            let spot = |place: &Place| -> Spot {
+                (place.parent, entry_tag(keys, &place.parent, place.name.as_bytes()))
+            };
+            let (at, previous) = (place.as_ref().map(spot), previous.as_ref().map(spot));
+            Fact::Dir { inode: *inode, at, previous }
+        }
+        Change::Inode { inode, .. } => Fact::Version { inode: *inode },
+    }
+}

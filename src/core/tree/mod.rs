@@ -1,0 +1,264 @@
+//! The tree of names as people see it: paths, listings, versions, hashes. Owns what is visible: the
+//! winner under a name, conflict copies and their names, lost+found; and (in `plan`) the changes
+//! that make a wish true. It reads the catalogue's tables and changes nothing.
+//!
+//! Invariant: what is visible is a function of the record set and the keyring. Every member that
+//! has both sees the same tree, conflict copies included.
+//!
+//! Rules (DESIGN 8): of concurrent changes to one register the winner is an edit before a removal,
+//! then the highest (clock, id). A loser stays visible under its conflict name until a record names
+//! it as parent; it is not shown while its content is what is shown already. A removed directory
+//! stays while something is in it. What a name leads to is the winner of the inode's own register.
+
+mod conflict;
+mod find;
+mod list;
+mod plan;
+
+pub use conflict::conflict_name;
+pub use find::Found;
+pub use list::Page;
+pub use plan::{NewFile, Planned};
+
+use super::catalogue::browse::{self, ChangeAt, Child, Named, Opened, Seen};
+use super::catalogue::{Attributes, Change, Keyring, LOST_AND_FOUND, Node, Place, View};
+use crate::id::{InodeId, NodeId, RecordId};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+/// Longest path in bytes, as of the systems that mount the tree.
+pub const PATH_MAX: usize = 4096;
+/// Bytes of records that one reader keeps open.
+const OPENED_MAX: usize = 1 << 20;
+/// The name of the directory that appears in the root while it has something in it.
+const LOST_NAME: &[u8] = b"lost+found";
+
+/// Why a path does not lead where it was expected to. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// Not a path: it does not begin with `/`, is too long, or has an impossible name in it.
+    #[error("not a path in the tree")]
+    BadPath,
+    /// Nothing has this name.
+    #[error("not found")]
+    NotFound,
+    /// Something on the way, or at the end, is not a directory; the path up to it.
+    #[error("not a directory")]
+    NotADirectory(Vec<u8>),
+    /// A directory is in the way.
+    #[error("a directory")]
+    IsADirectory,
+    /// A link is in the way.
+    #[error("a link")]
+    IsALink,
+    /// The name is taken.
+    #[error("exists already")]
+    Exists,
+    /// The directory has something in it.
+    #[error("not empty")]
+    NotEmpty,
+    /// A directory cannot move into itself.
+    #[error("inside itself")]
+    InsideItself,
+    /// A conflict copy has no name of its own until the conflict is resolved.
+    #[error("a conflict copy")]
+    ConflictCopy,
+    /// This node has no content secret.
+    #[error("this node cannot read the swarm's names")]
+    NoKeys,
+    /// The tables or records could not be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// One version of a file, directory or link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// The record that made it.
+    pub record: RecordId,
+    /// Which change of the record.
+    pub change: u16,
+    /// When: hybrid logical clock.
+    pub clock: u64,
+    /// By whom.
+    pub author: NodeId,
+    /// What it is.
+    pub node: Node,
+    /// Its attributes.
+    pub attributes: Attributes,
+}
+
+impl Version {
+    /// Whether both have the same content, so that only one of them need be seen.
+    fn same_content(&self, other: &Self) -> bool {
+        match (&self.node, &other.node) {
+            (Node::File(one), Node::File(two)) => one.hash == two.hash,
+            (Node::Link(one), Node::Link(two)) => one == two,
+            _ => false,
+        }
+    }
+}
+
+/// A name in a directory, and what it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The directory.
+    pub parent: InodeId,
+    /// The name as it is seen; the root has none.
+    pub name: Vec<u8>,
+    /// What it leads to.
+    pub inode: InodeId,
+    /// The version that is seen.
+    pub version: Version,
+    /// Whether this is a conflict copy.
+    pub conflict: bool,
+}
+
+impl Entry {
+    /// Whether it is a directory.
+    pub const fn is_dir(&self) -> bool {
+        matches!(self.version.node, Node::Dir { .. })
+    }
+}
+
+/// Reads the tree. Made for one question or a few: it keeps some opened records.
+pub struct Tree<'a> {
+    view: &'a dyn View,
+    keyring: &'a Keyring,
+    opened: RefCell<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    records: BTreeMap<RecordId, Rc<Opened>>,
+    size: usize,
+}
+
+impl<'a> Tree<'a> {
+    /// Reads through `view` what `keyring` opens.
+    pub fn new(view: &'a dyn View, keyring: &'a Keyring) -> Self {
+        Self { view, keyring, opened: RefCell::default() }
+    }
+
+    /// What a path leads to. `/` is the root; empty components are passed over.
+    pub fn resolve(&self, path: &[u8]) -> Result<Entry, TreeError> {
+        let mut at = self.root()?;
+        for name in components(path)? {
+            if !at.is_dir() {
+                return Err(TreeError::NotADirectory(at.name));
+            }
+            at = self.lookup(&at.inode, name)?.ok_or(TreeError::NotFound)?;
+        }
+        Ok(at)
+    }
+
+    /// What a name in a directory leads to, conflict names included.
+    pub fn lookup(&self, parent: &InodeId, name: &[u8]) -> io::Result<Option<Entry>> {
+        let first = self.group(parent, name)?.into_iter().next();
+        if first.is_some() { Ok(first) } else { self.lookup_conflict(parent, name) }
+    }
+
+    /// The winning version of an inode, and its concurrent ones behind it.
+    pub fn versions(&self, inode: &InodeId) -> io::Result<Vec<Version>> {
+        self.read_all(&browse::heads_of(self.view, self.keyring, inode)?)
+    }
+
+    /// The superseded versions of an inode that are still kept, newest first, at most 64.
+    pub fn history(&self, inode: &InodeId) -> io::Result<Vec<Version>> {
+        self.read_all(&browse::past_of(self.view, self.keyring, inode)?)
+    }
+
+    fn read_all(&self, changes: &[ChangeAt]) -> io::Result<Vec<Version>> {
+        let mut out = Vec::with_capacity(changes.len());
+        for at in changes {
+            out.extend(self.version(at)?);
+        }
+        Ok(out)
+    }
+
+    /// The root; until somebody changes its attributes, no record speaks of it.
+    fn root(&self) -> io::Result<Entry> {
+        let heads = self.versions(&InodeId::ROOT)?;
+        let version = heads.into_iter().find(|v| matches!(v.node, Node::Dir { .. }));
+        Ok(implicit(InodeId::ROOT, b"", version))
+    }
+
+    /// The version that a change of an inode makes.
+    fn version(&self, at: &ChangeAt) -> io::Result<Option<Version>> {
+        let Some(opened) = self.open(&at.id)? else { return Ok(None) };
+        let change = opened.changes.get(usize::from(at.change));
+        let Some(Change::Inode { node, attributes, .. }) = change else { return Ok(None) };
+        Ok(Some(Version {
+            record: at.id,
+            change: at.change,
+            clock: at.clock,
+            author: opened.author,
+            node: node.clone(),
+            attributes: attributes.clone(),
+        }))
+    }
+
+    /// The name that a row stands for, as its change says it.
+    fn name_of(&self, row: &Named) -> io::Result<Option<Vec<u8>>> {
+        if let Child::Dir { inode, seen: Seen::Lost, .. } = row.child {
+            return Ok(Some(inode.to_string().into_bytes()));
+        }
+        let Some(opened) = self.open(&row.at.id)? else { return Ok(None) };
+        let name = match (opened.changes.get(usize::from(row.at.change)), row.child) {
+            (Some(Change::Entry { name, .. }), _) => Some(name),
+            (Some(Change::Inode { node: Node::Dir { place, previous }, .. }), child) => {
+                let before = matches!(child, Child::Dir { seen: Seen::Before, .. });
+                let place: &Option<Place> = if before { previous } else { place };
+                place.as_ref().map(|place| &place.name)
+            }
+            _ => None,
+        };
+        Ok(name.map(|name| name.as_bytes().to_vec()))
+    }
+
+    fn open(&self, id: &RecordId) -> io::Result<Option<Rc<Opened>>> {
+        if let Some(opened) = self.opened.borrow().records.get(id) {
+            return Ok(Some(Rc::clone(opened)));
+        }
+        let opened = browse::open(self.view, self.keyring, id)?.map(Rc::new);
+        if let Some(opened) = &opened {
+            let mut cache = self.opened.borrow_mut();
+            if cache.size + opened.size > OPENED_MAX {
+                *cache = Cache::default();
+            }
+            cache.size += opened.size;
+            cache.records.insert(*id, Rc::clone(opened));
+        }
+        Ok(opened)
+    }
+}
+
+/// A directory that is there without a record.
+fn implicit(inode: InodeId, name: &[u8], version: Option<Version>) -> Entry {
+    let version = version.unwrap_or_else(|| Version {
+        record: RecordId([0; 32]),
+        change: 0,
+        clock: 0,
+        author: NodeId([0; 32]),
+        node: Node::Dir { place: None, previous: None },
+        attributes: Attributes { mode: 0o755, ..Attributes::default() },
+    });
+    Entry { parent: InodeId::ROOT, name: name.to_vec(), inode, version, conflict: false }
+}
+
+/// The directory of directories that have no place.
+fn lost_and_found() -> Entry {
+    implicit(LOST_AND_FOUND, LOST_NAME, None)
+}
+
+/// The names of a path, from the root down.
+fn components(path: &[u8]) -> Result<Vec<&[u8]>, TreeError> {
+    let rest = path.strip_prefix(b"/").filter(|_| path.len() <= PATH_MAX);
+    let rest = rest.ok_or(TreeError::BadPath)?;
+    let names: Vec<&[u8]> =
+        rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
+    let fine = names.iter().all(|name| super::catalogue::Name::new(name).is_some());
+    if fine { Ok(names) } else { Err(TreeError::BadPath) }
+}
