@@ -4,7 +4,11 @@
 //! acts. `cargo check --lib --no-default-features` builds this band without tokio, which proves it.
 
 pub mod access;
+pub mod catalogue;
+pub mod hlc;
 pub mod limits;
+pub mod membership;
 pub mod placement;
 pub mod repair;
 pub mod transfer;
+pub mod tree;

@@ -80,7 +80,7 @@ impl CacheFiles {
         let change = tables.begin()?;
         let len = change.edit(|tables| {
             let mut counts = Counts::default();
-            let mut index = Index { tables, counts: &mut counts, follow };
+            let mut index = Index::new(tables, &mut counts, follow, shared.reader());
             self.write(shared, &mut index, copies)
         });
         match len {
@@ -149,7 +149,7 @@ impl CacheFiles {
         let change = tables.begin()?;
         change.edit(|tables| {
             let mut counts = Counts::default();
-            let mut index = Index { tables, counts: &mut counts, follow };
+            let mut index = Index::new(tables, &mut counts, follow, shared.reader());
             for cid in cids {
                 if index::cached(index.tables, cid)?.is_some_and(|at| at.number == number) {
                     index.forget_cached(cid)?;

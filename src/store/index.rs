@@ -15,9 +15,11 @@
 //! A place is segment number 4, offset 4, length of head and body 2, of the payload 4.
 
 use super::format::{Entry, Found};
-use super::{Claim, Follow};
+use super::read::Reader;
+use super::{Claim, Follow, FollowTables, ReadError};
 use crate::id::{ChunkId, ClaimId, NodeId, RecordId};
 use crate::sys::{Table, TableRead, TableWrite};
+use std::collections::BTreeMap;
 use std::io;
 
 const CHUNK: Table = Table("@chunk");
@@ -314,6 +316,87 @@ pub(super) struct Index<'a> {
     pub(super) counts: &'a mut Counts,
     /// Who follows catalogue records.
     pub(super) follow: &'a dyn Follow,
+    /// Reads records that were kept before.
+    pub(super) reader: Reader<'a>,
+    /// Records of this transaction, which may not be on the disk yet.
+    fresh: BTreeMap<RecordId, Vec<u8>>,
+}
+
+/// What a follower sees.
+struct Following<'a> {
+    tables: &'a mut dyn TableWrite,
+    reader: Reader<'a>,
+    fresh: &'a BTreeMap<RecordId, Vec<u8>>,
+}
+
+impl TableRead for Following<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.tables.get(table, key)
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()> {
+        self.tables.range(table, from, to, visit)
+    }
+
+    fn last(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+        self.tables.last(table, from, to)
+    }
+}
+
+impl TableWrite for Following<'_> {
+    fn insert(&mut self, table: Table, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.tables.insert(table, key, value)
+    }
+
+    fn remove(&mut self, table: Table, key: &[u8]) -> io::Result<bool> {
+        self.tables.remove(table, key)
+    }
+}
+
+impl FollowTables for Following<'_> {
+    fn record(&self, id: &RecordId) -> io::Result<Option<Vec<u8>>> {
+        if let Some(bytes) = self.fresh.get(id) {
+            return Ok(Some(bytes.clone()));
+        }
+        let Some((place, false)) = record(self.tables, *id)? else { return Ok(None) };
+        match self.reader.record(place, *id) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(ReadError::Damaged) => Ok(None),
+            Err(ReadError::Io(err)) => Err(err),
+        }
+    }
+}
+
+impl<'a> Index<'a> {
+    /// Changes these tables.
+    pub(super) fn new(
+        tables: &'a mut dyn TableWrite,
+        counts: &'a mut Counts,
+        follow: &'a dyn Follow,
+        reader: Reader<'a>,
+    ) -> Self {
+        Self { tables, counts, follow, reader, fresh: BTreeMap::new() }
+    }
+
+    /// Runs a change of tables that are not the store's own.
+    pub(super) fn change(
+        &mut self,
+        work: impl FnOnce(&mut dyn FollowTables) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (tables, reader) = (&mut *self.tables, self.reader);
+        work(&mut Following { tables, reader, fresh: &self.fresh })
+    }
 }
 
 impl Index<'_> {
@@ -409,7 +492,14 @@ impl Index<'_> {
         }
         self.counts.records += 1;
         self.counts.record_bytes += bytes.len() as u64;
-        self.follow.apply(id, bytes, self.tables)
+        let follow = self.follow;
+        let mut applied = Ok(());
+        self.change(|tables| {
+            applied = follow.apply(id, bytes, tables);
+            Ok(())
+        })?;
+        self.fresh.insert(id, bytes.to_vec());
+        applied
     }
 
     fn put_record_row(&mut self, id: RecordId, place: Place, damaged: bool) -> io::Result<()> {

@@ -18,6 +18,7 @@ mod files;
 mod format;
 mod index;
 mod pages;
+mod read;
 mod recover;
 mod scan;
 mod segment;
@@ -85,7 +86,19 @@ impl Options {
 /// passes up errors of `tables` and makes none of its own.
 pub trait Follow: Send + Sync + 'static {
     /// Called once for each new record, in the transaction that makes it visible.
-    fn apply(&self, id: RecordId, record: &[u8], tables: &mut dyn TableWrite) -> io::Result<()>;
+    fn apply(
+        &self,
+        id: RecordId,
+        record: &[u8],
+        tables: &mut dyn FollowTables,
+    ) -> io::Result<()>;
+}
+
+/// Tables that are being changed, with the records that they are made from.
+pub trait FollowTables: TableWrite {
+    /// A record that was kept before, or earlier in the same batch; `None` when there is none or
+    /// its copy here is damaged.
+    fn record(&self, id: &RecordId) -> io::Result<Option<Vec<u8>>>;
 }
 
 /// Why a holder keeps a chunk. Two claims of one id merge: each field by maximum.
@@ -328,7 +341,7 @@ pub struct Usage {
 pub type Done = Box<dyn FnOnce(Result<Vec<Outcome>, WriteError>) + Send>;
 
 /// A change of the tables alone.
-pub type TableChange = Box<dyn FnOnce(&mut dyn TableWrite) -> io::Result<()> + Send>;
+pub type TableChange = Box<dyn FnOnce(&mut dyn FollowTables) -> io::Result<()> + Send>;
 
 /// The store; clones are handles to the same one. When the last one goes, it closes.
 #[derive(Clone)]
@@ -373,8 +386,8 @@ impl Store {
         (self.inner.wake)();
     }
 
-    /// Changes tables alone; what it writes survives a crash, but a rebuild knows only what
-    /// [`Follow`] makes of the records. `done` gets the error of `change` or of the tables; then
+    /// Changes tables alone. A crash or a rebuild may undo it: then the tables are what [`Follow`]
+    /// makes of the records. `done` gets the error of `change` or of the tables; then
     /// nothing was changed.
     pub fn update_tables(
         &self,
@@ -409,14 +422,14 @@ impl Store {
         let (row, cached) = self
             .read_tables(|tables| Ok((index::chunk(tables, cid)?, index::cached(tables, cid)?)))?;
         if let Some(row) = row.filter(|row| !row.damaged) {
-            let read = self.inner.shared.read_chunk(format::Class::Segment, row.place, cid, buf);
+            let read = self.inner.shared.reader().chunk(format::Class::Segment, row.place, cid, buf);
             if matches!(read, Err(ReadError::Damaged)) {
                 self.report(Damage::Replica(cid, row.place));
             }
             return read.map(Some);
         }
         let Some(place) = cached else { return Ok(None) };
-        match self.inner.shared.read_chunk(format::Class::Cache, place, cid, buf) {
+        match self.inner.shared.reader().chunk(format::Class::Cache, place, cid, buf) {
             Ok(bytes) => Ok(Some(bytes)),
             // Evicted meanwhile, or lost in a crash: nobody counted on it.
             Err(_) => {
@@ -432,7 +445,7 @@ impl Store {
         let Some(row) = row.filter(|row| !row.damaged) else { return Ok(Verdict::Missing) };
         let place = row.place;
         let mut buf = |len| BytesMut::zeroed(len);
-        let read = self.inner.shared.read_chunk(format::Class::Segment, place, cid, &mut buf);
+        let read = self.inner.shared.reader().chunk(format::Class::Segment, place, cid, &mut buf);
         match read {
             Ok(bytes) if blake3::hash(&bytes) == cid.0 => Ok(Verdict::Good),
             Ok(_) | Err(ReadError::Damaged) => {
@@ -451,7 +464,7 @@ impl Store {
             Some((_, true)) => return Err(ReadError::Damaged),
             Some((place, false)) => place,
         };
-        let read = self.inner.shared.read_record(place, id);
+        let read = self.inner.shared.reader().record(place, id);
         if matches!(read, Err(ReadError::Damaged)) {
             self.report(Damage::Record(id, place));
         }
@@ -472,9 +485,25 @@ impl Store {
         to: u32,
         visit: &mut dyn FnMut(Replica) -> bool,
     ) -> io::Result<()> {
-        let end = prefix_key(to);
         let Some(start) = prefix_key(from) else { return Ok(()) };
-        let mut next = start.to_vec();
+        self.replicas_between(start.to_vec(), prefix_key(to), visit)
+    }
+
+    /// The same for all replicas whose names are not below `from`.
+    pub fn replicas_from(
+        &self,
+        from: ChunkId,
+        visit: &mut dyn FnMut(Replica) -> bool,
+    ) -> io::Result<()> {
+        self.replicas_between(from.0.to_vec(), None, visit)
+    }
+
+    fn replicas_between(
+        &self,
+        mut next: Vec<u8>,
+        end: Option<[u8; 3]>,
+        visit: &mut dyn FnMut(Replica) -> bool,
+    ) -> io::Result<()> {
         loop {
             let mut page = Vec::with_capacity(REPLICA_PAGE);
             self.read_tables(|tables| {

@@ -5,6 +5,7 @@
 use super::files::Files;
 use super::format::{BadHead, Checker, Class, Entry, FILE_HEAD, FileHead, Found, VERSION};
 use super::index::{self, Counts, Index, Position};
+use super::read::Reader;
 use super::scan::{Item, Scan};
 use super::tables::Tables;
 use super::{Follow, OpenError, Opened, Rot};
@@ -404,9 +405,10 @@ impl Run<'_> {
         let (pending, rot) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.rot));
         self.pending_bytes = 0;
         let (position, follow) = (self.position, self.recovery.follow);
+        let reader = Reader { files: self.recovery.files, check: self.recovery.check };
         let counts = &mut self.counts;
         change.edit(|tables: &mut dyn TableWrite| {
-            let mut index = Index { tables, counts, follow };
+            let mut index = Index::new(tables, counts, follow, reader);
             for (number, offset, found, payload) in &pending {
                 index.replay(found, *number, *offset, payload)?;
             }

@@ -236,7 +236,7 @@ impl Writer {
         let mut counts = self.counts;
         let answers = change
             .edit(|tables| {
-                let index = Index { tables, counts: &mut counts, follow: &*self.follow };
+                let index = Index::new(tables, &mut counts, &*self.follow, shared.reader());
                 let mut planner = Planner { plan: &mut plan, index, shared: &shared };
                 let answers = plan_all(&mut planner, batch, room)?;
                 let end = match planner.plan.entries {
@@ -426,7 +426,8 @@ impl Writer {
         let change = tables.begin()?;
         let mut counts = self.counts;
         change.edit(|tables| {
-            let mut index = Index { tables, counts: &mut counts, follow: &*self.follow };
+            let reader = self.shared.reader();
+            let mut index = Index::new(tables, &mut counts, &*self.follow, reader);
             work(&mut index)?;
             index.finish(self.end)
         })?;
@@ -445,7 +446,7 @@ impl Writer {
                 self.submissions(vec![Submission { ops, done, cost }]);
             }
             Job::Tables { change, done } => {
-                let result = self.change_tables(true, |index| change(&mut *index.tables));
+                let result = self.change_tables(false, |index| index.change(change));
                 done(result);
             }
             Job::Damage(damage) => {

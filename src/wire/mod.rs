@@ -5,5 +5,7 @@ pub mod approve;
 pub mod codec;
 pub mod control;
 pub mod frame;
+pub mod gossip;
 pub mod hello;
 pub mod message;
+pub mod sync;
