@@ -166,12 +166,13 @@ impl Layer {
         let len = match std::fs::metadata(&path) {
             Ok(meta) => meta.len(),
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Self::new()),
-            Err(err) => return Err(unreadable(plain(&err))),
+            Err(err) => return Err(unreadable(text::reason(&err))),
         };
         if len > FILE_MAX {
             return Err(unreadable(format!("it is larger than {}", text::size(FILE_MAX))));
         }
-        let content = std::fs::read_to_string(&path).map_err(|err| unreadable(plain(&err)))?;
+        let content =
+            std::fs::read_to_string(&path).map_err(|err| unreadable(text::reason(&err)))?;
         Self::parse(&path, &content)
     }
 
@@ -203,15 +204,6 @@ impl Layer {
             }
         }
         Ok(layer)
-    }
-}
-
-/// The system's reason without its number.
-fn plain(err: &std::io::Error) -> String {
-    let text = err.to_string();
-    match text.split_once(" (os error") {
-        Some((reason, _)) => reason.to_lowercase(),
-        None => text,
     }
 }
 

@@ -198,6 +198,15 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
+/// The system's reason in lower case, without its number: `permission denied`.
+pub fn reason(err: &std::io::Error) -> String {
+    let text = err.to_string();
+    match text.split_once(" (os error") {
+        Some((reason, _)) => reason.to_lowercase(),
+        None => shown(&text).into_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

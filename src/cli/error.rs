@@ -37,9 +37,7 @@ impl From<io::Error> for CommandError {
                 Self::Failed(Failure::new(Code::NoSpace, "no space left for the output"))
             }
             _ => {
-                let why = err.to_string();
-                let why = why.split_once(" (os error").map_or(&*why, |(reason, _)| reason);
-                let why = why.to_lowercase();
+                let why = crate::text::reason(&err);
                 Self::Failed(Failure::new(Code::Failed, format!("cannot write the output: {why}")))
             }
         }

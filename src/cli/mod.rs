@@ -13,7 +13,7 @@ pub use complete::answer as complete;
 
 use crate::client::{Client, Update};
 use crate::config::{self, Layer, Places, Source};
-use crate::text::shown;
+use crate::text::{reason, shown};
 use crate::wire::control::{Code, Failure};
 use args::{Cli, Command};
 use clap::parser::ValueSource;
@@ -126,7 +126,7 @@ fn wait(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), C
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(CommandError::from)?;
+        .map_err(|err| unable(&err))?;
     let done = runtime.block_on(async {
         tokio::select! {
             biased;
@@ -141,12 +141,18 @@ fn wait(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), C
 
 /// Returns at Ctrl-C or when the process is asked to end.
 async fn stopped() -> Result<(), CommandError> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|err| unable(&err))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|err| unable(&err))?;
     tokio::select! {
         biased;
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     Err(Failure::new(Code::Interrupted, "interrupted; nothing was left behind").into())
+}
+
+/// The system lacks what every command needs: descriptors or memory.
+fn unable(err: &std::io::Error) -> Failure {
+    let why = reason(err);
+    Failure::new(Code::Failed, format!("the system has no room for this command: {why}"))
 }

@@ -4,7 +4,7 @@
 
 use crate::sys::Rng;
 use crate::sys::os::OsRng;
-use crate::text::shown;
+use crate::text::{reason, shown};
 use crate::wire::control::{Code, Failure};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -211,15 +211,6 @@ pub(super) fn refused(what: &str, path: &Path, err: Errno) -> Failure {
         }
         Errno::NAMETOOLONG => Failure::new(Code::Usage, format!("the name is too long: {path}")),
         err => Failure::new(Code::Failed, format!("{what} {path}: {}", reason(&err.into()))),
-    }
-}
-
-/// The system's reason in lower case, without its number.
-pub(super) fn reason(err: &io::Error) -> String {
-    let text = err.to_string();
-    match text.split_once(" (os error") {
-        Some((reason, _)) => reason.to_lowercase(),
-        None => text,
     }
 }
 

@@ -11,6 +11,7 @@ mod source;
 
 pub use exchange::Items;
 
+use crate::text;
 use crate::wire::control::{
     Approved, Candidate, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo, FileStat, Get,
     Identity, PathText, PeerInfo, Progress, Put, Range, Request, Setting, Status, Stored, Target,
@@ -118,7 +119,7 @@ impl Client {
             }
             // The end of the pipe would look like the end of the file: cancel first.
             exchange.cancel().await;
-            let why = landing::reason(&err);
+            let why = text::reason(&err);
             return Err(Failure::new(Code::Failed, format!("the source cannot be read: {why}")));
         }
         drop(ours);
@@ -163,7 +164,7 @@ impl Client {
         };
         let copy = async {
             copy.await.map_err(|err| {
-                let why = landing::reason(&err);
+                let why = text::reason(&err);
                 Failure::new(Code::Failed, format!("the output cannot be written: {why}"))
             })
         };
@@ -223,7 +224,7 @@ impl Client {
     async fn stored_name(&self, target: Target) -> Result<(Target, OsString), Failure> {
         let stat = self.stat(target).await?;
         let Some(hash) = stat.info.hash else {
-            let path = crate::text::shown_bytes(&stat.info.path.0);
+            let path = text::shown_bytes(&stat.info.path.0);
             return Err(Failure::new(Code::Usage, format!("{path} is a directory"))
                 .hint(format!("p2pfs ls {path}")));
         };
@@ -376,5 +377,5 @@ fn pipe_pair() -> Result<(OwnedFd, OwnedFd), Failure> {
 }
 
 fn no_pipe(err: std::io::Error) -> Failure {
-    Failure::new(Code::Failed, format!("no pipe can be made: {}", landing::reason(&err)))
+    Failure::new(Code::Failed, format!("no pipe can be made: {}", text::reason(&err)))
 }

@@ -42,7 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub trait Service: Send + Sync + 'static {
     /// Does what `request` asks. `fds` are the descriptors that came with it, none is checked yet.
     /// The value is the reply that the request's documentation names. Dropping the future cancels
-    /// the work.
+    /// the work: a thread that still reads for it must not store anything afterwards, for the end
+    /// of a pipe may then only be the end of its writer.
     fn call(
         &self,
         request: Request,

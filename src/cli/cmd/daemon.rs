@@ -3,6 +3,7 @@
 
 use crate::cli::error::CommandError;
 use crate::cli::ui::Ui;
+use crate::cli::unable;
 use crate::config::{Layer, Places, Settings};
 use crate::gateway::control::{BindError, ControlSocket, Service, ask};
 use crate::sys::os::OsClock;
@@ -47,7 +48,7 @@ pub(in crate::cli) fn run(ui: &Ui, given: Layer) -> Result<(), CommandError> {
         .worker_threads(WORKERS)
         .enable_all()
         .build()
-        .map_err(|err| Failure::new(Code::Failed, format!("no threads can be started: {err}")))?;
+        .map_err(|err| unable(&err))?;
     runtime.block_on(serve(ui, &settings))
 }
 
@@ -55,8 +56,8 @@ async fn serve(ui: &Ui, settings: &Settings) -> Result<(), CommandError> {
     let clock = OsClock::new();
     let begun = clock.now();
     // From here on a signal is an orderly end.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|err| unable(&err))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|err| unable(&err))?;
     let mut stopped = async move || {
         tokio::select! {
             biased;

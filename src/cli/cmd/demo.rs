@@ -71,6 +71,8 @@ pub(in crate::cli) async fn run(ui: &Ui, args: &DemoArgs) -> Result<(), CommandE
     let executable = std::env::current_exe()
         .map_err(|_| Failure::new(Code::Failed, "this executable's own path is not known"))?;
     let file = args.file.clone().unwrap_or_else(|| executable.clone());
+    // The commands that are shown run in another directory.
+    let file = std::path::absolute(&file).unwrap_or(file);
     let mut stage = Stage::new(executable)?;
     let clock = OsClock::new();
     let mut show = Show { ui, clock, begun: clock.now() };
@@ -87,10 +89,14 @@ pub(in crate::cli) async fn run(ui: &Ui, args: &DemoArgs) -> Result<(), CommandE
 
 async fn start(show: &mut Show<'_>, stage: &mut Stage) -> Result<(), CommandError> {
     let begun = show.clock.now();
+    show.command(&format!("cd {}", shown(&stage.path("").to_string_lossy())))?;
+    show.command("export P2PFS_CONFIG_DIR=$PWD/config")?;
     let ports = stage::free_ports()?;
     for (name, port) in stage::NAMES.into_iter().zip(ports) {
         let mut flags = vec![
-            "--listen".to_owned(),
+            "--name".to_owned(),
+            name.to_owned(),
+            "--listen".into(),
             format!("127.0.0.1:{port}"),
             "--repair-delay".into(),
             "1s".into(),
@@ -100,7 +106,7 @@ async fn start(show: &mut Show<'_>, stage: &mut Stage) -> Result<(), CommandErro
         } else {
             flags.extend(["--bootstrap".into(), format!("127.0.0.1:{}", ports[0])]);
         }
-        show.command(&format!("p2pfs --data-dir {name} daemon {} &", flags.join(" ")))?;
+        show.command(&format!("p2pfs daemon --data-dir {name} {} &", flags.join(" ")))?;
         stage.start(name, &flags)?;
         until(stage, &format!("node {name} did not start"), async || {
             Ok(stage.client(name).id().await.is_ok())
@@ -121,9 +127,8 @@ async fn start(show: &mut Show<'_>, stage: &mut Stage) -> Result<(), CommandErro
 }
 
 async fn put(show: &mut Show<'_>, stage: &Stage, file: &Path) -> Result<FileHash, CommandError> {
-    let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let name = shown(&name);
-    show.command(&format!("p2pfs --data-dir a put {name} --wait all"))?;
+    let shown_file = file.to_string_lossy();
+    show.command(&format!("p2pfs --data-dir a put {} --wait all", shown(&shown_file)))?;
     let path = crate::cli::target::path(file.file_name().unwrap_or_default())?;
     let put = Put { path: Some(path), wait: Some(Wait::All), ..Put::default() };
     let stored = stage.client("a").put_path(file, put).await?;
@@ -162,8 +167,7 @@ async fn get(
     let saved = stage.client("b").get_path(Target::Hash(hash), &out, false).await?;
     show.done("get", &format!("{}, every byte checked", text::size(saved.fetched.bytes)))?;
 
-    let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    show.command(&format!("cmp {} out", shown(&name)))?;
+    show.command(&format!("cmp {} out", shown(&file.to_string_lossy())))?;
     let (file, out): (PathBuf, PathBuf) = (file.to_owned(), out);
     let same = tokio::task::spawn_blocking(move || stage::same(&file, &out)).await;
     match same {

@@ -8,7 +8,7 @@
 use crate::cli::args::{Cli, Generate, GenerateArgs};
 use crate::cli::error::CommandError;
 use crate::cli::ui::Ui;
-use crate::text::shown;
+use crate::text::{reason, shown};
 use crate::wire::control::{Code, Failure};
 use clap::CommandFactory;
 use clap_complete::env::Shells;
@@ -32,8 +32,7 @@ pub(in crate::cli) fn run(ui: &Ui, args: &GenerateArgs) -> Result<(), CommandErr
         Generate::Completions { dir } => (dir, completions(dir)),
     };
     written.map_err(|err| {
-        let why = err.to_string();
-        let why = why.split_once(" (os error").map_or(&*why, |(why, _)| why).to_lowercase();
+        let why = reason(&err);
         let dir = dir.to_string_lossy();
         Failure::new(Code::Failed, format!("cannot write into {}: {why}", shown(&dir)))
     })?;

@@ -1,6 +1,7 @@
 //! Makes the socket file and says who may use it. The file is 0600 from its first moment; a stale
 //! one is replaced, a living one never.
 
+use crate::text::reason;
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
@@ -39,12 +40,6 @@ pub enum BindError {
         /// The system's reason.
         why: io::Error,
     },
-}
-
-/// The system's reason in lower case, without its number.
-fn reason(err: &io::Error) -> String {
-    let text = err.to_string();
-    text.split_once(" (os error").map_or(&*text, |(reason, _)| reason).to_lowercase()
 }
 
 /// The daemon's end of the socket; removed when dropped.

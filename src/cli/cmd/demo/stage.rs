@@ -59,7 +59,7 @@ impl Stage {
             }
         }
         let daemon = command
-            .args(["daemon", "--name", name, "--data-dir"])
+            .args(["daemon", "--data-dir"])
             .arg(self.path(name))
             .arg("--config-dir")
             .arg(self.path("config"))
