@@ -1,0 +1,681 @@
+//! What is asked about files: put, get, ls, stat. Owns the way from what a person typed to a file
+//! record, and the order of records that makes a file visible.
+
+use super::{Error, Outcome};
+use crate::chunk::Row;
+use crate::core::catalogue::{
+    Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
+    Node as TreeNode, decode_changes, entry_tag, files_by_lookup, id_of, seal_tree,
+};
+use crate::core::limits;
+use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError};
+use crate::crypto::EpochKeys;
+use crate::id::{ChunkId, ClaimId, FileHash, InodeId, NodeId, RecordId};
+use crate::node::get::OpenFile;
+use crate::node::put::{Content, Upload, Whereabouts};
+use crate::node::records::Snapshot;
+use crate::node::replicate::{Promise, Tally};
+use crate::node::{NotReady, OnProgress, PublishError, Shared};
+use crate::store::Claim;
+use crate::sys::{Sink, Source};
+use crate::wire::control::{
+    Candidate, Event, Fetched, FileInfo, FileKind, FileStat, Get, HolderInfo, PathText, PeerState,
+    Put, Range, Stored, Target, Wait,
+};
+use crate::wire::message::{CIDS_MAX, Find};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a command waits for a node that is just reading its swarm's catalogue.
+const READY_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a put that waits for repair looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Chunks of a file that `stat` asks the members about; a larger file is sampled from its front.
+const STAT_CHUNKS: usize = 16 * 1024;
+
+/// A file that a person meant.
+struct Meant {
+    hash: FileHash,
+    entry: Option<Entry>,
+    records: Vec<(FileRecord, Arc<EpochKeys>)>,
+}
+
+impl Shared {
+    pub(super) async fn put(
+        self: &Arc<Self>,
+        put: Put,
+        source: Box<dyn Source>,
+        progress: OnProgress,
+    ) -> Outcome<Stored> {
+        let began = self.sys.clock.now();
+        let keys = self.wait_for_keys().await?;
+        let replicas = put.replicas.unwrap_or(self.config.replicas).clamp(1, limits::REPLICAS_MAX);
+        let claim = Claim {
+            id: self.claim_for(put.path.as_ref())?,
+            replicas,
+            renewed_ms: self.sys.clock.wall_ms(),
+        };
+        let upload = Upload::new(self, keys.clone(), claim, put.compress, progress);
+        let content = upload.run(source).await?;
+        let needed = Promise::now(&self.view(), replicas).nodes;
+        self.write_down(&put, &keys, claim, &content, needed).await?;
+        let wait_met = self.wait_for_copies(&put, claim, &content.tally).await;
+        self.note_copies_later(claim, content.tally.clone());
+        Ok(self.stored(put.path, &content, replicas, wait_met, began))
+    }
+
+    /// The keys that seal new data. A node that has just started gets a moment to read them.
+    async fn wait_for_keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
+        let mut changes = self.records_changed.subscribe();
+        let deadline = tokio::time::sleep(READY_PATIENCE);
+        tokio::pin!(deadline);
+        loop {
+            match self.keys() {
+                Err(NotReady::NoEpoch) => {}
+                ready => return ready,
+            }
+            tokio::select! {
+                biased;
+                changed = changes.changed() => if changed.is_err() {
+                    return Err(NotReady::NoEpoch);
+                },
+                () = &mut deadline => return Err(NotReady::NoEpoch),
+            }
+        }
+    }
+
+    /// The claim of the file that is at the path already; a new one otherwise.
+    fn claim_for(&self, path: Option<&PathText>) -> Outcome<ClaimId> {
+        let keyring = self.catalogue.keyring();
+        let Some(path) = path else { return Ok(ClaimId(self.sys.rng.bytes())) };
+        let mut target = Ok(None);
+        self.read_records(|view| {
+            target = Tree::new(view, &keyring).put_target(&path.0);
+            Ok(())
+        })?;
+        let claim = target?.and_then(|entry| match entry.version.node {
+            TreeNode::File(file) => Some(file.claim),
+            _ => None,
+        });
+        Ok(claim.unwrap_or_else(|| ClaimId(self.sys.rng.bytes())))
+    }
+
+    /// Makes the file findable and, if it has a path, visible.
+    async fn write_down(
+        self: &Arc<Self>,
+        put: &Put,
+        keys: &EpochKeys,
+        claim: Claim,
+        content: &Content,
+        needed: usize,
+    ) -> Outcome<()> {
+        let file = FileRecord {
+            claim: claim.id,
+            lookup: keys.lookup(&content.hash),
+            content: match &content.manifest {
+                Whereabouts::Inline(sealed) => RecordContent::Inline(sealed.clone()),
+                Whereabouts::Stored { cid, len } => {
+                    RecordContent::Stored { manifest: *cid, sealed_len: *len }
+                }
+            },
+            replicas: claim.replicas,
+            flags: 0,
+        };
+        // Two plans for one path must see each other, so plan and record are one step.
+        let _planning = self.catalogue.planning.lock().await;
+        if self.is_written_down(put, content, &file)? {
+            return Ok(());
+        }
+        let record = file.sign(&self.key, self.tick(), keys.epoch()).map_err(PublishError::from)?;
+        let mut records = vec![record];
+        if let Some(path) = &put.path {
+            let id = id_of(&records[0]);
+            records.push(self.name_it(put, path, keys, claim, content, id)?);
+        }
+        self.publish(records, vec![claim.id], needed).await?;
+        Ok(())
+    }
+
+    /// Whether the same content is known under the same claim and, if it has one, path.
+    fn is_written_down(&self, put: &Put, content: &Content, file: &FileRecord) -> Outcome<bool> {
+        let keyring = self.catalogue.keyring();
+        let mut same_path = true;
+        let known = self.read_records(|view| {
+            if let Some(path) = &put.path {
+                let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
+                same_path = entry.is_some_and(|entry| is_version(&entry, content));
+            }
+            files_by_lookup(view, &file.lookup)
+        })?;
+        let replicas = |known: &FileCandidate| known.file.replicas == file.replicas;
+        let listed_or_not = put.path.is_some() || !known.is_empty();
+        Ok(same_path && listed_or_not && known.iter().any(replicas))
+    }
+
+    /// The tree record that gives the file its path.
+    fn name_it(
+        &self,
+        put: &Put,
+        path: &PathText,
+        keys: &EpochKeys,
+        claim: Claim,
+        content: &Content,
+        record: RecordId,
+    ) -> Outcome<Vec<u8>> {
+        let now_ns = i64::try_from(self.sys.clock.wall_ms()).unwrap_or(i64::MAX / 1_000_000) * 1_000_000;
+        let version = FileVersion {
+            hash: content.hash,
+            size: content.length,
+            claim: claim.id,
+            record: Some(record),
+        };
+        let attributes = Attributes {
+            mode: put.mode.unwrap_or(0o644) & 0o7777,
+            mtime_ns: put.mtime_ns.unwrap_or(now_ns),
+            ..Attributes::default()
+        };
+        let keyring = self.catalogue.keyring();
+        let mut planned = Err(TreeError::NotFound);
+        self.read_records(|view| {
+            let tree = Tree::new(view, &keyring);
+            let mut inode = || InodeId(self.sys.rng.bytes());
+            planned = tree.plan_put(&path.0, NewFile { version, attributes }, &mut inode);
+            Ok(())
+        })?;
+        let draft = planned?.draft;
+        let nonce = self.sys.rng.bytes();
+        let sealed = seal_tree(&self.key, keys, self.tick(), &nonce, &draft);
+        Ok(sealed.map_err(PublishError::from)?)
+    }
+
+    /// Waits for as many copies as were asked for; whether they are there.
+    async fn wait_for_copies(&self, put: &Put, claim: Claim, tally: &Tally) -> bool {
+        let wanted = match put.wait {
+            None => return true,
+            Some(Wait::All) => claim.replicas,
+            Some(Wait::Copies(copies)) => copies.min(claim.replicas),
+        };
+        let reached = async {
+            tally.reached(usize::from(wanted)).await;
+            let enough = |copies: usize| copies >= usize::from(wanted);
+            // What the put itself could not deliver, repair will: when there are nodes for it.
+            while !enough(tally.count().copies)
+                && !self.copies_of(&claim.id).is_some_and(|copies| copies >= wanted)
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        match put.timeout_ms {
+            None => {
+                reached.await;
+                true
+            }
+            Some(ms) => tokio::time::timeout(Duration::from_millis(ms), reached).await.is_ok(),
+        }
+    }
+
+    /// When all copies are there, or the put has given up on some, writes down how many.
+    fn note_copies_later(self: &Arc<Self>, claim: Claim, tally: Arc<Tally>) {
+        let shared = self.clone();
+        tokio::spawn(async move {
+            tally.reached(usize::from(claim.replicas)).await;
+            let copies = u8::try_from(tally.count().copies).unwrap_or(u8::MAX);
+            if let Err(err) = shared.set_copies(claim.id, copies.max(1)).await {
+                tracing::debug!(%err, "the number of copies was not noted");
+            }
+        });
+    }
+
+    fn stored(
+        &self,
+        path: Option<PathText>,
+        content: &Content,
+        replicas: u8,
+        wait_met: bool,
+        began: crate::sys::Time,
+    ) -> Stored {
+        let view = self.view();
+        let mut count = content.tally.count();
+        if content.length == 0 || count.holders.is_empty() {
+            // Nothing but records: those are here, and at every member soon.
+            count.copies = count.copies.max(1);
+            count.holders = vec![self.me];
+        }
+        count.holders.sort_by_key(|id| *id != self.me);
+        Stored {
+            hash: content.hash,
+            size: content.length,
+            path,
+            copies: u8::try_from(count.copies).unwrap_or(u8::MAX),
+            replicas,
+            machines: u8::try_from(view.machines(&count.holders)).unwrap_or(u8::MAX).max(1),
+            holders: count.holders.iter().map(|id| view.name(id)).collect(),
+            new_bytes: count.new_bytes,
+            nodes_with_room: u32::try_from(view.with_room()).unwrap_or(u32::MAX),
+            took_ms: millis(self.sys.clock.now().since(began)),
+            wait_met,
+        }
+    }
+
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        get: Get,
+        sink: Arc<dyn Sink>,
+        progress: OnProgress,
+    ) -> Outcome<Fetched> {
+        let began = self.sys.clock.now();
+        self.wait_for_keys().await?;
+        let meant = self.meant(&get.target).await?;
+        let mode = meant.entry.as_ref().map(|entry| entry.version.attributes.mode);
+        let file = self.open_file(meant.hash, meant.records).await?;
+        let size = file.manifest.length;
+        let range = span(get.range, size);
+        let bytes = range.end - range.start;
+        let origins = self.read_range(&file, range, sink.clone(), &progress).await?;
+        self.job(move || sink.finish(bytes)).await?.map_err(crate::node::GetError::Write)?;
+        let view = self.view();
+        Ok(Fetched {
+            hash: meant.hash,
+            bytes,
+            size,
+            remote_bytes: origins.remote_bytes,
+            from: origins.from.iter().map(|id| view.name(id)).collect(),
+            mode,
+            took_ms: millis(self.sys.clock.now().since(began)),
+        })
+    }
+
+    /// The file that was meant, with every record that may lead to its content.
+    async fn meant(self: &Arc<Self>, target: &Target) -> Outcome<Meant> {
+        if let Some(meant) = self.meant_here(target)? {
+            return Ok(meant);
+        }
+        let (asked, unreachable) = self.ask_all(&self.questions(target)?).await;
+        self.meant_here(target)?.ok_or(Error::NotFound { asked, unreachable })
+    }
+
+    fn meant_here(&self, target: &Target) -> Outcome<Option<Meant>> {
+        let keyring = self.catalogue.keyring();
+        let mut found = Ok(None);
+        self.read_records(|view| {
+            found = find_target(&Tree::new(view, &keyring), target);
+            Ok(())
+        })?;
+        let (hash, entry) = match (found?, target) {
+            (Some(found), _) => found,
+            (None, Target::Hash(hash)) => (*hash, None),
+            (None, _) => return Ok(None),
+        };
+        let records = self.read_records(|view| records_of(view, &keyring, &hash))?;
+        if records.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Meant { hash, entry, records }))
+    }
+
+    /// What to ask the other members about something that is unknown here.
+    fn questions(&self, target: &Target) -> Outcome<Vec<Find>> {
+        let keyring = self.catalogue.keyring();
+        let keys: Vec<&EpochKeys> = keyring.iter().collect();
+        Ok(match target {
+            Target::Hash(hash) => keys.iter().map(|k| Find::Lookup(k.lookup(hash))).collect(),
+            Target::Prefix(digits) => {
+                let first = digits.get(..8).and_then(|d| crate::id::from_hex(d).ok());
+                let first = first.ok_or(TreeError::BadPath)?;
+                keys.iter().map(|k| Find::Prefix(k.prefix(&first))).collect()
+            }
+            Target::Path(path) => {
+                let (parent, name) = self.deepest_known(path, &keyring)?;
+                keys.iter().map(|k| Find::Tag(entry_tag(k, &parent, &name))).collect()
+            }
+        })
+    }
+
+    /// The deepest directory on a path that is known here, and the first name below it.
+    fn deepest_known(&self, path: &PathText, keyring: &Keyring) -> Outcome<(InodeId, Vec<u8>)> {
+        let mut found = Ok((InodeId::ROOT, Vec::new()));
+        self.read_records(|view| {
+            let tree = Tree::new(view, keyring);
+            let mut at = InodeId::ROOT;
+            for name in path.0.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
+                match tree.lookup(&at, name)? {
+                    Some(entry) if entry.is_dir() => at = entry.inode,
+                    _ => {
+                        found = Ok((at, name.to_vec()));
+                        return Ok(());
+                    }
+                }
+            }
+            found = Err(Error::Tree(TreeError::IsADirectory));
+            Ok(())
+        })?;
+        found
+    }
+
+    /// Asks all live members; how many answered and how many members could not be asked.
+    async fn ask_all(self: &Arc<Self>, questions: &[Find]) -> (usize, usize) {
+        let view = self.view();
+        let mut asking = tokio::task::JoinSet::new();
+        for member in view.others() {
+            let (shared, id) = (self.clone(), member.record.id);
+            let questions = questions.to_vec();
+            asking.spawn(async move {
+                for find in questions {
+                    let push = shared.ask_find(id, &find).await.ok()?;
+                    shared.take_records(id, push.records).await.ok()?;
+                }
+                Some(())
+            });
+        }
+        let (mut asked, mut silent) = (0, 0);
+        while let Some(answer) = asking.join_next().await {
+            match answer {
+                Ok(Some(())) => asked += 1,
+                _ => silent += 1,
+            }
+        }
+        let dead = view.members.values().filter(|m| m.state == PeerState::Dead).count();
+        (asked, silent + dead)
+    }
+
+    pub(super) fn ls(
+        &self,
+        path: &PathText,
+        recursive: bool,
+        visit: &mut dyn FnMut(FileInfo) -> bool,
+    ) -> Outcome<()> {
+        let keyring = self.catalogue.keyring();
+        let mut failed = Ok(());
+        self.read_records(|view| {
+            let tree = Tree::new(view, &keyring);
+            failed = self.ls_in(view, &tree, path, recursive, visit);
+            Ok(())
+        })?;
+        failed
+    }
+
+    fn ls_in(
+        &self,
+        view: &Snapshot<'_>,
+        tree: &Tree<'_>,
+        path: &PathText,
+        recursive: bool,
+        visit: &mut dyn FnMut(FileInfo) -> bool,
+    ) -> Outcome<()> {
+        let top = tree.resolve(&path.0)?;
+        if !top.is_dir() {
+            visit(self.file_info(view, path.clone(), &top));
+            return Ok(());
+        }
+        let mut show = |path: &[u8], entry: &Entry| {
+            visit(self.file_info(view, PathText(path.to_vec()), entry))
+        };
+        if recursive {
+            return Ok(tree.walk(&top.inode, &path.0, &mut show)?);
+        }
+        let base = path.0.strip_suffix(b"/").unwrap_or(&path.0);
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = tree.list(&top.inode, after.as_deref(), 1024)?;
+            for entry in &page.entries {
+                if !show(&[base, b"/", &entry.name].concat(), entry) {
+                    return Ok(());
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn file_info(&self, view: &Snapshot<'_>, path: PathText, entry: &Entry) -> FileInfo {
+        let version = &entry.version;
+        let mut info = FileInfo {
+            path,
+            kind: FileKind::Dir,
+            hash: None,
+            size: 0,
+            time_ms: crate::core::hlc::ms_of(version.clock),
+            by: self.view().name(&version.author),
+            replicas: 0,
+            copies: None,
+        };
+        match &version.node {
+            TreeNode::Dir { .. } => {}
+            TreeNode::Link(target) => {
+                info.kind = FileKind::Link;
+                info.size = target.len() as u64;
+            }
+            TreeNode::File(file) => {
+                info.kind = FileKind::File;
+                info.hash = Some(file.hash);
+                info.size = file.size;
+                let record = file.record.and_then(|id| {
+                    crate::core::catalogue::file_record(view, &id).ok().flatten()
+                });
+                info.replicas = record.map_or(self.config.replicas, |record| record.replicas);
+                info.copies = self.copies_of(&file.claim);
+            }
+        }
+        info
+    }
+
+    pub(super) async fn stat(self: &Arc<Self>, target: &Target) -> Outcome<FileStat> {
+        self.wait_for_keys().await?;
+        let meant = self.meant(target).await?;
+        let mut info = self.info_of(&meant)?;
+        let listed = meant.entry.is_some();
+        let attributes = meant.entry.map(|entry| entry.version.attributes);
+        let file = self.open_file(meant.hash, meant.records).await?;
+        info.size = file.manifest.length;
+        info.replicas = file.record.replicas;
+        let rows = self.rows(&file).await?;
+        let stored: Vec<ChunkId> =
+            rows.iter().filter(|row| !row.is_zero()).map(|row| row.cid).collect();
+        let (holders, fewest) = self.holders_now(&stored).await;
+        if !stored.is_empty() {
+            info.copies = Some(fewest);
+        }
+        let chunks = crate::chunk::chunk_count(file.manifest.length);
+        Ok(FileStat {
+            info,
+            listed,
+            chunks,
+            zero_chunks: rows.iter().filter(|row| row.is_zero()).count() as u64,
+            stored_bytes: rows.iter().map(|row| u64::from(row.encoded) + 16).sum(),
+            mode: attributes.as_ref().map(|a| a.mode),
+            mtime_ns: attributes.as_ref().map(|a| a.mtime_ns),
+            holders,
+        })
+    }
+
+    fn info_of(&self, meant: &Meant) -> Outcome<FileInfo> {
+        let unlisted = FileInfo {
+            path: PathText(b"/".to_vec()),
+            kind: FileKind::File,
+            hash: Some(meant.hash),
+            size: 0,
+            time_ms: 0,
+            by: String::new(),
+            replicas: 0,
+            copies: None,
+        };
+        let Some(entry) = &meant.entry else { return Ok(unlisted) };
+        let keyring = self.catalogue.keyring();
+        Ok(self.read_records(|view| {
+            let paths = Tree::new(view, &keyring).paths_of(&entry.inode, 1)?;
+            let path = paths.into_iter().next().unwrap_or_else(|| b"/".to_vec());
+            Ok(self.file_info(view, PathText(path), entry))
+        })?)
+    }
+
+    /// All rows of a file, pages fetched as needed, at most [`STAT_CHUNKS`].
+    async fn rows(self: &Arc<Self>, file: &OpenFile) -> Outcome<Vec<Row>> {
+        let chunks = crate::chunk::chunk_count(file.manifest.length);
+        let mut rows = Vec::new();
+        for index in 0..chunks.min(STAT_CHUNKS as u64) {
+            rows.push(self.row_of(file, index).await?);
+        }
+        Ok(rows)
+    }
+
+    /// How many of the chunks each member holds now, and the fewest copies of any of them.
+    async fn holders_now(self: &Arc<Self>, cids: &[ChunkId]) -> (Vec<HolderInfo>, u8) {
+        let view = self.view();
+        let mut asking = tokio::task::JoinSet::new();
+        for member in view.others() {
+            let (shared, id, cids) = (self.clone(), member.record.id, cids.to_vec());
+            asking.spawn(async move {
+                let mut bits = Vec::with_capacity(cids.len());
+                for batch in cids.chunks(CIDS_MAX) {
+                    bits.extend(shared.ask_holds(id, batch.to_vec()).await.ok()?);
+                }
+                Some((id, bits))
+            });
+        }
+        let mut held: BTreeMap<NodeId, Vec<bool>> = BTreeMap::new();
+        held.insert(self.me, cids.iter().map(|cid| self.holds(cid)).collect());
+        while let Some(answer) = asking.join_next().await {
+            if let Ok(Some((id, bits))) = answer {
+                held.insert(id, bits);
+            }
+        }
+        let copies = |at: usize| held.values().filter(|bits| bits.get(at) == Some(&true)).count();
+        let fewest = (0..cids.len()).map(copies).min().unwrap_or(0);
+        let mut holders: Vec<HolderInfo> = held
+            .iter()
+            .map(|(id, bits)| HolderInfo {
+                name: view.name(id),
+                id: *id,
+                chunks: bits.iter().filter(|bit| **bit).count() as u64,
+                state: view.members.get(id).map_or(PeerState::Alive, |m| m.state),
+                here: *id == self.me,
+            })
+            .filter(|holder| holder.chunks > 0)
+            .collect();
+        holders.sort_by(|a, b| (!a.here, &a.name).cmp(&(!b.here, &b.name)));
+        (holders, u8::try_from(fewest).unwrap_or(u8::MAX))
+    }
+
+    pub(super) fn complete_files(&self, prefix: &str, most: usize) -> Vec<Candidate> {
+        let mut out = Vec::new();
+        let by_path = prefix.starts_with('/');
+        let visited = self.ls(&PathText(b"/".to_vec()), true, &mut |info| {
+            let path = String::from_utf8_lossy(&info.path.0).into_owned();
+            let hash = info.hash.map(|hash| hash.to_string());
+            let word = if by_path { Some(path.clone()) } else { hash };
+            if let Some(word) = word.filter(|word| word.starts_with(prefix)) {
+                let size = crate::text::size(info.size);
+                let help = if by_path { size } else { format!("{path} {size}") };
+                out.push(Candidate { word, help });
+            }
+            out.len() < most
+        });
+        if visited.is_err() { Vec::new() } else { out }
+    }
+
+    /// What a record changed, as events, last first.
+    pub(super) fn record_events(&self, id: &RecordId) -> Vec<Event> {
+        let keyring = self.catalogue.keyring();
+        let events = self.read_records(|view| {
+            use crate::core::catalogue::{Change, Checked, View};
+            let Some(bytes) = view.record(id)? else { return Ok(Vec::new()) };
+            let Ok(checked) = Checked::new(bytes) else { return Ok(Vec::new()) };
+            let keys = keyring.get(&checked.record().header.epoch);
+            let Some(changes) = keys.and_then(|keys| checked.record().open(keys)) else {
+                return Ok(Vec::new());
+            };
+            let tree = Tree::new(view, &keyring);
+            let mut out = Vec::new();
+            for change in changes {
+                let Change::Inode { inode, .. } = change else { continue };
+                for path in tree.paths_of(&inode, 16)? {
+                    if let Ok(entry) = tree.resolve(&path) {
+                        out.push(Event::Changed { file: self.file_info(view, PathText(path), &entry) });
+                    }
+                }
+            }
+            out.reverse();
+            Ok(out)
+        });
+        events.unwrap_or_default()
+    }
+}
+
+/// What a person meant, as far as the tree knows it.
+fn find_target(tree: &Tree<'_>, target: &Target) -> Outcome<Option<(FileHash, Option<Entry>)>> {
+    match target {
+        Target::Path(path) => match tree.resolve(&path.0) {
+            Ok(entry) => match &entry.version.node {
+                TreeNode::File(file) => Ok(Some((file.hash, Some(entry)))),
+                TreeNode::Dir { .. } => Err(TreeError::IsADirectory.into()),
+                TreeNode::Link(_) => Err(TreeError::IsALink.into()),
+            },
+            Err(TreeError::NotFound) => Ok(None),
+            Err(err) => Err(err.into()),
+        },
+        Target::Hash(hash) => by_digits(tree, &hash.to_string()),
+        Target::Prefix(digits) => by_digits(tree, digits),
+    }
+}
+
+fn by_digits(tree: &Tree<'_>, digits: &str) -> Outcome<Option<(FileHash, Option<Entry>)>> {
+    let found = tree.find(digits)?;
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some((one.hash, entry_of(tree, one)?))),
+        many => {
+            let path = |one: &Found| -> Outcome<_> {
+                let paths = tree.paths_of(&one.inode, 1)?;
+                Ok((one.hash, paths.into_iter().next().map(PathText)))
+            };
+            Err(Error::Ambiguous { found: many.iter().map(path).collect::<Outcome<_>>()? })
+        }
+    }
+}
+
+fn entry_of(tree: &Tree<'_>, found: &Found) -> Outcome<Option<Entry>> {
+    let Some(path) = tree.paths_of(&found.inode, 1)?.into_iter().next() else { return Ok(None) };
+    let mut entry = tree.resolve(&path).ok();
+    if let Some(entry) = &mut entry {
+        entry.version = found.version.clone();
+    }
+    Ok(entry)
+}
+
+/// Every record that may lead to the content, newest epoch first.
+fn records_of(
+    view: &Snapshot<'_>,
+    keyring: &Keyring,
+    hash: &FileHash,
+) -> std::io::Result<Vec<(FileRecord, Arc<EpochKeys>)>> {
+    let mut out = Vec::new();
+    for keys in keyring.iter() {
+        let found = files_by_lookup(view, &keys.lookup(hash))?;
+        let keys = Arc::new(keys.clone());
+        out.extend(found.into_iter().map(|candidate| (candidate.file, keys.clone())));
+    }
+    Ok(out)
+}
+
+fn is_version(entry: &Entry, content: &Content) -> bool {
+    matches!(&entry.version.node, TreeNode::File(file) if file.hash == content.hash)
+}
+
+/// The bytes of a file of `size` that a range means.
+fn span(range: Option<Range>, size: u64) -> std::ops::Range<u64> {
+    match range {
+        None => 0..size,
+        Some(Range::Last(bytes)) => size.saturating_sub(bytes)..size,
+        Some(Range::Span { start, end }) => {
+            let end = end.unwrap_or(size).min(size);
+            start.min(end)..end
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

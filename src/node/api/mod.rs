@@ -1,0 +1,197 @@
+//! What a person or a program may ask of a node, with typed replies: *the* API. The Unix socket
+//! (and later the web page and the mount) translate to it and nothing else; a simulation enters
+//! here too. `files` has what is about files, `state` what is about the node and its peers.
+
+mod files;
+mod state;
+
+use super::{
+    ApprovalError, FileError, GetError, Node, NotReady, OnProgress, PublishError, PutError, Shared,
+};
+use crate::core::tree::TreeError;
+use crate::id::{FileHash, NodeId, RecordId};
+use crate::sys::{Sink, Source};
+use crate::transport::DialError;
+use crate::wire::control::{
+    Approved, Candidate, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get, Identity,
+    PathText, PeerInfo, Put, Setting, Status, Stored, Target, WordKind,
+};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// Why a request was not done. Each says in its own documentation what state it leaves.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A put failed.
+    #[error(transparent)]
+    Put(#[from] PutError),
+    /// A get failed.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// A path does not lead where it should.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A change could not be written down.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Nobody knows the file; nothing was changed.
+    #[error("not found")]
+    NotFound {
+        /// Live members that were asked.
+        asked: usize,
+        /// Members that could not be asked.
+        unreachable: usize,
+    },
+    /// The beginning of a hash that several files have.
+    #[error("several files begin like that")]
+    Ambiguous {
+        /// Some of them: hash and, where there is one, path.
+        found: Vec<(FileHash, Option<PathText>)>,
+    },
+    /// Nobody was approved or denied.
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
+    /// No peer is called that.
+    #[error("no peer is called that")]
+    UnknownPeer,
+    /// The peer could not be dialled.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// A host name has no address.
+    #[error("cannot resolve {0}")]
+    Resolve(String),
+    /// The node cannot do it yet.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// A state file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The own disk failed.
+    #[error("this node's disk failed: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// What requests come to.
+pub type Outcome<T> = Result<T, Error>;
+
+/// News inside the node, to be told to whoever listens.
+#[derive(Debug, Clone)]
+pub(super) enum Changed {
+    /// A member's life changed.
+    Member(NodeId),
+    /// A record was taken into the catalogue.
+    Record(RecordId),
+}
+
+impl Node {
+    /// Stores the bytes of `source`.
+    pub async fn put(
+        &self,
+        put: Put,
+        source: Box<dyn Source>,
+        progress: OnProgress,
+    ) -> Outcome<Stored> {
+        self.shared.put(put, source, progress).await
+    }
+
+    /// Writes a file, or a range of it, into `sink`.
+    pub async fn get(
+        &self,
+        get: Get,
+        sink: Arc<dyn Sink>,
+        progress: OnProgress,
+    ) -> Outcome<Fetched> {
+        self.shared.get(get, sink, progress).await
+    }
+
+    /// Calls `visit` for each file below a directory, sorted by path, until it returns false.
+    pub fn ls(
+        &self,
+        path: &PathText,
+        recursive: bool,
+        visit: &mut dyn FnMut(FileInfo) -> bool,
+    ) -> Outcome<()> {
+        self.shared.ls(path, recursive, visit)
+    }
+
+    /// Everything about one file.
+    pub async fn stat(&self, target: &Target) -> Outcome<FileStat> {
+        self.shared.stat(target).await
+    }
+
+    /// Is everything well?
+    pub fn status(&self) -> Outcome<Status> {
+        self.shared.status()
+    }
+
+    /// Every other node that is known, sorted by name.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.shared.peers()
+    }
+
+    /// Every open connection.
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        self.shared.connections()
+    }
+
+    /// Who this node is.
+    pub fn identity(&self) -> Identity {
+        self.shared.identity()
+    }
+
+    /// Dials an address or a peer now, and says who answered.
+    pub async fn connect(&self, peer: &str) -> Outcome<PeerInfo> {
+        self.shared.connect(peer).await
+    }
+
+    /// Lets the waiting node in whose daemon shows `code`.
+    pub async fn approve(&self, code: &str) -> Outcome<Approved> {
+        Ok(Approved { node: self.shared.approve(code).await? })
+    }
+
+    /// Turns a waiting node away.
+    pub async fn deny(&self, who: &str) -> Outcome<Approved> {
+        Ok(Approved { node: self.shared.deny(who).await? })
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Vec<Setting> {
+        self.shared.config.settings.clone()
+    }
+
+    /// At most 200 candidates for shell completion.
+    pub fn complete(&self, kind: WordKind, prefix: &str) -> Vec<Candidate> {
+        self.shared.complete(kind, prefix)
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        Events { shared: self.shared.clone(), news: self.shared.changes.subscribe(), queue: Vec::new() }
+    }
+}
+
+/// A stream of events. One that is read too slowly loses the oldest.
+pub struct Events {
+    shared: Arc<Shared>,
+    news: broadcast::Receiver<Changed>,
+    /// Events of the last news, last first.
+    queue: Vec<Event>,
+}
+
+impl Events {
+    /// The next event; none when the node has ended.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.queue.pop() {
+                return Some(event);
+            }
+            match self.news.recv().await {
+                Ok(Changed::Member(id)) => self.queue.extend(self.shared.peer_event(&id)),
+                Ok(Changed::Record(id)) => self.queue = self.shared.record_events(&id),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What a node says about itself, its peers and how well everything is. Everything here is answered
+//! from memory and the own tables, and never waits for the network, except where a person asks for
+//! a connection.
+
+use super::{Error, Outcome};
+use crate::core::catalogue;
+use crate::id::NodeId;
+use crate::node::view::Member;
+use crate::node::{Shared, lock};
+use crate::text;
+use crate::transport::Lane;
+use crate::wire::control::{
+    Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, Status,
+    WaitingInfo, WordKind,
+};
+use crate::wire::gossip::MemberFlags;
+use std::sync::Arc;
+
+/// Candidates for one completion.
+const CANDIDATES_MAX: usize = 200;
+
+impl Shared {
+    pub(super) fn identity(&self) -> Identity {
+        Identity {
+            id: self.me,
+            name: self.own_name(),
+            swarm: self.standing().map(|standing| standing.swarm_id()),
+            listen: self.transport().local_addrs().iter().map(ToString::to_string).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn own_name(&self) -> String {
+        self.config.name.clone().unwrap_or_else(|| self.view().name(&self.me))
+    }
+
+    pub(super) fn peers(&self) -> Vec<PeerInfo> {
+        let view = self.view();
+        let others = view.members.values().filter(|member| member.record.id != self.me);
+        let mut peers: Vec<PeerInfo> = others.map(|member| self.peer(member)).collect();
+        peers.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        peers
+    }
+
+    fn peer(&self, member: &Member) -> PeerInfo {
+        let record = &member.record;
+        let chooser = self.chooser();
+        let rtt = chooser.smoothed(&record.id);
+        PeerInfo {
+            name: member.name(),
+            id: record.id,
+            addresses: record.addrs.iter().map(ToString::to_string).collect(),
+            state: member.state,
+            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            capacity: record.capacity,
+            used: record.capacity / 64 * u64::from(record.used),
+            zone: record.zone.clone(),
+            seen_ms: match member.state {
+                PeerState::Alive => 0,
+                _ => millis(self.sys.clock.now().since(member.since)),
+            },
+            version: record.version.clone(),
+            strikes: chooser.strikes(&record.id),
+            full: !member.has_room() && member.lives(),
+        }
+    }
+
+    pub(super) fn peer_event(&self, id: &NodeId) -> Option<Event> {
+        let view = self.view();
+        let member = view.members.get(id).filter(|member| member.record.id != self.me)?;
+        Some(Event::Peer { peer: self.peer(member) })
+    }
+
+    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
+        let view = self.view();
+        let stats = self.transport().connections();
+        let mut out: Vec<ConnectionInfo> = stats
+            .into_iter()
+            .map(|stat| ConnectionInfo {
+                peer: view.name(&stat.peer),
+                id: stat.peer,
+                address: stat.addr.to_string(),
+                lane: match stat.lane {
+                    Lane::Control => "control".to_owned(),
+                    Lane::Bulk => "bulk".to_owned(),
+                },
+                dialled: stat.dialled,
+                age_s: stat.age.as_secs(),
+                idle_ms: millis(stat.idle),
+                sent: stat.sent,
+                received: stat.received,
+                in_flight: stat.in_flight,
+            })
+            .collect();
+        out.sort_by(|a, b| (&a.peer, &a.lane).cmp(&(&b.peer, &b.lane)));
+        out
+    }
+
+    pub(super) fn status(&self) -> Outcome<Status> {
+        let view = self.view();
+        let usage = self.store.usage();
+        let repair = *self.repair_tally.borrow();
+        let tally = self.read_records(|view| catalogue::tally(view))?;
+        let count = |state| {
+            let others = view.members.values().filter(|m| m.record.id != self.me);
+            u32::try_from(others.filter(|m| m.state == state).count()).unwrap_or(u32::MAX)
+        };
+        let elsewhere: u64 = view.others().map(|member| member.record.counted).sum();
+        let space = self.sys.fs.space(&self.config.data_dir)?;
+        let member = self.standing().is_some();
+        let mut status = Status {
+            identity: self.identity(),
+            state: if member { NodeState::Member } else { NodeState::Waiting },
+            code: self.code(),
+            pid: std::process::id(),
+            uptime_s: self.sys.clock.now().since(self.began).as_secs(),
+            peers_alive: count(PeerState::Alive),
+            peers_suspect: count(PeerState::Suspect),
+            peers_dead: count(PeerState::Dead),
+            waiting: self.waiting_infos(),
+            files: tally.files,
+            files_bytes: tally.bytes,
+            replicas: self.config.replicas,
+            chunks_here: usage.replicas,
+            bytes_here: usage.replica_bytes,
+            cached_bytes: usage.cached_bytes,
+            capacity: usage.capacity,
+            free_bytes: space.available,
+            under_replicated: repair.below + elsewhere,
+            repair_bytes: repair.bytes,
+            need_nodes: repair.homeless,
+            nodes_missing: u32::from(repair.nodes_missing),
+            repaired: repair.repaired,
+            problems: Vec::new(),
+            read_only: usage.read_only.clone(),
+        };
+        status.problems = self.problems(&status, usage.damaged);
+        Ok(status)
+    }
+
+    fn waiting_infos(&self) -> Vec<WaitingInfo> {
+        let nodes = self.waiting_here().nodes;
+        nodes.into_iter().map(|node| node.info()).collect()
+    }
+
+    /// What is not well, most urgent first, each with the reason.
+    fn problems(&self, status: &Status, damaged: u64) -> Vec<String> {
+        let mut out = Vec::new();
+        if let Some(why) = &status.read_only {
+            out.push(format!("this node takes nothing new: {why}"));
+        }
+        if let Some(code) = &status.code {
+            out.push(format!("waiting for approval {code}: on a member run  p2pfs approve {code}"));
+        }
+        if status.need_nodes > 0 {
+            let nodes = if status.nodes_missing == 1 { "node" } else { "nodes" };
+            out.push(format!(
+                "{} have fewer than {} copies: {} more {nodes} with space needed",
+                chunks(status.need_nodes),
+                status.replicas,
+                status.nodes_missing.max(1),
+            ));
+        }
+        let repairable = status.under_replicated.saturating_sub(status.need_nodes);
+        if repairable > 0 {
+            let bytes = text::size(status.repair_bytes);
+            out.push(format!("{} being copied again ({bytes} from here)", chunks(repairable)));
+        }
+        if damaged > 0 {
+            out.push(format!("{} damaged on this disk, to be fetched again", chunks(damaged)));
+        }
+        for member in self.view().members.values() {
+            let silent = self.sys.clock.now().since(member.since);
+            let name = text::shown(&member.name()).into_owned();
+            match member.state {
+                PeerState::Suspect => out.push(format!("{name} does not answer")),
+                PeerState::Dead => {
+                    out.push(format!("{name} is dead for {}", text::span(silent)));
+                }
+                PeerState::Alive | PeerState::Left => {}
+            }
+        }
+        out.extend(status.waiting.iter().map(|node| {
+            let name = text::shown(&node.name).into_owned();
+            format!("{name} ({}) waits for approval", node.address)
+        }));
+        out.extend(lock(&self.troubles).values().cloned());
+        out
+    }
+
+    pub(super) async fn connect(self: &Arc<Self>, peer: &str) -> Outcome<PeerInfo> {
+        let view = self.view();
+        let found = view.find(peer);
+        let (addrs, expect) = match found.as_slice() {
+            [id] => (view.addr(id).map(|addr| addr.addrs).unwrap_or_default(), Some(*id)),
+            _ => (self.resolve(peer).await?, None),
+        };
+        let mut last = Error::UnknownPeer;
+        for addr in addrs {
+            match self.transport().dial(addr, expect, Lane::Control).await {
+                Ok(id) => return self.met(id).await,
+                Err(err) => last = err.into(),
+            }
+        }
+        Err(last)
+    }
+
+    async fn resolve(&self, peer: &str) -> Outcome<Vec<std::net::SocketAddr>> {
+        let (host, port) = peer.rsplit_once(':').ok_or(Error::UnknownPeer)?;
+        let port = port.parse().map_err(|_| Error::UnknownPeer)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let found = self.sys.net.resolve(host, port).await;
+        found.map_err(|_| Error::Resolve(host.to_owned()))
+    }
+
+    /// Waits until a node that answered is in the table.
+    async fn met(self: &Arc<Self>, id: NodeId) -> Outcome<PeerInfo> {
+        let mut views = self.views();
+        let known = views.wait_for(|view| view.members.contains_key(&id));
+        match tokio::time::timeout(crate::core::limits::ASK, known).await {
+            Ok(Ok(view)) => view.members.get(&id).map(|m| self.peer(m)).ok_or(Error::UnknownPeer),
+            _ => Err(Error::UnknownPeer),
+        }
+    }
+
+    pub(super) fn complete(&self, kind: WordKind, prefix: &str) -> Vec<Candidate> {
+        match kind {
+            WordKind::File => self.complete_files(prefix, CANDIDATES_MAX),
+            WordKind::Peer => {
+                let fits = |peer: &PeerInfo| peer.name.starts_with(prefix);
+                let peers = self.peers().into_iter().filter(fits).take(CANDIDATES_MAX);
+                peers.map(|peer| Candidate { help: peer.addresses.join(" "), word: peer.name }).collect()
+            }
+            WordKind::Waiting => {
+                let fits = |node: &WaitingInfo| node.name.starts_with(prefix);
+                let waiting = self.waiting_infos().into_iter().filter(fits).take(CANDIDATES_MAX);
+                waiting.map(|node| Candidate { word: node.name, help: node.address }).collect()
+            }
+        }
+    }
+}
+
+fn chunks(count: u64) -> String {
+    if count == 1 { "1 chunk".to_owned() } else { format!("{count} chunks") }
+}
+
+fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
