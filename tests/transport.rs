@@ -1,5 +1,7 @@
 //! The transport against real sockets, hostile peers and the simulated network.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails has to end its test")]
+
 #[path = "transport/fixture.rs"]
 mod fixture;
 #[path = "transport/hostile.rs"]

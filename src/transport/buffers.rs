@@ -79,7 +79,7 @@ impl Buffers {
         free.shares.retain(|_, share| share.strong_count() > 0);
     }
 
-    /// Bytes of the budget that are in use.
+    /// Bytes of the budget that are free.
     pub fn available(&self) -> usize {
         self.0.all.available_permits()
     }

@@ -12,7 +12,7 @@
 //! Memory: what arrives is read into [`Buffers`], one budget for requests and one for responses, so
 //! that two nodes sending to each other never wait for each other's memory; control messages have
 //! budgets of their own, so that no chunk delays a ping. Besides that a connection takes at most
-//! about 96 KiB: 32 KiB read buffer, 18 KiB and 64 KiB inside TLS when it is busy both ways.
+//! about 96 KiB: 18 KiB to read and 64 KiB to write inside TLS when it is busy both ways.
 //!
 //! Invariant: a message reaches the handler only from a node that has proved its key and was
 //! admitted by the handler, and every queue here has a bound.

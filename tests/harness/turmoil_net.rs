@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use turmoil::net::{TcpListener, TcpStream};
 
 /// The network of the turmoil host that the caller runs in.
-pub struct TurmoilNet;
+pub(crate) struct TurmoilNet;
 
 struct TurmoilListener(TcpListener);
 

@@ -17,23 +17,23 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Answered with the same head.
-pub const ECHO: u16 = 16;
+pub(crate) const ECHO: u16 = 16;
 /// Never answered.
-pub const HANG: u16 = 17;
+pub(crate) const HANG: u16 = 17;
 /// Refused.
-pub const REFUSED: u16 = 18;
+pub(crate) const REFUSED: u16 = 18;
 /// Answered with the same head and body.
-pub const ECHO_BODY: u16 = 0x8010;
+pub(crate) const ECHO_BODY: u16 = 0x8010;
 /// Answered with an empty message.
-pub const SINK: u16 = 0x8011;
+pub(crate) const SINK: u16 = 0x8011;
 
 /// Longest wait for what must happen; far more than it takes.
-pub const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 type Judge = Box<dyn Fn(NodeId) -> Admission + Send + Sync>;
 
 /// Does what the kinds above say and notes what happens.
-pub struct Recorder {
+pub(crate) struct Recorder {
     judge: Judge,
     intro: Introduction,
     events: watch::Sender<Vec<LinkEvent>>,
@@ -43,7 +43,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Waits until the events so far satisfy `what`.
-    pub async fn until(&self, what: impl Fn(&[LinkEvent]) -> bool) -> Vec<LinkEvent> {
+    pub(crate) async fn until(&self, what: impl Fn(&[LinkEvent]) -> bool) -> Vec<LinkEvent> {
         let mut events = self.events.subscribe();
         let seen = tokio::time::timeout(SOON, events.wait_for(|events| what(events))).await;
         match seen {
@@ -53,17 +53,17 @@ impl Recorder {
     }
 
     /// Waits until `count` one-way messages have come; the last of them.
-    pub async fn noted(&self, count: usize) -> Message {
+    pub(crate) async fn noted(&self, count: usize) -> Message {
         let mut notes = self.notes.subscribe();
         tokio::time::timeout(SOON, notes.wait_for(|n| *n >= count)).await.unwrap().unwrap();
         self.last_note.lock().unwrap().clone().unwrap()
     }
 
-    pub fn ups(events: &[LinkEvent]) -> usize {
+    pub(crate) fn ups(events: &[LinkEvent]) -> usize {
         events.iter().filter(|event| matches!(event, LinkEvent::Up { .. })).count()
     }
 
-    pub fn downs(events: &[LinkEvent]) -> usize {
+    pub(crate) fn downs(events: &[LinkEvent]) -> usize {
         events.iter().filter(|event| matches!(event, LinkEvent::Down { .. })).count()
     }
 }
@@ -117,21 +117,21 @@ impl Handler for Recorder {
 }
 
 /// What differs between the nodes of the tests.
-pub struct Setup {
-    pub seed: u8,
-    pub net: Arc<dyn Net>,
-    pub rng: Arc<dyn Rng>,
-    pub security: Security,
-    pub limits: Limits,
-    pub listen: Vec<SocketAddr>,
-    pub judge: Judge,
-    pub intro: Introduction,
-    pub budget: usize,
+pub(crate) struct Setup {
+    pub(crate) seed: u8,
+    pub(crate) net: Arc<dyn Net>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) security: Security,
+    pub(crate) limits: Limits,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) judge: Judge,
+    pub(crate) intro: Introduction,
+    pub(crate) budget: usize,
 }
 
 impl Setup {
     /// Real TCP and TLS on loopback; everybody is a member.
-    pub fn real(seed: u8) -> Self {
+    pub(crate) fn real(seed: u8) -> Self {
         Self {
             seed,
             net: Arc::new(OsNet),
@@ -145,7 +145,7 @@ impl Setup {
         }
     }
 
-    pub async fn start(self) -> TestNode {
+    pub(crate) async fn start(self) -> TestNode {
         let key = NodeKey::from_seed(&[self.seed; 32]);
         let id = key.id();
         let handler = Arc::new(Recorder {
@@ -171,26 +171,26 @@ impl Setup {
 }
 
 /// A running transport.
-pub struct TestNode {
-    pub id: NodeId,
-    pub handler: Arc<Recorder>,
-    pub transport: Transport,
+pub(crate) struct TestNode {
+    pub(crate) id: NodeId,
+    pub(crate) handler: Arc<Recorder>,
+    pub(crate) transport: Transport,
 }
 
 impl TestNode {
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.transport.local_addrs()[0]
     }
 
-    pub fn peer(&self) -> PeerAddr {
+    pub(crate) fn peer(&self) -> PeerAddr {
         PeerAddr { id: self.id, addrs: vec![self.addr()] }
     }
 
-    pub async fn dial(&self, to: &Self) -> Result<NodeId, DialError> {
+    pub(crate) async fn dial(&self, to: &Self) -> Result<NodeId, DialError> {
         self.transport.dial(to.addr(), Some(to.id), Lane::Control).await
     }
 
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         to: &PeerAddr,
         lane: Lane,
@@ -200,7 +200,7 @@ impl TestNode {
     }
 
     /// Whether a control request is answered.
-    pub async fn echo(&self, to: &PeerAddr) -> Result<(), RequestError> {
+    pub(crate) async fn echo(&self, to: &PeerAddr) -> Result<(), RequestError> {
         let question = message(ECHO, b"are you there?");
         let answer = self.ask(to, Lane::Control, question.clone()).await?;
         assert_eq!(answer, question);
@@ -208,7 +208,7 @@ impl TestNode {
     }
 
     /// Waits until there are `count` connections.
-    pub async fn has_connections(&self, count: usize) {
+    pub(crate) async fn has_connections(&self, count: usize) {
         let wait = async {
             while self.transport.connections().len() != count {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -219,12 +219,12 @@ impl TestNode {
     }
 }
 
-pub fn message(kind: u16, head: &'static [u8]) -> Message {
+pub(crate) fn message(kind: u16, head: &'static [u8]) -> Message {
     Message { kind, head: Bytes::from_static(head), body: Bytes::new() }
 }
 
 /// A message with a body of `len` bytes that depend on `seed`.
-pub fn chunk(kind: u16, seed: u8, len: usize) -> Message {
+pub(crate) fn chunk(kind: u16, seed: u8, len: usize) -> Message {
     let body: Vec<u8> = (0..len).map(|at| (at as u8).wrapping_mul(31) ^ seed).collect();
     Message { kind, head: Bytes::from(vec![seed; 9]), body: body.into() }
 }

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 const EVE: NodeId = NodeId([0xee; 32]);
 
 /// One frame as bytes.
-pub fn frame(kind: u16, role: Role, request: u32, head: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u16, role: Role, request: u32, head: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     Header { kind, request, role, head_len: head.len() as u32, body_len: 0 }.encode(&mut out);
     out.extend_from_slice(head);
@@ -21,7 +21,7 @@ pub fn frame(kind: u16, role: Role, request: u32, head: &[u8]) -> Vec<u8> {
 }
 
 /// The opening of a stream without TLS and a hello of these versions.
-pub fn opening(versions: Versions) -> Vec<u8> {
+pub(crate) fn opening(versions: Versions) -> Vec<u8> {
     let hello = Hello {
         speaker: Speaker { versions, software: "p2pfs 2.0.0".into(), name: "bob".into() },
         instance: 1,
@@ -141,7 +141,7 @@ async fn junk_at_the_port_disturbs_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_half_open_connections_do_not_shut_the_door() {
+async fn hundreds_of_half_open_connections_do_not_shut_the_door() {
     let limits = Limits { connections: 100, ..Limits::default() };
     let bob = Setup { limits, ..Setup::real(2) }.start().await;
     let mut half_open = Vec::new();

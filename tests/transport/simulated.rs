@@ -107,10 +107,7 @@ fn a_peer_that_falls_silent_is_dropped_and_found_again() {
         assert_eq!(asked, Err(RequestError::TimedOut));
         let events = ann.handler.until(|events| Recorder::downs(events) == 1);
         let events = tokio::time::timeout(Duration::from_secs(40), events).await;
-        let events = match events {
-            Ok(events) => events,
-            Err(_) => panic!("still up after {:?}", begun.elapsed()),
-        };
+        let Ok(events) = events else { panic!("still up after {:?}", begun.elapsed()) };
         let silent = Ended::Lost("the peer went silent");
         assert_eq!(events.last(), Some(&LinkEvent::Down { peer: bob.id, how: silent }));
         turmoil::release("ann", "bob");
@@ -169,9 +166,9 @@ fn a_frame_that_never_ends_is_not_waited_for() {
                     }
                     let mut rest = [0; 512];
                     let read = eve.read(&mut rest);
-                    match tokio::time::timeout(Duration::from_millis(1), read).await {
-                        Ok(Ok(0) | Err(_)) => return,
-                        _ => {}
+                    let read = tokio::time::timeout(Duration::from_millis(1), read).await;
+                    if matches!(read, Ok(Ok(0) | Err(_))) {
+                        return;
                     }
                 }
             };
