@@ -7,8 +7,11 @@
 //! before its work does, the work's future is dropped.
 
 mod call;
+mod failure;
+mod service;
 mod socket;
 
+pub use service::NodeService;
 pub use socket::{BindError, ControlSocket};
 
 use crate::sys::BoxFuture;

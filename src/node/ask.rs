@@ -5,10 +5,11 @@
 use super::Shared;
 use crate::core::limits;
 use crate::id::{ChunkId, NodeId};
-use crate::transport::{Lane, Message as Frame, RequestError};
+use crate::wire::hello::Lane;
+use crate::transport::{Message as Frame, RequestError};
 use crate::wire::codec::{Decode, Encode, Malformed};
 use crate::wire::message::{
-    Bits, ClaimTerms, Fetch, Find, Have, Holders, Holds, Message, Push, Store, WhoHolds, kind,
+    Bits, ClaimTerms, Fetch, Find, Have, Holders, Holds, Message, Pointers, Push, Store, WhoHolds, kind,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -116,6 +117,11 @@ impl Shared {
         let answer = self.ask_frame(to, Lane::Control, frame, limits::ASK_ALL).await?;
         let lists = Holders::from_bytes(&answer.head)?.lists;
         if lists.len() == asked { Ok(lists) } else { Err(Malformed::Short.into()) }
+    }
+
+    /// Tells `to` that this node holds chunks which it is about to get.
+    pub(super) async fn ask_pointers(&self, to: NodeId, cids: Vec<ChunkId>) -> Result<(), AskError> {
+        self.ask(to, Lane::Control, &Pointers { cids }, Bytes::new()).await.map(drop)
     }
 
     /// Has `to` keep records; returns once they are on its disk.

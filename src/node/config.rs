@@ -2,6 +2,7 @@
 //! change is a field here; where a value comes from (flag, variable, file) is `crate::config`'s.
 
 use crate::core::{limits, membership};
+use crate::id::SwarmId;
 use crate::sys::os::{OsClock, OsFs, OsNet, OsRng, OsSpawn};
 use crate::sys::{Clock, Fs, Net, Rng, Spawn};
 use crate::transport::Security;
@@ -73,6 +74,8 @@ pub struct Config {
     pub segment_len: u64,
     /// Bytes of the file system that stay free.
     pub free_floor: u64,
+    /// A swarm that this node has just left and shall not enter again by itself.
+    pub avoid: Option<SwarmId>,
     /// Between reconciliations with a random neighbour.
     pub reconcile_every: Duration,
     /// Periods of the membership.
@@ -101,6 +104,7 @@ impl Config {
             cache_percent: 5,
             segment_len: crate::store::Options::SEGMENT_LEN,
             free_floor: crate::store::Options::FREE_FLOOR,
+            avoid: None,
             reconcile_every: Duration::from_secs(30),
             membership: membership::Config::default(),
             settings: Vec::new(),

@@ -13,11 +13,11 @@ use crate::core::access::{
 use crate::core::limits;
 use crate::crypto::{PairingCode, SwarmKey};
 use crate::id::{NodeId, SwarmId};
-use crate::transport::{Admission, Lane, Message as Frame, PeerAddr};
-use crate::wire::approve::{JoinRequest, Offer, Reply, Verdict};
+use crate::transport::{Admission, Message as Frame, PeerAddr};
+use crate::wire::approve::{JoinRequest, Reply};
 use crate::wire::codec::{Decode, Encode};
 use crate::wire::control::WaitingInfo;
-use crate::wire::hello::{Hello, Introduction, RefuseCode};
+use crate::wire::hello::{Hello, Introduction, Lane, RefuseCode};
 use crate::wire::message::{Deny, Message, Relay, Step, WaitingList, WaitingNode, kind};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -127,7 +127,10 @@ impl Shared {
         let Some(ours) = self.standing() else {
             // A node that waits lets only members in, as strangers: they may approve it.
             return match hello.intro.swarm {
-                Some(_) => Admission::Stranger,
+                Some(swarm) => {
+                    *super::lock(&self.host_swarm) = Some(swarm);
+                    Admission::Stranger
+                }
                 None => refuse(RefuseCode::NotAMember, "this node waits for approval itself"),
             };
         };
@@ -215,14 +218,14 @@ impl Shared {
         self.ready()?;
         let swarm_key = self.swarm_key()?.ok_or(ApprovalError::NotAdmin)?;
         let waiting = self.waiting_everywhere().await;
-        let places: BTreeMap<NodeId, (NodeId, SocketAddr)> =
-            waiting.iter().map(|(at, node)| (node.request.node, (*at, node.addr))).collect();
+        let places: BTreeMap<NodeId, (NodeId, WaitingInfo)> =
+            waiting.iter().map(|(at, node)| (node.request.node, (*at, node.info()))).collect();
         let requests = waiting.iter().map(|(_, node)| node.request.clone());
         let seed = self.sys.rng.bytes();
         let (mut approval, offers) = Approval::start(&code, self.me, requests, &seed);
         for (joiner, offer) in offers {
-            let Some((at, addr)) = places.get(&joiner) else { continue };
-            let Some(reply) = self.relay(*at, joiner, Step::Offer(offer)).await else { continue };
+            let Some((at, info)) = places.get(&joiner).cloned() else { continue };
+            let Some(reply) = self.relay(at, joiner, Step::Offer(offer)).await else { continue };
             let Ok(reply) = Reply::from_bytes(&reply) else { continue };
             let (issued, verdict) = {
                 let mut issued = None;
@@ -235,8 +238,8 @@ impl Shared {
             };
             if let (Ok(verdict), Some(grant)) = (verdict, issued) {
                 self.publish_grant(&swarm_key, &grant).await?;
-                self.relay(*at, joiner, Step::Verdict(verdict)).await;
-                return Ok(super::view::View::waiting(joiner, &grant.terms.label, addr.to_string()));
+                self.relay(at, joiner, Step::Verdict(verdict)).await;
+                return Ok(info);
             }
         }
         Err(ApprovalError::NoMatch { waiting: places.len() })
@@ -264,7 +267,7 @@ impl Shared {
                 .await
                 .map_err(|_| ApprovalError::Unknown)?;
         }
-        Ok(super::view::View::waiting(id, &node.request.label, node.addr.to_string()))
+        Ok(node.info())
     }
 
     /// Turns a node away that waits here.

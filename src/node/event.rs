@@ -18,8 +18,6 @@ pub(super) enum Event {
     DialFailed(SocketAddr, Option<NodeId>),
     /// A bootstrap name resolved to this address.
     Bootstrap(SocketAddr),
-    /// A person asked for this address to be dialled.
-    Connect(SocketAddr),
     /// What this node says of itself has changed.
     SetSelf(Box<SelfState>),
     /// The node leaves; answered when everybody linked has been told.

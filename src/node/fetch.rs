@@ -21,10 +21,10 @@ pub struct Unavailable {
     pub cid: ChunkId,
     /// Members that were asked and do not have it.
     pub asked: usize,
-    /// Members that may have it and did not answer, or are dead.
-    pub unreachable: Vec<NodeId>,
-    /// Members that sent something else.
-    pub wrong: Vec<NodeId>,
+    /// Names of members that may have it and did not answer, or are dead.
+    pub silent: Vec<String>,
+    /// Names of members that sent something else.
+    pub wrong: Vec<String>,
 }
 
 impl Shared {
@@ -50,8 +50,8 @@ impl Shared {
         Err(Unavailable {
             cid,
             asked: hunt.tried.len(),
-            unreachable: hunt.silent.into_iter().collect(),
-            wrong: hunt.wrong,
+            silent: hunt.silent.iter().map(|id| view.name(id)).collect(),
+            wrong: hunt.wrong.iter().map(|id| view.name(id)).collect(),
         })
     }
 

@@ -7,7 +7,7 @@ use super::fetch::Unavailable;
 use super::memory::Slot;
 use super::put::OnProgress;
 use crate::chunk::{self, CHUNK_LEN, Disproved, Manifest, PAGE_ROWS, Page, Row};
-use crate::core::catalogue::FileRecord;
+use crate::core::catalogue::{Content, FileRecord};
 use crate::crypto::{EpochKeys, OpenError, Opener, chunk_id, open_page};
 use crate::id::{ChunkId, FileHash, NodeId};
 use crate::store::ReadError;
@@ -58,7 +58,6 @@ impl From<Disproved> for GetError {
 
 /// A file whose manifest is proved.
 pub(super) struct OpenFile {
-    pub(super) hash: FileHash,
     pub(super) record: FileRecord,
     pub(super) manifest: Manifest,
     page: Mutex<Option<(u64, Arc<Page>)>>,
@@ -82,7 +81,7 @@ impl Shared {
         for (record, keys) in records {
             match self.open_manifest(&hash, &record, &keys).await {
                 Ok(manifest) => {
-                    return Ok(OpenFile { hash, record, manifest, page: Mutex::new(None) });
+                    return Ok(OpenFile { record, manifest, page: Mutex::new(None) });
                 }
                 Err(err) => failed = Some(err),
             }
@@ -96,9 +95,9 @@ impl Shared {
         record: &FileRecord,
         keys: &EpochKeys,
     ) -> Result<Manifest, GetError> {
-        let sealed = match record.inline() {
-            Ok(inline) => Bytes::copy_from_slice(inline),
-            Err(cid) => self.small_chunk(cid).await?.0,
+        let sealed = match &record.content {
+            Content::Inline(sealed) => Bytes::copy_from_slice(sealed),
+            Content::Stored { manifest, .. } => self.small_chunk(*manifest).await?.0,
         };
         keys.open_manifest(hash, &sealed).map_err(GetError::Corrupt)
     }
@@ -156,6 +155,15 @@ impl Shared {
             progress(done);
         }
         Ok(origins)
+    }
+
+    /// The row of a chunk, wherever its page has to come from.
+    pub(super) async fn row_of(
+        self: &Arc<Self>,
+        file: &OpenFile,
+        index: u64,
+    ) -> Result<Row, GetError> {
+        self.row(file, index, &mut Origins::default()).await
     }
 
     /// The row of a chunk; pages are fetched and proved as they are needed.
@@ -256,7 +264,7 @@ impl Shared {
     }
 
     fn bring_from_here(
-        &self,
+        self: &Arc<Self>,
         piece: Piece,
         mut slot: Slot,
         sink: &dyn Sink,

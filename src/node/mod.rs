@@ -35,6 +35,10 @@ mod view;
 mod worker;
 
 pub use api::{Error, Outcome};
+pub use crate::core::tree::TreeError;
+pub use crate::store::WriteError;
+pub use crate::store::OpenError as StoreError;
+pub use crate::transport::{DialError, StartError as ListenError};
 pub use ask::AskError;
 pub use config::{Config, System};
 pub use door::ApprovalError;
@@ -43,14 +47,15 @@ pub use files::FileError;
 pub use get::GetError;
 pub use put::{OnProgress, PutError};
 pub use records::PublishError;
-pub use start::{Node, StartError};
+pub use start::{Node, StartError, forget_swarm};
 
 use crate::core::membership::MemberChange;
 use crate::core::transfer::Chooser;
 use crate::crypto::{NodeKey, OwnerKey};
 use crate::id::{ChunkId, NodeId};
-use crate::store::{FollowTables, Op, Outcome as Kept, Store, SubmitError, WriteError};
-use crate::transport::{DialError, Transport};
+use crate::id::SwarmId;
+use crate::store::{FollowTables, Op, Outcome as Kept, Store, SubmitError};
+use crate::transport::Transport;
 use door::{Door, Standing};
 use event::Event;
 use memory::Memory;
@@ -83,6 +88,8 @@ pub enum Fatal {
     OtherSwarm {
         /// The peer.
         addr: SocketAddr,
+        /// Whether this node's own swarm is of one and empty, so that it can be left.
+        empty: bool,
     },
 }
 
@@ -108,6 +115,10 @@ pub(crate) struct Shared {
     repair_tally: watch::Sender<RepairTally>,
     links: Mutex<BTreeSet<NodeId>>,
     pointers: Mutex<serve::PointerTable>,
+    /// Where peers have seen this node, latest first.
+    observed: Mutex<Vec<std::net::IpAddr>>,
+    /// The swarm of the host that this node waits at.
+    host_swarm: Mutex<Option<SwarmId>>,
     /// What is wrong with the way to others, by address; shown by `status`.
     troubles: Mutex<BTreeMap<String, String>>,
     changes: broadcast::Sender<api::Changed>,

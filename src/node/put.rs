@@ -8,8 +8,7 @@
 use super::Shared;
 use super::memory::Slot;
 use super::replicate::{Count, Delivery, Promise, Tally};
-use crate::chunk::{self, Builder, CHUNK_LEN, Manifest, Page, Place, Row, TooLarge};
-use crate::core::limits;
+use crate::chunk::{Builder, CHUNK_LEN, Manifest, Page, Place, Row, TooLarge};
 use crate::crypto::{ChunkBuf, EpochKeys, Sealed, Sealer, chunk_id, seal_page};
 use crate::id::{ChunkId, FileHash};
 use crate::store::{Claim, WriteError};

@@ -16,7 +16,7 @@ use crate::crypto::{ContentSecret, EpochKeys, SwarmKey, seal_to_node, seal_to_ow
 use crate::id::{ClaimId, EpochId, NodeId, RecordId};
 use crate::store::{Follow, FollowTables, Op, Outcome, Store, WriteError};
 use crate::sys::{Table, TableRead};
-use crate::transport::{Lane, Message as Frame};
+use crate::transport::{Message as Frame};
 use crate::wire::codec::{Decode, Encode};
 use crate::wire::message::{Push, kind};
 use bytes::Bytes;
@@ -117,7 +117,7 @@ impl Catalogue {
     /// The swarm whose records these are; said once, before the first record.
     pub(super) fn set_swarm(&self, public: [u8; 32]) {
         // A second call names the same swarm: a data directory belongs to one.
-        drop(self.authority.set(public));
+        self.authority.set(public).ok();
     }
 
     /// The clock goes on from the newest record.
@@ -338,7 +338,7 @@ impl Shared {
                 let head = push.to_bytes().into();
                 let frame = Frame { kind: kind::PUSH_ON, head, body: Bytes::new() };
                 // A link that is gone, or slow, gets the records when it reconciles.
-                drop(self.transport().notify(to, frame));
+                self.transport().notify(to, frame).ok();
             }
         }
     }
@@ -405,6 +405,10 @@ impl Shared {
         }
         if matters {
             self.learn_epochs().await;
+        }
+        for record in records {
+            // Without a listener the news is not needed.
+            self.changes.send(super::api::Changed::Record(catalogue::id_of(record))).ok();
         }
         self.records_changed();
     }

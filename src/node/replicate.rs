@@ -216,8 +216,9 @@ impl Run {
         for id in home {
             self.start(id, None);
         }
-        let began = self.shared.sys.clock.now();
-        let elapsed = || self.shared.sys.clock.now().since(began);
+        let shared = self.shared.clone();
+        let began = shared.sys.clock.now();
+        let elapsed = || shared.sys.clock.now().since(began);
         while !self.finished(elapsed()) {
             let patience = self.patience(elapsed());
             tokio::select! {

@@ -6,10 +6,11 @@ use super::Shared;
 use super::event::Event;
 use super::files;
 use super::view::{Member, View};
-use crate::core::membership::{Effect, Input, MemberChange, Membership, State};
+use crate::core::membership::{Down, Effect, Input, MemberChange, MemberState, Membership};
 use crate::id::NodeId;
 use crate::sys::Time;
-use crate::transport::{Lane, LinkEvent, Message as Frame};
+use crate::wire::hello::Lane;
+use crate::transport::{Ended, LinkEvent, Message as Frame};
 use crate::wire::codec::Encode;
 use crate::wire::control::PeerState;
 use crate::wire::message::kind;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// How soon after a new view the next one may be made, so that a storm of joins does not spend
 /// its time on placements that nobody uses.
@@ -32,7 +33,6 @@ pub(super) struct Loop {
     wake: Time,
     published: u64,
     publish_after: Time,
-    views: watch::Sender<Arc<View>>,
 }
 
 impl Loop {
@@ -40,11 +40,10 @@ impl Loop {
     pub(super) fn new(
         shared: Arc<Shared>,
         membership: Membership,
-        views: watch::Sender<Arc<View>>,
     ) -> Self {
         let wake = Time::ZERO;
         let (effects, publish_after) = (Vec::new(), Time::ZERO);
-        Self { shared, membership, effects, wake, published: u64::MAX, publish_after, views }
+        Self { shared, membership, effects, wake, published: u64::MAX, publish_after }
     }
 
     /// Runs until the sender of events is gone.
@@ -70,16 +69,24 @@ impl Loop {
                 self.shared.chooser().alive(peer);
                 self.handle(Input::LinkUp { peer, dialled, addr });
             }
-            Event::Link(LinkEvent::Down { peer, how }) => self.handle(Input::LinkDown { peer, how }),
+            Event::Link(LinkEvent::Down { peer, how }) => {
+                let how = match how {
+                    Ended::Closed | Ended::Lost(_) => Down::Closed,
+                    Ended::Silent => Down::Lost,
+                    Ended::Refused(_) => Down::Refused,
+                };
+                self.handle(Input::LinkDown { peer, how });
+            }
+            // Somebody of another version is nobody that could be linked.
+            Event::Link(LinkEvent::Mismatch { .. }) => {}
             Event::Gossip(from, message) => self.handle(Input::Gossip { from, message }),
             Event::DialFailed(addr, expect) => self.handle(Input::DialFailed { addr, expect }),
             Event::Bootstrap(addr) => self.handle(Input::Bootstrap { addr }),
-            Event::Connect(addr) => self.handle(Input::Connect { addr }),
             Event::SetSelf(state) => self.handle(Input::SetSelf(*state)),
             Event::Leave(told) => {
                 self.handle(Input::Leave);
                 // The other side may have given up waiting; leaving goes on all the same.
-                drop(told.send(()));
+                told.send(()).ok();
             }
         }
     }
@@ -138,16 +145,16 @@ impl Loop {
         let mut members = BTreeMap::new();
         for member in self.membership.members() {
             let state = match member.state {
-                State::Alive => PeerState::Alive,
-                State::Suspect => PeerState::Suspect,
-                State::Dead => PeerState::Dead,
-                State::Left => PeerState::Left,
+                MemberState::Alive => PeerState::Alive,
+                MemberState::Suspect => PeerState::Suspect,
+                MemberState::Dead => PeerState::Dead,
+                MemberState::Left => PeerState::Left,
             };
             let member = Member { record: member.record.clone(), state, since: member.since };
             members.insert(member.record.id, member);
         }
         self.shared.chooser().retain(|id| members.contains_key(id));
-        self.views.send_replace(Arc::new(View::new(self.shared.me, members)));
+        self.shared.views.send_replace(Arc::new(View::new(self.shared.me, members)));
         self.published = self.membership.version();
         self.publish_after = now + VIEW_EVERY;
     }

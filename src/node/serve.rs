@@ -4,7 +4,6 @@
 
 use super::event::Event;
 use super::records::Snapshot;
-use super::replicate::terms;
 use super::{Shared, lock};
 use crate::core::catalogue::{files_by_lookup, records_by_prefix, records_by_tag, sync};
 use crate::crypto::chunk_id;
@@ -111,7 +110,10 @@ impl Handler for Service {
     fn link(&self, event: LinkEvent) {
         let shared = self.0.clone();
         match &event {
-            LinkEvent::Up { peer, stranger: false, .. } => drop(lock(&shared.links).insert(*peer)),
+            LinkEvent::Up { peer, stranger: false, observed, .. } => {
+                lock(&shared.links).insert(*peer);
+                observed.iter().for_each(|addr| shared.seen_at(*addr));
+            }
             LinkEvent::Up { .. } | LinkEvent::Mismatch { .. } => return,
             LinkEvent::Down { peer, .. } => {
                 shared.door.gone(peer);

@@ -11,8 +11,8 @@ use super::serve::Service;
 use super::view::View;
 use super::worker::{self, repair::Repair};
 use super::{Config, Fatal, Shared};
-use crate::core::access::{Joiner, OpenStatement};
-use crate::core::catalogue::{self, View as _};
+use crate::core::access::Joiner;
+use crate::core::catalogue;
 use crate::core::membership::{Identity, Membership, Vouch};
 use crate::core::{access, limits};
 use crate::crypto::{NodeKey, SwarmKey};
@@ -124,7 +124,7 @@ impl Node {
     }
 
     /// Tells the others, finishes what is being written, and ends.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         let (told, leaving) = oneshot::channel();
         if self.shared.standing().is_some() {
             self.shared.event(Event::Leave(told)).await;

@@ -182,7 +182,7 @@ impl Planner<'_> {
             return Ok(None);
         }
         let mut buf = |len| BytesMut::zeroed(len);
-        match self.shared.read_chunk(Class::Cache, place, cid, &mut buf) {
+        match self.shared.reader().chunk(Class::Cache, place, cid, &mut buf) {
             Ok(sealed) if blake3::hash(&sealed) == cid.0 => {
                 self.plan.promoted += sealed.len();
                 Ok(Some(sealed))

@@ -3,16 +3,16 @@
 //! file is read or a caller's function runs.
 
 use super::files::Files;
-use super::format::{Checker, Class, Entry, Found, MAX_PAYLOAD, get_record};
+use super::format::{Checker, MAX_PAYLOAD};
 use super::index::{Counts, Place};
 use super::read::Reader;
 use super::tables::Tables;
 use super::{
-    Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, ReadError, SubmitError,
+    Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, SubmitError,
     TableChange, Usage,
 };
 use crate::id::{ChunkId, RecordId};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};

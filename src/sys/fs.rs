@@ -66,6 +66,9 @@ pub trait Fs: Send + Sync + 'static {
     /// Space of the file system that `path` is on.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
+    /// The permission bits of a file.
+    fn mode(&self, path: &Path) -> io::Result<u32>;
+
     /// Takes an exclusive lock on `path` (created when missing) without waiting;
     /// `WouldBlock` when another process has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;

@@ -82,6 +82,11 @@ impl Fs for OsFs {
         })
     }
 
+    fn mode(&self, path: &Path) -> io::Result<u32> {
+        use std::os::unix::fs::PermissionsExt;
+        Ok(std::fs::metadata(path)?.permissions().mode() & 0o7777)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let file: std::fs::File = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?.into();

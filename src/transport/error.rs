@@ -160,7 +160,9 @@ pub struct NotLinked;
 pub enum Ended {
     /// In order: both sides said so and everything was answered.
     Closed,
-    /// It broke, went silent, or carried nonsense; the text says which.
+    /// Nothing came for too long although something was due.
+    Silent,
+    /// It broke or carried nonsense; the text says which.
     Lost(&'static str),
     /// The peer turned us away in the middle.
     Refused(Refuse),

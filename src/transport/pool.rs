@@ -215,7 +215,7 @@ impl Pool {
                 if conn.leaving_for().is_some_and(|since| since >= LEAVING_MAX) {
                     conn.end(Ended::Lost("the peer did not close in time"));
                 } else if conn.silent() >= SILENT_MAX {
-                    conn.end(Ended::Lost("the peer went silent"));
+                    conn.end(Ended::Silent);
                 } else if conn.is_open() && (old || idle && !state.keeps(conn)) {
                     leave.push(Arc::clone(conn));
                 } else if conn.silent() >= PROBE_AFTER {

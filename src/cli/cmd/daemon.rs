@@ -1,5 +1,7 @@
-//! `daemon`: puts the settings together, starts the node, opens the socket, and ends in order. The
-//! only command that knows the node and the doors.
+//! `daemon`: puts the settings together, starts the node, opens the socket, and ends in order. With
+//! `running` the only command that knows the node and the doors.
+
+mod running;
 
 use crate::cli::error::CommandError;
 use crate::cli::ui::Ui;
@@ -7,7 +9,7 @@ use crate::cli::unable;
 use crate::config::{Layer, Places, Settings};
 use crate::gateway::control::{BindError, ControlSocket, Service, ask};
 use crate::sys::os::OsClock;
-use crate::sys::{BoxFuture, Clock};
+use crate::sys::Clock;
 use crate::text::{self, shown};
 use crate::wire::control::{Code, Failure, NodeState, Request, Status};
 use rustix::fs::Access;
@@ -15,29 +17,14 @@ use rustix::process::{Resource, Rlimit};
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use running::Running;
 use tracing_subscriber::EnvFilter;
 
 /// Threads that run tasks. Bulk work has threads of its own behind `sys::Spawn`.
 const WORKERS: usize = 2;
 /// Open files that are asked for: connections, segments and passed descriptors with room to spare.
 const OPEN_FILES: u64 = 65_536;
-
-/// A node at work, as this command sees it.
-struct Running {
-    /// Answers what comes through the socket; [`Request::Stop`] ends the node.
-    service: Arc<dyn Service>,
-    /// Done when the node has ended, for whatever reason.
-    ended: BoxFuture<'static, ()>,
-}
-
-/// SEAM: the one place where the node is plugged in. Its body becomes `node::Node::start` with
-/// these settings; the errors of the start become sentences here.
-async fn start(settings: &Settings) -> Result<Running, Failure> {
-    let dir = settings.places.data_dir.to_string_lossy();
-    Err(Failure::new(Code::Failed, format!("no node can be started in {}", shown(&dir))))
-}
 
 pub(in crate::cli) fn run(ui: &Ui, given: Layer) -> Result<(), CommandError> {
     let settings = Settings::resolve(given)?;
@@ -68,7 +55,7 @@ async fn serve(ui: &Ui, settings: &Settings) -> Result<(), CommandError> {
     let Running { service, ended } = tokio::select! {
         biased;
         () = stopped() => return Ok(()),
-        running = start(settings) => running?,
+        running = running::start(settings) => running?,
     };
     let socket = match ControlSocket::bind(&settings.places.socket) {
         Ok(socket) => socket,
@@ -85,7 +72,7 @@ async fn serve(ui: &Ui, settings: &Settings) -> Result<(), CommandError> {
         async move {
             tokio::select! {
                 biased;
-                () = ended => {}
+                end = ended => end,
                 () = stopped() => {
                     tracing::info!("stopping");
                     tokio::select! {
@@ -96,12 +83,18 @@ async fn serve(ui: &Ui, settings: &Settings) -> Result<(), CommandError> {
                             tracing::warn!("the node did not end in order: {err}");
                         },
                     }
+                    Ok(())
                 }
             }
         }
     };
+    let (said, outcome) = tokio::sync::oneshot::channel();
+    let end = async move {
+        // Whoever waits for the outcome is below, and waits.
+        said.send(end.await).ok();
+    };
     socket.serve(service, end).await;
-    Ok(())
+    outcome.await.unwrap_or(Ok(())).map_err(CommandError::from)
 }
 
 /// Says that the daemon is there: a few lines to a person, one line to a log.

@@ -5,7 +5,7 @@ use super::{Error, Outcome};
 use crate::chunk::Row;
 use crate::core::catalogue::{
     Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
-    Node as TreeNode, decode_changes, entry_tag, files_by_lookup, id_of, seal_tree,
+    Node as TreeNode, entry_tag, files_by_lookup, id_of, seal_tree,
 };
 use crate::core::limits;
 use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError};

@@ -8,12 +8,11 @@ use crate::id::NodeId;
 use crate::node::view::Member;
 use crate::node::{Shared, lock};
 use crate::text;
-use crate::transport::Lane;
+use crate::wire::hello::Lane;
 use crate::wire::control::{
     Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, Status,
     WaitingInfo, WordKind,
 };
-use crate::wire::gossip::MemberFlags;
 use std::sync::Arc;
 
 /// Candidates for one completion.
@@ -175,7 +174,7 @@ impl Shared {
             match member.state {
                 PeerState::Suspect => out.push(format!("{name} does not answer")),
                 PeerState::Dead => {
-                    out.push(format!("{name} is dead for {}", text::span(silent)));
+                    out.push(format!("{name} is dead for {}", text::span(millis(silent))));
                 }
                 PeerState::Alive | PeerState::Left => {}
             }

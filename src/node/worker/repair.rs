@@ -6,7 +6,6 @@
 //! all of them once a day. What is below its copies is kept in a table, so that memory does not
 //! grow with it, and the count rides in this node's member record.
 
-use crate::core::limits;
 use crate::core::repair::{Holder, Verdict, judge};
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::Shared;
@@ -387,11 +386,6 @@ impl Shared {
         if self.repair_queue().try_send(cid).is_err() {
             tracing::debug!("the repair queue is full");
         }
-    }
-
-    /// Whether less than `limits::REPAIRS_WAITING` chunks wait.
-    pub(in crate::node) fn repair_channel() -> (mpsc::Sender<ChunkId>, mpsc::Receiver<ChunkId>) {
-        mpsc::channel(limits::REPAIRS_WAITING)
     }
 }
 

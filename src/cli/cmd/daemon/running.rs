@@ -1,0 +1,179 @@
+//! The node inside the daemon: made from the settings, started anew when it has to leave an empty
+//! swarm of its own to join another one, and stopped once. The errors of its start become sentences
+//! here.
+
+use crate::config::Settings;
+use crate::gateway::control::{NodeService, Service};
+use crate::node::{Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm};
+use crate::sys::BoxFuture;
+use crate::text::{reason, shown};
+use crate::wire::control::{Code, Failure};
+use std::sync::{Arc, RwLock};
+use tokio::sync::watch;
+
+/// Where the system keeps a number that is the same for all daemons of one machine.
+const MACHINE_ID: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+
+/// A node at work, as the command sees it.
+pub(super) struct Running {
+    /// Answers what comes through the socket; `Request::Stop` ends the node.
+    pub(super) service: Arc<dyn Service>,
+    /// Done when the node has ended; an error when it did so by itself.
+    pub(super) ended: BoxFuture<'static, Result<(), Failure>>,
+}
+
+/// Starts the node.
+pub(super) async fn start(settings: &Settings) -> Result<Running, Failure> {
+    let config = node_config(settings);
+    let first = start_node(config.clone()).await?;
+    let node = Arc::new(RwLock::new(first));
+    let (stop, stopping) = watch::channel(false);
+    let (ended, wait) = watch::channel(false);
+    let service = Arc::new(NodeService::new(node.clone(), stop, wait));
+    let run = tokio::spawn(async move {
+        let outcome = attend(config, &node, stopping).await;
+        current(&node).stop().await;
+        ended.send_replace(true);
+        outcome
+    });
+    let ended = Box::pin(async move {
+        run.await.unwrap_or_else(|_| Err(Failure::new(Code::Failed, "the node broke down")))
+    });
+    Ok(Running { service, ended })
+}
+
+async fn start_node(config: Config) -> Result<Arc<Node>, Failure> {
+    Node::start(config).await.map(Arc::new).map_err(|err| not_started(&err))
+}
+
+fn current(node: &RwLock<Arc<Node>>) -> Arc<Node> {
+    node.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+}
+
+/// Waits until the node is to stop, or cannot go on.
+async fn attend(
+    mut config: Config,
+    node: &RwLock<Arc<Node>>,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    loop {
+        let now = current(node);
+        let fatal = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+            fatal = now.failed() => fatal,
+        };
+        let Fatal::OtherSwarm { empty: true, .. } = fatal else { return Err(fatal_words(&fatal)) };
+        // Nothing was stored and nobody has joined: the own swarm is left without a word.
+        config.avoid = now.identity().swarm;
+        now.stop().await;
+        drop(now);
+        forget_swarm(&config).map_err(|err| not_started(&err))?;
+        // The old node lets go of the data directory's lock when its last handle goes.
+        *node.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            start_after(config.clone()).await?;
+    }
+}
+
+/// Starts again in a directory whose lock may still be held for a moment.
+async fn start_after(config: Config) -> Result<Arc<Node>, Failure> {
+    for _ in 0..50 {
+        match Node::start(config.clone()).await {
+            Err(StartError::Running { .. }) => {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            other => return other.map(Arc::new).map_err(|err| not_started(&err)),
+        }
+    }
+    start_node(config).await
+}
+
+fn node_config(settings: &Settings) -> Config {
+    let mut config = Config::new(&settings.places.data_dir, &settings.places.config_dir);
+    config.listen.clone_from(&settings.listen);
+    let hosts = settings.bootstrap.iter();
+    config.bootstrap = hosts.map(|at| (at.host.clone(), at.port)).collect();
+    config.name.clone_from(&settings.name);
+    config.zone = settings.zone.clone().unwrap_or_default();
+    config.capacity = settings.capacity;
+    config.replicas = settings.replicas;
+    config.repair_delay = settings.repair_delay;
+    config.open = settings.open;
+    config.settings.clone_from(&settings.rows);
+    config.machine = machine();
+    config
+}
+
+/// A number of this machine that tells nobody its machine id.
+fn machine() -> [u8; 8] {
+    let id = MACHINE_ID.iter().find_map(|path| std::fs::read_to_string(path).ok());
+    let mut out = [0; 8];
+    let hash = blake3::derive_key("p2pfs 2026-11 machine v1", id.unwrap_or_default().as_bytes());
+    out.copy_from_slice(&hash[..8]);
+    out
+}
+
+fn fatal_words(fatal: &Fatal) -> Failure {
+    let Fatal::OtherSwarm { addr, .. } = fatal;
+    Failure::new(Code::Conflict, format!("{addr} belongs to another swarm than this node"))
+        .hint("a second swarm needs its own directory: p2pfs daemon --data-dir DIR --bootstrap ...")
+}
+
+fn not_started(err: &StartError) -> Failure {
+    match err {
+        StartError::Running { dir, pid } => {
+            let by = if *pid == 0 { String::new() } else { format!(" as pid {pid}") };
+            let dir = dir.to_string_lossy();
+            Failure::new(Code::Conflict, format!("a daemon is already running{by} in {}", shown(&dir)))
+                .hint("p2pfs status")
+                .hint("a second node on this machine: p2pfs daemon --data-dir DIR --listen [::]:4001")
+        }
+        StartError::Directory { path, source } => super::unusable(path, source),
+        StartError::File(err) => file(err),
+        StartError::Store(err) => store(err),
+        StartError::Listen(err) => listen(err),
+        StartError::Found(err) => Failure::new(Code::Failed, err.to_string()),
+    }
+}
+
+fn file(err: &FileError) -> Failure {
+    let failure = Failure::new(Code::Failed, shown(&err.to_string()).into_owned());
+    match err {
+        FileError::Exposed { path, .. } => {
+            failure.hint(format!("chmod 600 {}", shown(&path.to_string_lossy())))
+        }
+        FileError::Damaged { .. } | FileError::Malformed { .. } => {
+            failure.hint("restore it from a backup; without one, remove it to start as a new node")
+        }
+        FileError::Io { .. } => failure,
+    }
+}
+
+fn store(err: &StoreError) -> Failure {
+    let failure = Failure::new(Code::Failed, err.to_string());
+    match err {
+        StoreError::Newer { .. } => Failure::new(Code::Version, err.to_string())
+            .hint("it was made by a newer p2pfs; this one does not change it"),
+        StoreError::MarkerLost | StoreError::MarkerDamaged => failure
+            .hint("restore the directory from a backup, or name an empty one with  --data-dir DIR"),
+        StoreError::OtherNode { .. } => failure
+            .hint("node.key and the segments do not belong together; restore both from one backup"),
+        StoreError::Io(err) => {
+            Failure::new(Code::Failed, format!("the store cannot be opened: {}", reason(err)))
+        }
+    }
+}
+
+fn listen(err: &ListenError) -> Failure {
+    match err {
+        ListenError::AddressInUse(addr) => {
+            Failure::new(Code::Conflict, format!("port {} is in use ({addr})", addr.port()))
+                .hint("is a daemon running already? p2pfs status")
+                .hint("any free port: p2pfs daemon --listen [::]:0")
+        }
+        ListenError::Listen { addr, source } => {
+            Failure::new(Code::Failed, format!("cannot listen on {addr}: {}", reason(source)))
+        }
+        ListenError::Key(_) => Failure::new(Code::Failed, err.to_string()),
+    }
+}

@@ -1,0 +1,264 @@
+//! The sentences: what each error of the node means for a person, which code it has, and what to
+//! type next. Strings that came from peers are escaped here.
+
+use crate::node::{
+    ApprovalError, DialError, Error, GetError, NotReady, PublishError, PutError, TreeError,
+    Unavailable, WriteError,
+};
+use crate::text::{reason, shown, shown_bytes};
+use crate::wire::control::{Code, Failure, Target};
+use std::io;
+
+/// What `err` means for whoever asked for `target`.
+pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
+    match err {
+        Error::Put(err) => put(err),
+        Error::Get(err) => get(err, target),
+        Error::Tree(err) => tree(err, target),
+        Error::Publish(err) => publish(err),
+        Error::NotFound { asked, unreachable } => not_found(target, *asked, *unreachable),
+        Error::Ambiguous { found } => {
+            let name = |(hash, path): &(crate::id::FileHash, Option<_>)| {
+                let path: Option<&crate::wire::control::PathText> = path.as_ref();
+                let path = path.map_or_else(String::new, |path| shown_bytes(&path.0));
+                format!("{} {path}", &hash.to_string()[..16]).trim_end().to_owned()
+            };
+            let list: Vec<String> = found.iter().map(name).collect();
+            let what = target.map_or_else(|| "it".to_owned(), name_of);
+            Failure::new(Code::NotFound, format!("{what} is ambiguous: {}", list.join(" · ")))
+                .hint("give more digits of the hash, or the path")
+        }
+        Error::Approval(err) => approval(err),
+        Error::UnknownPeer => Failure::new(Code::NotFound, "no peer is called that")
+            .hint("p2pfs peers")
+            .hint("or give an address: p2pfs connect host:4000"),
+        Error::Dial(err) => dial(err),
+        Error::Resolve(host) => {
+            Failure::new(Code::Unreachable, format!("cannot resolve {}", shown(host)))
+        }
+        Error::NotReady(err) => not_ready(*err),
+        Error::File(err) => Failure::new(Code::Failed, err.to_string()),
+        Error::Disk(err) => disk(err),
+    }
+}
+
+fn name_of(target: &Target) -> String {
+    match target {
+        Target::Hash(hash) => hash.to_string(),
+        Target::Prefix(digits) => digits.clone(),
+        Target::Path(path) => shown_bytes(&path.0),
+    }
+}
+
+fn not_found(target: Option<&Target>, asked: usize, unreachable: usize) -> Failure {
+    let what = target.map_or_else(|| "that".to_owned(), name_of);
+    let members = asked + unreachable;
+    let detail = match (members, unreachable) {
+        (0, _) => "this node is alone".to_owned(),
+        (_, 0) => format!("asked {asked} of {members} peers"),
+        _ => format!("asked {asked} of {members} peers; {unreachable} not reachable"),
+    };
+    let sentence = match target {
+        Some(Target::Prefix(_)) => {
+            format!("no file in this swarm has a hash that begins with {what} ({detail})")
+        }
+        _ => format!("{what} is not found in this swarm ({detail})"),
+    };
+    let failure = Failure::new(Code::NotFound, sentence).hint("list all files: p2pfs ls");
+    match target {
+        Some(Target::Prefix(digits)) if digits.len() > 56 => {
+            failure.hint("a whole hash has 64 hex digits")
+        }
+        _ => failure,
+    }
+}
+
+fn put(err: &PutError) -> Failure {
+    match err {
+        PutError::Read(err) if err.kind() == io::ErrorKind::Interrupted => {
+            Failure::new(Code::Interrupted, "the put was cancelled; nothing was stored")
+        }
+        PutError::Read(err) => {
+            Failure::new(Code::Failed, format!("cannot read the file: {}", reason(err)))
+        }
+        PutError::Changed(_) => Failure::new(
+            Code::Conflict,
+            "the file changed while it was being read; nothing was stored",
+        )
+        .hint("put it again when nothing writes to it"),
+        PutError::TooLarge(_) => Failure::new(Code::Usage, "a file can have at most 8 TiB"),
+        PutError::NoSpace(err) => space(err),
+        PutError::TooFewCopies { copies, needed } => Failure::new(
+            Code::Unreachable,
+            format!("only {copies} of {needed} copies could be made; the file is not listed"),
+        )
+        .hint("who answers: p2pfs peers")
+        .hint("repeat the put: what is stored already is not sent again"),
+        PutError::Publish(err) => publish(err),
+        PutError::NotReady(err) => not_ready(*err),
+    }
+}
+
+fn space(err: &WriteError) -> Failure {
+    match err {
+        WriteError::NoCapacity => {
+            Failure::new(Code::NoSpace, "the capacity that the nodes offer is used up")
+                .hint("offer more: p2pfs daemon --capacity SIZE, or let another node join")
+        }
+        WriteError::DiskFull => Failure::new(Code::NoSpace, "the disk of this node is full")
+            .hint("p2pfs status"),
+        WriteError::ReadOnly(why) => {
+            Failure::new(Code::Failed, format!("this node takes nothing new: {}", shown(why)))
+                .hint("check the disk, then start the daemon again")
+        }
+    }
+}
+
+fn publish(err: &PublishError) -> Failure {
+    match err {
+        PublishError::Write(err) => space(err),
+        PublishError::TooFew { kept, needed } => Failure::new(
+            Code::Unreachable,
+            format!("stored, but only {kept} of {needed} nodes know of it so far"),
+        )
+        .hint("the others learn of it when they answer again: p2pfs peers"),
+        PublishError::TooLarge => {
+            Failure::new(Code::Usage, "the change is too large for one record")
+        }
+    }
+}
+
+fn get(err: &GetError, target: Option<&Target>) -> Failure {
+    match err {
+        GetError::NotFound { asked, unreachable } => not_found(target, *asked, *unreachable),
+        GetError::Unavailable(err) => unavailable(err, target),
+        GetError::Corrupt(err) => Failure::new(
+            Code::Corrupt,
+            format!("the content does not match its hash and no other source is left: {err}"),
+        ),
+        GetError::Write(err) => write(err),
+        GetError::Store(err) => disk(err),
+        GetError::NotReady(err) => not_ready(*err),
+    }
+}
+
+fn unavailable(err: &Unavailable, target: Option<&Target>) -> Failure {
+    let what = target.map_or_else(|| "the file".to_owned(), name_of);
+    let names: Vec<String> = err.silent.iter().map(|name| shown(name).into_owned()).collect();
+    if !err.wrong.is_empty() && names.is_empty() {
+        let wrong: Vec<String> = err.wrong.iter().map(|name| shown(name).into_owned()).collect();
+        return Failure::new(
+            Code::Corrupt,
+            format!("{what}: only damaged copies of a chunk were offered, by {}", wrong.join(", ")),
+        );
+    }
+    if names.is_empty() {
+        return Failure::new(
+            Code::Unreachable,
+            format!("{what}: a chunk is on none of the {} nodes that answered", err.asked),
+        )
+        .hint("p2pfs status");
+    }
+    Failure::new(
+        Code::Unreachable,
+        format!("{what}: a chunk may be only on {}, not reachable", names.join(", ")),
+    )
+    .hint("try again when they are back: p2pfs peers")
+}
+
+fn write(err: &io::Error) -> Failure {
+    match err.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Failure::new(Code::NoSpace, "no space left where the file is written")
+        }
+        io::ErrorKind::Interrupted => Failure::new(Code::Interrupted, "the get was cancelled"),
+        _ => Failure::new(Code::Failed, format!("cannot write the file: {}", reason(err))),
+    }
+}
+
+fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
+    let what = target.map_or_else(|| "the path".to_owned(), name_of);
+    match err {
+        TreeError::BadPath => {
+            Failure::new(Code::Usage, format!("{what} is not a path in the swarm"))
+                .hint("paths begin with / and have names of at most 255 bytes, 4096 in all")
+        }
+        TreeError::NotFound => not_found(target, 0, 0),
+        TreeError::NotADirectory(at) => Failure::new(
+            Code::Conflict,
+            format!("{} is not a directory", shown_bytes(at)),
+        ),
+        TreeError::IsADirectory => {
+            Failure::new(Code::Usage, format!("{what} is a directory")).hint("p2pfs ls PATH")
+        }
+        TreeError::IsALink => Failure::new(Code::Conflict, format!("{what} is a link")),
+        TreeError::Exists => Failure::new(Code::Conflict, format!("{what} exists already")),
+        TreeError::NotEmpty => Failure::new(Code::Conflict, format!("{what} is not empty")),
+        TreeError::InsideItself => {
+            Failure::new(Code::Usage, "a directory cannot be moved into itself")
+        }
+        TreeError::ConflictCopy => {
+            Failure::new(Code::Conflict, format!("{what} is a conflict copy"))
+        }
+        TreeError::NoKeys => not_ready(NotReady::NoEpoch),
+        TreeError::Io(err) => disk(err),
+    }
+}
+
+fn approval(err: &ApprovalError) -> Failure {
+    match err {
+        ApprovalError::NotAdmin => {
+            Failure::new(Code::Denied, "this node cannot approve: it does not have the swarm key")
+                .hint("approve at a machine of the user who made the swarm")
+        }
+        ApprovalError::Code(err) => Failure::new(Code::Usage, err.to_string())
+            .hint("the waiting daemon shows the code: p2pfs status"),
+        ApprovalError::NoMatch { waiting: 0 } => {
+            Failure::new(Code::NotFound, "no node waits for approval")
+                .hint("is the other daemon running with --bootstrap to a member of this swarm?")
+        }
+        ApprovalError::NoMatch { waiting } => Failure::new(
+            Code::NotFound,
+            format!("none of the {waiting} waiting nodes has this code"),
+        )
+        .hint("a code changes after 10 minutes or 5 tries: look again at the waiting daemon"),
+        ApprovalError::Unknown => Failure::new(Code::NotFound, "no waiting node is called that")
+            .hint("who waits: p2pfs status"),
+        ApprovalError::File(err) => Failure::new(Code::Failed, err.to_string()),
+        ApprovalError::Publish(err) => publish(err),
+        ApprovalError::NotReady(err) => not_ready(*err),
+    }
+}
+
+fn dial(err: &DialError) -> Failure {
+    let code = match err {
+        DialError::Version { .. } => Code::Version,
+        DialError::Refused { .. } | DialError::Unwelcome { .. } => Code::Denied,
+        DialError::Myself { .. } => Code::Usage,
+        _ => Code::Unreachable,
+    };
+    let failure = Failure::new(code, shown(&err.to_string()).into_owned());
+    match err {
+        DialError::Unreachable { .. } | DialError::TimedOut { .. } => {
+            failure.hint("is the daemon running there, and does a firewall let its port through?")
+        }
+        _ => failure,
+    }
+}
+
+fn not_ready(err: NotReady) -> Failure {
+    match err {
+        NotReady::Waiting => Failure::new(Code::Denied, "this node waits for approval")
+            .hint("its code: p2pfs status; then on a member: p2pfs approve CODE"),
+        NotReady::NoEpoch => Failure::new(
+            Code::Unreachable,
+            "this node has not read its swarm's catalogue yet",
+        )
+        .hint("does it reach its swarm? p2pfs status"),
+    }
+}
+
+fn disk(err: &io::Error) -> Failure {
+    Failure::new(Code::Failed, format!("this node's disk failed: {}", reason(err)))
+        .hint("p2pfs status")
+}

@@ -1,0 +1,188 @@
+//! The node behind the control socket: each request of `wire::control` becomes one call of
+//! `node::api`, each error of it a sentence with a code and a hint. Nothing is decided here.
+
+use super::failure::failure;
+use super::{Gone, Outbox, Service};
+use crate::node::{Node, OnProgress};
+use crate::sys::{BoxFuture, DescriptorSink, DescriptorSource};
+use crate::wire::control::{Code, Failure, FileInfo, Get, PathText, Put, Request};
+use serde_json::Value;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{mpsc, watch};
+
+/// Items of a list that wait for a slow client.
+const ITEMS_QUEUED: usize = 256;
+
+/// A node that is asked over a socket.
+pub struct NodeService {
+    node: Arc<RwLock<Arc<Node>>>,
+    stop: watch::Sender<bool>,
+    ended: watch::Receiver<bool>,
+}
+
+impl NodeService {
+    /// A service for `node`. It sets `stop` when somebody asks the node to stop, and answers once
+    /// `ended` is set.
+    pub const fn new(
+        node: Arc<RwLock<Arc<Node>>>,
+        stop: watch::Sender<bool>,
+        ended: watch::Receiver<bool>,
+    ) -> Self {
+        Self { node, stop, ended }
+    }
+}
+
+impl NodeService {
+    /// The node that is running now: it is exchanged when it joins another swarm.
+    fn current(&self) -> Arc<Node> {
+        self.node.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Service for NodeService {
+    fn call(
+        &self,
+        request: Request,
+        fds: Vec<OwnedFd>,
+        out: Outbox,
+    ) -> BoxFuture<'static, Result<Value, Failure>> {
+        let (node, stop, mut ended) = (self.current(), self.stop.clone(), self.ended.clone());
+        Box::pin(async move {
+            match request {
+                Request::Stop => {
+                    stop.send_replace(true);
+                    // When the sender is gone the node is, too.
+                    ended.wait_for(|ended| *ended).await.ok();
+                    Ok(Value::Null)
+                }
+                Request::Put(put) => put_file(&node, put, fds, out).await,
+                Request::Get(get) => get_file(&node, get, fds, out).await,
+                Request::Ls { path, recursive } => list(node, path, recursive, out).await,
+                Request::Events => stream_events(&node, &out).await,
+                request => answer(&node, request, &out).await,
+            }
+        })
+    }
+}
+
+/// Requests whose answer is at hand, or one value.
+async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Failure> {
+    match request {
+        Request::Stat { target } => {
+            value(&node.stat(&target).await.map_err(|err| failure(&err, Some(&target)))?)
+        }
+        Request::Status => value(&node.status().map_err(|err| failure(&err, None))?),
+        Request::Id => value(&node.identity()),
+        Request::Connect { peer } => {
+            value(&node.connect(&peer).await.map_err(|err| failure(&err, None))?)
+        }
+        Request::Approve { code } => {
+            value(&node.approve(&code).await.map_err(|err| failure(&err, None))?)
+        }
+        Request::Deny { peer } => {
+            value(&node.deny(&peer).await.map_err(|err| failure(&err, None))?)
+        }
+        Request::Peers => items(&node.peers(), out).await,
+        Request::Connections => items(&node.connections(), out).await,
+        Request::Config => items(&node.settings(), out).await,
+        Request::Complete { kind, prefix } => items(&node.complete(kind, &prefix), out).await,
+        _ => Err(Failure::new(Code::Usage, "not a request that this daemon knows")),
+    }
+}
+
+async fn items<T: serde::Serialize>(list: &[T], out: &Outbox) -> Result<Value, Failure> {
+    for item in list {
+        if out.item(item).await.is_err() {
+            break;
+        }
+    }
+    Ok(Value::Null)
+}
+
+/// The tree is read by a job of its own, so that a slow reader of a long list stops nobody else.
+async fn list(
+    node: Arc<Node>,
+    path: PathText,
+    recursive: bool,
+    out: Outbox,
+) -> Result<Value, Failure> {
+    let (send, mut files) = mpsc::channel::<FileInfo>(ITEMS_QUEUED);
+    let reading = tokio::task::spawn_blocking(move || {
+        node.ls(&path, recursive, &mut |file| send.blocking_send(file).is_ok())
+    });
+    while let Some(file) = files.recv().await {
+        if out.item(&file).await.is_err() {
+            break;
+        }
+    }
+    drop(files);
+    match reading.await {
+        Ok(read) => read.map(|()| Value::Null).map_err(|err| failure(&err, None)),
+        Err(_) => Err(Failure::new(Code::Failed, "the list could not be read")),
+    }
+}
+
+async fn stream_events(node: &Node, out: &Outbox) -> Result<Value, Failure> {
+    let mut events = node.events();
+    while let Some(event) = events.next().await {
+        if let Err(Gone) = out.item(&event).await {
+            break;
+        }
+    }
+    Ok(Value::Null)
+}
+
+async fn put_file(
+    node: &Node,
+    put: Put,
+    fds: Vec<OwnedFd>,
+    out: Outbox,
+) -> Result<Value, Failure> {
+    let fd = fds.into_iter().next().ok_or_else(no_descriptor)?;
+    let cancel = Cancel::default();
+    let source = DescriptorSource::new(fd, cancel.0.clone()).map_err(|err| unusable(&err))?;
+    let total = source.len().or(put.len);
+    let progress: OnProgress = Arc::new(move |done| out.progress(done, total));
+    let stored = node.put(put, Box::new(source), progress).await;
+    value(&stored.map_err(|err| failure(&err, None))?)
+}
+
+async fn get_file(
+    node: &Node,
+    get: Get,
+    fds: Vec<OwnedFd>,
+    out: Outbox,
+) -> Result<Value, Failure> {
+    let fd = fds.into_iter().next().ok_or_else(no_descriptor)?;
+    let cancel = Cancel::default();
+    let sink = DescriptorSink::new(fd, get.seekable, cancel.0.clone());
+    let sink = Arc::new(sink.map_err(|err| unusable(&err))?);
+    let target = get.target.clone();
+    let progress: OnProgress = Arc::new(move |done| out.progress(done, None));
+    let fetched = node.get(get, sink, progress).await;
+    value(&fetched.map_err(|err| failure(&err, Some(&target)))?)
+}
+
+/// Ends the thread that waits for a descriptor when the work that it is for is dropped.
+#[derive(Default)]
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn value<T: serde::Serialize>(reply: &T) -> Result<Value, Failure> {
+    Ok(serde_json::to_value(reply).expect("replies have text keys only"))
+}
+
+fn no_descriptor() -> Failure {
+    Failure::new(Code::Usage, "the request came without its descriptor")
+}
+
+fn unusable(err: &std::io::Error) -> Failure {
+    Failure::new(Code::Failed, format!("the descriptor cannot be used: {err}"))
+}
