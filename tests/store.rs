@@ -1,10 +1,13 @@
 //! The store against a disk that crashes, lies, fails, fills up and rots. Everything goes through
 //! the public interface and is compared with a model in memory; what was answered must be there.
 
+#[cfg(test)]
 #[path = "harness/machine.rs"]
 mod machine;
+#[cfg(test)]
 #[path = "store/model.rs"]
 mod model;
+#[cfg(test)]
 #[path = "harness/simfs.rs"]
 mod simfs;
 
@@ -44,7 +47,9 @@ fn workload(disk: &Disk, model: &mut Model) {
         store.cache(chunk(13).0, chunk(13).1);
         disk.pass();
         let (sent, got) = std::sync::mpsc::channel();
-        let done = Box::new(move |result: std::io::Result<()>| sent.send(result.is_ok()).unwrap());
+        let done = Box::new(move |result: std::io::Result<()>| {
+            sent.send(result.is_ok()).expect("someone waits");
+        });
         let change =
             Box::new(|tables: &mut dyn TableWrite| tables.insert(Table("own"), b"key", b"value"));
         if store.update_tables(change, done).is_ok() {
@@ -92,9 +97,9 @@ fn steps() -> u64 {
     let mut model = Model::default();
     workload(&disk, &mut model);
     workload(&disk, &mut model);
-    let (store, opened) = disk.open().unwrap();
+    let (store, opened) = disk.open().expect("nothing failed");
     assert_eq!((opened.rebuilt, opened.truncated, opened.replayed), (None, 0, 0));
-    model.check(&store).unwrap();
+    assert_eq!(model.check(&store), Ok(()));
     disk.fs.steps()
 }
 
@@ -107,6 +112,30 @@ fn what_was_answered_survives_a_crash_at_every_step() {
             let result = crash_at(SimFs::new(step), step, survive);
             assert_eq!(result, Ok(()), "crash at step {step} of {steps}, {survive:?}");
         }
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_unsynced_is_synced_before_anyone_relies_on_it() {
+    for step in 1..=steps() {
+        let disk = Disk::new(SimFs::new(step));
+        disk.fs.fail_at(step, Fault::Crash);
+        let mut model = Model::default();
+        workload(&disk, &mut model);
+        workload(&disk, &mut model);
+        disk.fs.kill();
+        let (store, _) = disk.open().expect("nothing failed");
+        let mut result = model.settle(&store);
+        // What a reader saw counts as much as what is answered now.
+        if step % 2 == 0 {
+            model.run(&store, vec![Act::Claim { chunks: (0..16).collect(), claim: 3 }]);
+        }
+        disk.fs.fail_at(disk.fs.steps() + 1, Fault::Crash);
+        drop(store);
+        disk.fs.crash(Survive::None);
+        let (store, opened) = disk.open().expect("nothing failed");
+        result = result.and_then(|()| model.check(&store));
+        assert_eq!((result, opened.rot), (Ok(()), vec![]), "killed at step {step}");
     }
 }
 
@@ -198,7 +227,7 @@ fn the_capacity_is_kept() {
     disk.capacity = 100_000;
     let (store, _) = disk.open().unwrap();
     let refused = (0..40)
-        .map(|n| chunk(n))
+        .map(chunk)
         .map(|(cid, sealed)| {
             submit(&store, vec![Op::Replica { cid, sealed, claim: None, hint: None }])
         })
@@ -451,7 +480,7 @@ fn event() -> impl Strategy<Value = Event> {
         12 => proptest::collection::vec(act(), 1..4).prop_map(Event::Submit),
         2 => (0u8..16).prop_map(Event::Cache),
         2 => (1u64..12, any::<bool>()).prop_map(|(after, full)| Event::Fail(after, full)),
-        2 => (0u8..3).prop_map(Event::Crash),
+        2 => (0u8..4).prop_map(Event::Crash),
         1 => Just(Event::Reopen),
         1 => Just(Event::LoseTables),
         1 => Just(Event::Pass),
@@ -480,7 +509,12 @@ proptest! {
                 Event::Crash(survive) => {
                     disk.fs.fail_at(disk.fs.steps() + 1, Fault::Crash);
                     drop(store);
-                    disk.fs.crash([Survive::None, Survive::Some, Survive::All][survive as usize]);
+                    match survive {
+                        0 => disk.fs.crash(Survive::None),
+                        1 => disk.fs.crash(Survive::Some),
+                        2 => disk.fs.crash(Survive::All),
+                        _ => disk.fs.kill(),
+                    }
                     store = disk.open().unwrap().0;
                     model.settle(&store).unwrap();
                 }

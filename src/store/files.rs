@@ -66,12 +66,14 @@ impl Files {
         self.dir.join("ballast")
     }
 
-    /// Makes the folders and their names durable.
+    /// Makes the folders, and makes all names durable: a process that was killed may have left a
+    /// segment whose name is not, and the next batch goes into it.
     pub(super) fn make_folders(&self) -> io::Result<()> {
         for folder in [self.folder(Class::Segment), self.folder(Class::Cache)] {
             self.fs.create_dir_all(&folder)?;
         }
         self.fs.create_dir_all(&self.dir.join("tables"))?;
+        self.fs.sync_dir(&self.folder(Class::Segment))?;
         self.fs.sync_dir(&self.dir)
     }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 /// A clock that stands still.
 #[derive(Default)]
-pub struct SimClock(AtomicU64);
+pub(crate) struct SimClock(AtomicU64);
 
 impl SimClock {
     /// Lets time pass.
-    pub fn pass(&self, span: Duration) {
+    pub(crate) fn pass(&self, span: Duration) {
         self.0.fetch_add(span.as_micros() as u64, Ordering::Relaxed);
     }
 }
@@ -28,11 +28,11 @@ impl Clock for SimClock {
 }
 
 /// Random bytes from a seed.
-pub struct SeededRng(AtomicU64);
+pub(crate) struct SeededRng(AtomicU64);
 
 impl SeededRng {
     /// From this seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
 }
@@ -49,11 +49,11 @@ impl Rng for SeededRng {
 /// Runs work inline, whenever it is woken, until it is idle. Woken by the work itself it returns
 /// at once: the work is running already and looks again.
 #[derive(Default)]
-pub struct InlineSpawn(Mutex<Vec<Arc<dyn Fn() + Send + Sync>>>);
+pub(crate) struct InlineSpawn(Mutex<Vec<Arc<dyn Fn() + Send + Sync>>>);
 
 impl InlineSpawn {
     /// Wakes all work, as its threads do by themselves when time has passed.
-    pub fn tick(&self) {
+    pub(crate) fn tick(&self) {
         let all = self.0.lock().unwrap().clone();
         all.iter().for_each(|wake| wake());
     }

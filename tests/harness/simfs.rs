@@ -17,7 +17,7 @@ const PAGE: u64 = 4096;
 
 /// What becomes of unsynced changes in a crash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Survive {
+pub(crate) enum Survive {
     /// None of them is there.
     None,
     /// All of them are there.
@@ -28,7 +28,7 @@ pub enum Survive {
 
 /// How an operation fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// EIO: a write is done in part, a sync keeps nothing and later syncs do not make up for it.
     Io,
     /// ENOSPC: a write is done in part.
@@ -39,7 +39,7 @@ pub enum Fault {
 
 /// The file system; clones are the same one.
 #[derive(Clone)]
-pub struct SimFs(Arc<Mutex<Disk>>);
+pub(crate) struct SimFs(Arc<Mutex<Disk>>);
 
 struct Disk {
     random: u64,
@@ -99,7 +99,7 @@ enum State {
 
 impl SimFs {
     /// An empty file system with a root.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Disk {
             random: seed,
             boot: 0,
@@ -121,44 +121,52 @@ impl SimFs {
     }
 
     /// From now on `sync_data` says yes and does nothing, as on a disk that lies.
-    pub fn without_sync(self) -> Self {
+    pub(crate) fn without_sync(self) -> Self {
         self.disk().syncs_lie = true;
         self
     }
 
     /// How large the disk is.
-    pub fn set_capacity(&self, bytes: u64) {
+    pub(crate) fn set_capacity(&self, bytes: u64) {
         self.disk().capacity = bytes;
     }
 
     /// How much of it is used.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.disk().used()
     }
 
     /// Operations so far that change or sync something.
-    pub fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         self.disk().steps
     }
 
     /// Makes the operation number `step` (counted as [`SimFs::steps`] does, the next one is
     /// `steps() + 1`) fail.
-    pub fn fail_at(&self, step: u64, fault: Fault) {
+    pub(crate) fn fail_at(&self, step: u64, fault: Fault) {
         self.disk().faults.insert(step, fault);
     }
 
     /// Whether the power is gone.
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.disk().dead
     }
 
     /// Cuts the power, if it is still there, and starts the machine again.
-    pub fn crash(&self, survive: Survive) {
+    pub(crate) fn crash(&self, survive: Survive) {
         self.disk().crash(survive);
     }
 
+    /// Ends the process that used it: what is open dies, what was not synced is still there.
+    pub(crate) fn kill(&self) {
+        let mut disk = self.disk();
+        disk.inodes.values_mut().for_each(|inode| inode.open = 0);
+        disk.restart();
+        disk.purge();
+    }
+
     /// Changes the durable bytes of a file behind everybody's back: rot.
-    pub fn rot(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn rot(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut disk = self.disk();
         let id = disk.file(path).expect("the file to damage is there");
         change(&mut disk.inodes.get_mut(&id).unwrap().bytes);
@@ -272,6 +280,10 @@ impl Disk {
         }
         self.inodes = inodes;
         self.purge();
+        self.restart();
+    }
+
+    fn restart(&mut self) {
         self.locks.clear();
         self.boot += 1;
         self.dead = false;

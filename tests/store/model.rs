@@ -19,7 +19,7 @@ use std::time::Duration;
 const NAMES: u8 = 16;
 
 /// Chunk number `n`.
-pub fn chunk(n: u8) -> (ChunkId, Bytes) {
+pub(crate) fn chunk(n: u8) -> (ChunkId, Bytes) {
     let bytes = Bytes::from(vec![n; 2000 + usize::from(n) * 900]);
     (ChunkId(blake3::hash(&bytes).into()), bytes)
 }
@@ -30,12 +30,12 @@ fn record(n: u8) -> (RecordId, Bytes) {
 }
 
 /// A claim with the id of number `n`.
-pub fn claim(n: u8, renewed_ms: u64) -> Claim {
+pub(crate) fn claim(n: u8, renewed_ms: u64) -> Claim {
     Claim { id: ClaimId([n; 16]), replicas: n % 4 + 1, renewed_ms }
 }
 
 /// Counts the records and notes each, so that one applied twice shows.
-pub struct Seen;
+pub(crate) struct Seen;
 
 const SEEN: Table = Table("seen");
 
@@ -48,25 +48,25 @@ impl Follow for Seen {
 }
 
 /// A machine with one data directory.
-pub struct Disk {
-    pub fs: SimFs,
-    pub clock: Arc<SimClock>,
-    pub spawn: Arc<InlineSpawn>,
-    pub node: NodeId,
-    pub capacity: u64,
-    pub cached_max: u64,
+pub(crate) struct Disk {
+    pub(crate) fs: SimFs,
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) spawn: Arc<InlineSpawn>,
+    pub(crate) node: NodeId,
+    pub(crate) capacity: u64,
+    pub(crate) cached_max: u64,
 }
 
 impl Disk {
     /// On this file system.
-    pub fn new(fs: SimFs) -> Self {
+    pub(crate) fn new(fs: SimFs) -> Self {
         let (node, capacity) = (NodeId([1; 32]), 1 << 30);
         let (clock, spawn) = (Arc::default(), Arc::default());
         Self { fs, clock, spawn, node, capacity, cached_max: 5 << 20 }
     }
 
     /// With segments that hold a few chunks.
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         Options {
             dir: PathBuf::from("/data"),
             node: self.node,
@@ -82,12 +82,12 @@ impl Disk {
     }
 
     /// Opens the store.
-    pub fn open(&self) -> Result<(Store, Opened), OpenError> {
+    pub(crate) fn open(&self) -> Result<(Store, Opened), OpenError> {
         Store::open(self.options(), Arc::new(Seen))
     }
 
     /// The bytes of a file.
-    pub fn bytes(&self, path: &Path) -> Vec<u8> {
+    pub(crate) fn bytes(&self, path: &Path) -> Vec<u8> {
         let file = self.fs.open(path, OpenMode::Read).unwrap();
         let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
         file.read_at(&mut bytes, 0).unwrap();
@@ -95,19 +95,19 @@ impl Disk {
     }
 
     /// Lets a minute pass, after which a store is idle.
-    pub fn pass(&self) {
+    pub(crate) fn pass(&self) {
         self.clock.pass(Duration::from_secs(61));
         self.spawn.tick();
     }
 
     /// Its length.
-    pub fn len(&self, path: &Path) -> usize {
+    pub(crate) fn len(&self, path: &Path) -> usize {
         self.bytes(path).len()
     }
 }
 
 /// Submits and waits for the answer.
-pub fn submit(store: &Store, ops: Vec<Op>) -> Result<Vec<Outcome>, WriteError> {
+pub(crate) fn submit(store: &Store, ops: Vec<Op>) -> Result<Vec<Outcome>, WriteError> {
     let (sent, got) = mpsc::channel();
     store.submit(ops, Box::new(move |answer| sent.send(answer).unwrap())).unwrap();
     got.recv().expect("a submission is answered")
@@ -115,7 +115,7 @@ pub fn submit(store: &Store, ops: Vec<Op>) -> Result<Vec<Outcome>, WriteError> {
 
 /// A change, by numbers.
 #[derive(Clone, Debug)]
-pub enum Act {
+pub(crate) enum Act {
     Put { chunk: u8, claim: Option<u8> },
     Claim { chunks: Vec<u8>, claim: u8 },
     Record(u8),
@@ -125,19 +125,19 @@ pub enum Act {
 
 /// What should be there.
 #[derive(Default)]
-pub struct Model {
+pub(crate) struct Model {
     /// Replicas, with the time of renewal of each claim.
-    pub chunks: BTreeMap<u8, BTreeMap<u8, u64>>,
+    pub(crate) chunks: BTreeMap<u8, BTreeMap<u8, u64>>,
     records: BTreeSet<u8>,
     committed: BTreeSet<u8>,
     /// Changes that were neither answered nor refused for good.
-    pub unsure: Vec<Act>,
+    pub(crate) unsure: Vec<Act>,
     now: u64,
 }
 
 impl Model {
     /// Submits these changes together and follows the answer.
-    pub fn run(&mut self, store: &Store, acts: Vec<Act>) {
+    pub(crate) fn run(&mut self, store: &Store, acts: Vec<Act>) {
         self.now += 1;
         let ops = acts.iter().map(|act| self.op(act)).collect();
         match submit(store, ops) {
@@ -200,7 +200,7 @@ impl Model {
 
     /// After a restart: changes that were left open may have happened; what they did not touch
     /// must be as it was. Takes over what is there.
-    pub fn settle(&mut self, store: &Store) -> Result<(), String> {
+    pub(crate) fn settle(&mut self, store: &Store) -> Result<(), String> {
         let unsure = std::mem::take(&mut self.unsure);
         let fail = |err: io::Error| err.to_string();
         for act in &unsure {
@@ -262,7 +262,7 @@ impl Model {
     }
 
     /// Compares everything.
-    pub fn check(&self, store: &Store) -> Result<(), String> {
+    pub(crate) fn check(&self, store: &Store) -> Result<(), String> {
         let fail = |err: io::Error| err.to_string();
         for n in 0..NAMES {
             self.check_chunk(store, n)?;
