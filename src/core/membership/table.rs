@@ -323,7 +323,7 @@ mod tests {
         for step in 0..2000u32 {
             let mut id = [0; 32];
             id[0] = random.below(40) as u8;
-            id[9] = random.below(3) as u8;
+            id[7] = random.below(3) as u8;
             if random.below(4) == 0 {
                 table.remove(&NodeId(id));
             } else {
