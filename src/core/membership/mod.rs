@@ -42,7 +42,7 @@ pub use table::{Member, MemberState};
 
 use crate::id::NodeId;
 use crate::sys::Time;
-use crate::wire::gossip::{GossipMessage, MemberRecord};
+use crate::wire::gossip::{GossipMessage, MemberRecord, Voter};
 use dial::{Boot, Dial};
 use links::Link;
 use own::Own;
@@ -249,6 +249,8 @@ pub struct Membership {
     /// Good peers, the latest first; at most [`SAVED_MAX`].
     good: VecDeque<NodeId>,
     doubts: BTreeMap<NodeId, Doubt>,
+    /// Votes on members that died since the last flush: they may not have been sent yet.
+    buried: BTreeMap<NodeId, Vec<Voter>>,
     asks: BTreeMap<NodeId, Ask>,
     /// When links fell silent lately.
     silences: VecDeque<Time>,
@@ -263,6 +265,10 @@ pub struct Membership {
     leaving: bool,
     /// Whether a flush is armed.
     flushing: bool,
+    /// Whether the last flush was large: then the next one collects for longer.
+    busy: bool,
+    /// Whether good peers are being saved.
+    saving: bool,
     timers: BTreeSet<(Time, Timer)>,
     /// Next wake asked for, and whether the first call has been.
     woken: Option<Time>,
@@ -289,6 +295,7 @@ impl Membership {
             boots,
             good: VecDeque::new(),
             doubts: BTreeMap::new(),
+            buried: BTreeMap::new(),
             asks: BTreeMap::new(),
             silences: VecDeque::new(),
             health: 0,
@@ -297,6 +304,8 @@ impl Membership {
             settled: false,
             leaving: false,
             flushing: false,
+            busy: false,
+            saving: false,
             timers: BTreeSet::new(),
             woken: None,
         }
@@ -373,7 +382,6 @@ impl Membership {
         self.arm(turn.now + compare, Timer::Compare);
         let redial = self.random.jitter(self.config.redial);
         self.arm(turn.now + redial, Timer::Redial);
-        self.arm(turn.now + self.config.save / 10, Timer::Save);
         for boot in &mut self.boots {
             boot.begin(turn.now);
         }

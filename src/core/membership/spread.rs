@@ -16,6 +16,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Items in one flush above which news is collected for longer: when hundreds of members come or go
+/// at once, votes and records of one member then leave together instead of one by one.
+const BUSY_ITEMS: usize = 256;
+const BUSY_FACTOR: u32 = 5;
 /// Links that an announced record is asked from in turn.
 const ASK_SOURCES: usize = 3;
 
@@ -154,12 +158,14 @@ impl Membership {
     fn flush_soon(&mut self, turn: &Turn<'_>) {
         if !self.flushing {
             self.flushing = true;
-            self.arm(turn.now + self.config.flush, Timer::Flush);
+            let factor = if self.busy { BUSY_FACTOR } else { 1 };
+            self.arm(turn.now + self.config.flush * factor, Timer::Flush);
         }
     }
 
     pub(super) fn flush(&mut self, turn: &mut Turn<'_>) {
         self.flushing = false;
+        let mut items = 0;
         let full: Vec<NodeId> =
             self.links.iter().filter(|(_, link)| !link.out.is_empty()).map(|(id, _)| *id).collect();
         for peer in full {
@@ -175,8 +181,11 @@ impl Membership {
             let have: Vec<_> = sorted(have).into_iter().filter_map(stamp).collect();
             let rumours: Vec<_> =
                 sorted(rumours).iter().filter_map(|id| self.rumour_about(id)).collect();
+            items += records.len() + have.len() + rumours.len();
             send_news(turn, peer, &records, &have, &rumours);
         }
+        self.busy = items > BUSY_ITEMS;
+        self.buried.clear();
     }
 
     pub(super) fn news(

@@ -137,7 +137,10 @@ impl Membership {
                 let voters = doubt.voters.clone();
                 Some(Rumour { id: *id, stamp, dead: doubt.claimed, voters })
             }
-            (MemberState::Dead, _) => Some(Rumour { id: *id, stamp, dead: true, voters: vec![] }),
+            (MemberState::Dead, _) => {
+                let voters = self.buried.get(id).cloned().unwrap_or_default();
+                Some(Rumour { id: *id, stamp, dead: true, voters })
+            }
             _ => None,
         }
     }
@@ -204,7 +207,10 @@ impl Membership {
             return;
         }
         let confirmed = doubt.claimed || !doubt.voters.is_empty();
-        self.doubts.remove(&id);
+        let votes = self.doubts.remove(&id).map(|doubt| doubt.voters);
+        if self.flushing {
+            self.buried.insert(id, votes.unwrap_or_default());
+        }
         let (state, what) = if confirmed {
             (MemberState::Dead, Change::Dead)
         } else {

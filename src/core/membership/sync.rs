@@ -118,15 +118,11 @@ impl Membership {
         }
         let mut want = Vec::new();
         for theirs in have {
-            match self.table.get(&theirs.id).map(|member| member.record.stamp) {
-                Some(stamp) if stamp > theirs.stamp => {}
-                Some(stamp) if stamp == theirs.stamp => {
-                    if theirs.dead {
-                        self.claimed(turn, from, theirs.id, stamp);
-                    }
-                }
-                _ if want.len() < ASK_IDS => want.push(theirs.id),
-                _ => {}
+            let known = self.table.get(&theirs.id).map(|member| member.record.stamp);
+            if known < Some(theirs.stamp) && want.len() < ASK_IDS {
+                want.push(theirs.id);
+            } else if known == Some(theirs.stamp) && theirs.dead {
+                self.claimed(turn, from, theirs.id, theirs.stamp);
             }
         }
         self.send_pages(turn, from, entries, want, true);

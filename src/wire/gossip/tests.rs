@@ -116,7 +116,7 @@ fn every_message_at_its_limits_fits_a_frame() {
     let entry = Entry { record: largest.clone(), gone: Some(1) };
     let full = [
         GossipMessage::News {
-            records: vec![largest.clone(); NEWS_RECORDS],
+            records: vec![largest; NEWS_RECORDS],
             have: vec![(id, stamp); NEWS_HAVE],
             rumours: vec![rumour; NEWS_RUMOURS],
         },
