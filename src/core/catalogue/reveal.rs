@@ -196,7 +196,9 @@ impl<'a> Reveal<'a> {
             new.files = new.files.wrapping_add(after.files).wrapping_sub(before.files);
             new.bytes = new.bytes.wrapping_add(after.bytes).wrapping_sub(before.bytes);
         }
-        if new != old {
+        if new == Tally::default() {
+            self.store.remove(TOTAL, TOTAL_FILES)?;
+        } else if new != old {
             self.store.insert(TOTAL, TOTAL_FILES, &(new.files, new.bytes).to_bytes())?;
         }
         place::settle(self.store, self.keyring, self.dirs)
