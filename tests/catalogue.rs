@@ -1,6 +1,8 @@
 //! The catalogue and the tree from outside: the same set of records gives the same tables in any
 //! order, the rules of concurrent changes, reconciliation, and the formats' golden files.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "catalogue/conflicts.rs"]
 mod conflicts;
 #[path = "catalogue/exchange.rs"]

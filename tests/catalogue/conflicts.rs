@@ -1,8 +1,9 @@
 //! The rules of concurrent changes, each as the story of two or three members that could not talk.
 
 use crate::world::{Replica, hash_of};
-use p2pfs::core::catalogue::LOST_AND_FOUND;
+use p2pfs::core::catalogue::{Attributes, Change, Draft, LOST_AND_FOUND, Name, Node, Place};
 use p2pfs::core::tree::TreeError;
+use p2pfs::id::InodeId;
 
 /// Two members that know the same.
 fn pair() -> (Replica, Replica) {
@@ -208,4 +209,35 @@ fn listings_come_in_pages_and_hold_everything_once() {
     }
     assert_eq!(names, (0..25).map(|n| format!("f{n:02}")).collect::<Vec<_>>());
     assert!(tree.list(&LOST_AND_FOUND, None, 5).unwrap().entries.is_empty());
+}
+
+#[test]
+fn a_directory_without_any_way_back_is_in_lost_and_found() {
+    let (mut a, mut b) = pair();
+    let (one, two) = (InodeId([1; 16]), InodeId([2; 16]));
+    let placed = |inode, parent| Change::Inode {
+        inode,
+        node: Node::Dir {
+            place: Some(Place { parent, name: Name::new(b"dir").unwrap() }),
+            previous: None,
+        },
+        attributes: Attributes::default(),
+    };
+    a.commit(&Draft { changes: vec![placed(one, two)], ..Draft::default() });
+    b.now_ms += 1_000;
+    b.commit(&Draft { changes: vec![placed(two, one)], ..Draft::default() });
+    meet(&mut a, &mut b);
+    let hex = two.to_string();
+    let lines = [
+        "/lost+found/".to_owned(),
+        format!("/lost+found/{hex}/"),
+        format!("/lost+found/{hex}/dir/"),
+    ];
+    assert_eq!(a.lines(), lines);
+    let path = lines[2].trim_end_matches('/');
+    assert_eq!(a.tree().resolve(path.as_bytes()).unwrap().inode, one);
+    assert_eq!(a.tree().paths_of(&one, 1).unwrap(), [path.as_bytes()]);
+    a.rename(lines[1].trim_end_matches('/'), "/back").unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(b.lines(), ["/back/", "/back/dir/"]);
 }

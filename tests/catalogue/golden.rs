@@ -4,12 +4,13 @@
 use crate::world::{epoch, epoch_record, grant_body, swarm};
 use p2pfs::core::catalogue::{
     Attributes, Change, Content, Draft, FileRecord, FileVersion, Header, Kind, Name, Node, Place,
-    Record, Target, seal_tree, sign,
+    Record, Target, decode_changes, encode_changes, seal_tree, sign,
 };
 use p2pfs::crypto::NodeKey;
 use p2pfs::id::{ChunkId, ClaimId, EpochId, FileHash, InodeId, LookupId, RecordId, Tag, to_hex};
 use p2pfs::wire::codec::{Decode, Encode};
 use p2pfs::wire::sync::{Answer, Ask, Range, RangeSum, Summary};
+use proptest::prelude::*;
 use std::path::PathBuf;
 
 /// Compares with the file of this name: hex, 64 digits a line. `GOLDEN=write` makes it anew.
@@ -113,4 +114,32 @@ fn messages_of_reconciliation_keep_their_bytes() {
         all.extend(bytes);
     }
     golden("sync-answer.hex", &all);
+}
+
+proptest! {
+    #[test]
+    fn decoders_take_any_bytes_and_accept_only_what_they_would_write(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        at in any::<proptest::sample::Index>(),
+        value in any::<u8>(),
+    ) {
+        let mut body = encode_changes(&changes());
+        let at = at.index(body.len());
+        body[at] = value;
+        for bytes in [&bytes, &body] {
+            if let Ok(changes) = decode_changes(bytes) {
+                prop_assert_eq!(&encode_changes(&changes), bytes);
+            }
+            if let Ok(ask) = Ask::from_bytes(bytes) {
+                prop_assert_eq!(&ask.to_bytes(), bytes);
+            }
+            if let Ok(answer) = Answer::from_bytes(bytes) {
+                prop_assert_eq!(&answer.to_bytes(), bytes);
+            }
+            if let Ok(file) = FileRecord::from_bytes(bytes) {
+                prop_assert_eq!(&file.to_bytes(), bytes);
+            }
+            let _ = Record::parse(bytes.clone());
+        }
+    }
 }

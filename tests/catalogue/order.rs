@@ -168,8 +168,12 @@ fn wild_records(wild: &[Wild]) -> Vec<Vec<u8>> {
     records
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_story_told_in_any_order_ends_the_same(

@@ -118,12 +118,6 @@ fn file_records_are_found_one_per_author_newest_first() {
     let mut a = Replica::new(10, 1);
     let other = Replica::new(11, 1);
     a.apply(&other.grant());
-    for (key, clock, inline) in [(&a.key, 1, 1), (&a.key, 2, 2), (&other.key, 3, 3)] {
-        let record = file(inline).sign(key, at_ms(START_MS) + clock, EpochId::NONE).unwrap();
-        let mut all = Replica::new(10, 1);
-        std::mem::swap(&mut all.store, &mut a.store.clone());
-        assert_eq!(all.apply(&record), Applied::New);
-    }
     let clock = at_ms(START_MS);
     let (key, other_key) = (a.key.clone(), other.key.clone());
     for (key, later, inline) in [(&other_key, 3, 3), (&key, 1, 1), (&key, 2, 2)] {

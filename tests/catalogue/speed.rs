@@ -1,5 +1,7 @@
-//! Work stays in proportion: the cost of a record does not grow with what is there. Times are only
-//! printed (`--nocapture`); what is checked is the number of table operations.
+//! Work stays in proportion: the cost of a record does not grow with what is there. What is checked
+//! is the number of table operations; times are printed (`RECORDS=100000`, `--nocapture`).
+
+#![allow(clippy::print_stdout, reason = "figures for who asks for them")]
 
 use crate::maptables::MapTables;
 use crate::world::{Replica, Rules, START_MS, new_file};

@@ -76,7 +76,7 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// A member with the keys of the epochs `1..=epochs`, which has granted itself the right to write.
+    /// A member with the keys of the epochs `1..=epochs`, and a grant that lets it write.
     pub(crate) fn new(number: u8, epochs: u8) -> Self {
         let mut keyring = Keyring::default();
         for (made, keys) in (1..=epochs).map(epoch) {

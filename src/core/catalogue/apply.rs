@@ -87,9 +87,11 @@ pub struct Context<'a> {
 pub enum Applied {
     /// It is in the set. After a grant or open statement, [`catch_up`] applies what waited for it.
     New,
-    /// It is in the set; its body waits until the keys of its epoch are known and [`catch_up`] runs.
+    /// It is in the set; its body waits until the keys of its epoch are known and [`catch_up`]
+    /// runs.
     Sealed,
-    /// Its author has no grant that lets him write at that time. Keep it; it is not in the set.
+    /// Its author has no grant that lets him write at that time. Keep its bytes where
+    /// [`View::record`] finds them; it is not in the set.
     Waiting,
     /// It was there already; nothing changed.
     Known,
