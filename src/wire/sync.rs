@@ -1,5 +1,5 @@
-//! How two members make their record sets equal: the questions and answers of a reconciliation. Owns
-//! the messages; who asks what when is `core::catalogue::sync`'s business.
+//! How two members make their record sets equal: the questions and answers of a reconciliation.
+//! Owns the messages; who asks what when is `core::catalogue::sync`'s business.
 //!
 //! One side asks, the other answers from its tables and remembers nothing between two questions, so
 //! a lost message only means asking again. All fit a control frame of 64 KiB.
@@ -9,8 +9,8 @@
 //! ```text
 //! ask      = 1, summary                      Set: mine; what is yours?
 //!          | 2, range … (1..=32)             Sums: of the children of these ranges
-//!          | 3, (position, position) … (1..=32)  Items: records in these spans, both ends included;
-//!                                              spans ascend and do not touch
+//!          | 3, (position, position) … (1..=32)  Items: in these spans, both ends included;
+//!                                           spans ascend and do not overlap
 //!          | 4, record id 32 … (1..=1024)    Fetch: these records
 //!          | 5, record … (≤ 60 KiB)          Push: records that you have not got
 //! answer   = 1, summary                      Set
@@ -19,7 +19,7 @@
 //!          | 4, record … (≤ 60 KiB)          Fetched: the first of those asked for that fit
 //!          | 5                               Pushed
 //! summary  = count u64, fingerprint 16       first half of BLAKE3(count, sum of ids mod 2^256)
-//! range    = level u8 (0..=8), prefix u64    the upper bits of the clock: level 0 none, then 16, 20 …
+//! range    = level u8 (0..=8), prefix u64    upper bits of the clock: none, then 16, 20, 24 …
 //! position = clock u64, record id 32
 //! record   = length u32 (≤ 32 KiB), bytes
 //! ```

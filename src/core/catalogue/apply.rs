@@ -87,9 +87,11 @@ pub struct Context<'a> {
 pub enum Applied {
     /// It is in the set. After a grant or open statement, [`catch_up`] applies what waited for it.
     New,
-    /// It is in the set; its body waits until the keys of its epoch are known and [`catch_up`] runs.
+    /// It is in the set; its body waits until the keys of its epoch are known and [`catch_up`]
+    /// runs.
     Sealed,
-    /// Its author has no grant that lets him write at that time. Keep it; it is not in the set.
+    /// Its author has no grant that lets him write at that time. Keep its bytes where
+    /// [`View::record`] finds them; it is not in the set.
     Waiting,
     /// It was there already; nothing changed.
     Known,
@@ -160,9 +162,12 @@ pub fn apply(
     let Some(body) = Body::read(record, context.authority) else {
         return Ok(Applied::Refused(Refusal::Body));
     };
-    let written = matches!(body, Body::File(_) | Body::Tree);
-    if written && !may_write(store, &record.header.author, record.header.clock)? {
-        return wait(store, source, record);
+    if matches!(body, Body::File(_) | Body::Tree) {
+        if !may_write(store, &record.header.author, record.header.clock)? {
+            return wait(store, source, record);
+        }
+        // It may have waited, and come again just after its grant.
+        forget_waiting(store, record)?;
     }
     insert(store, context, record, &body)
 }
@@ -203,8 +208,12 @@ fn may_write(store: &dyn ViewMut, author: &NodeId, clock: u64) -> io::Result<boo
     Ok(statements.iter().any(|(_, row)| row == &[1]))
 }
 
+fn waiting_key(record: &Record) -> Vec<u8> {
+    key(&[&record.header.author.0, &record.id.0])
+}
+
 fn wait(store: &mut dyn ViewMut, source: Source, record: &Record) -> io::Result<Applied> {
-    let key = key(&[&record.header.author.0, &record.id.0]);
+    let key = waiting_key(record);
     if store.get(WAITING, &key)?.is_some() {
         return Ok(Applied::Known);
     }
@@ -215,6 +224,16 @@ fn wait(store: &mut dyn ViewMut, source: Source, record: &Record) -> io::Result<
     store.insert(WAITING, &key, &[])?;
     store.insert(TOTAL, TOTAL_WAITING, &(waiting + 1).to_bytes())?;
     Ok(Applied::Waiting)
+}
+
+fn forget_waiting(store: &mut dyn ViewMut, record: &Record) -> io::Result<()> {
+    if store.remove(WAITING, &waiting_key(record))? {
+        match waiting(store)?.saturating_sub(1) {
+            0 => _ = store.remove(TOTAL, TOTAL_WAITING)?,
+            rest => store.insert(TOTAL, TOTAL_WAITING, &rest.to_bytes())?,
+        }
+    }
+    Ok(())
 }
 
 /// How many records wait for a grant of their author.
@@ -341,9 +360,7 @@ fn admit(store: &mut dyn ViewMut, context: Context<'_>, limit: usize) -> io::Res
             let id = RecordId(parts.take()?);
             let record = read_back(store, &id)?;
             if may_write(store, &author, record.header.clock)? {
-                store.remove(WAITING, row)?;
-                let rest = waiting(store)?.saturating_sub(1);
-                store.insert(TOTAL, TOTAL_WAITING, &rest.to_bytes())?;
+                forget_waiting(store, &record)?;
                 if let Some(body) = Body::read(&record, context.authority) {
                     insert(store, context, &record, &body)?;
                 }

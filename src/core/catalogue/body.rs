@@ -1,5 +1,5 @@
-//! The clear bodies: file records and epoch records. Owns their encoding and the epoch's signature;
-//! it does not know how a lookup id, a manifest or a sealed secret is made (`chunk`, `core::access`).
+//! The clear bodies: file records and epoch records. Owns their encoding and the epoch's signature.
+//! It does not know how a lookup id, a manifest or a sealed secret is made.
 //!
 //! Formats (integers little-endian, `wire::codec`):
 //!

@@ -1,7 +1,7 @@
 //! The catalogue: one replicated set of signed records that every member keeps and reconciles as a
-//! whole. Owns the records' formats, what follows from a record (`apply`), the questions to the set,
-//! and how two members make their sets equal. It does not know paths and listings (`core::tree`),
-//! nor where records are stored: it sees tables and a way to read a record back.
+//! whole. Owns the records' formats, what follows from a record (`apply`), the questions to the
+//! set, and how two members make their sets equal. It does not know paths and listings
+//! (`core::tree`), nor where records are stored: it sees tables and a way to read a record back.
 //!
 //! Invariant: tables and answers are a function of the *set* of records, whatever the order of
 //! arrival; `tests/catalogue.rs` applies the same set in random orders and compares every byte.

@@ -4,12 +4,12 @@
 //!
 //! The rule, a pure function of the winning places: while a cycle exists, of the moves on cycles
 //! the one with the highest (clock, id) falls back to its previous place, the second time to
-//! lost+found; repeat. A removed directory stays at its previous place, where it is shown only while
-//! something unremoved is in it (`core::tree` looks).
+//! lost+found; repeat. A removed directory stays at its previous place, where it is shown only
+//! while something unremoved is in it (`core::tree` looks).
 //!
 //! Why it is enough to start from what changed: each directory has one parent, and the places as
-//! seen before had no cycle. So a cycle now contains a directory whose winning place changed, or one
-//! that had fallen; all of these start again from their winning places.
+//! seen before had no cycle. So a cycle now contains a directory whose winning place changed, or
+//! one that had fallen; all of these start again from their winning places.
 
 use super::apply::ViewMut;
 use super::keyring::Keyring;

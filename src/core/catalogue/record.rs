@@ -2,7 +2,8 @@
 //! body or not. Owns the header, the signature, the id and the seal of tree bodies; what the bodies
 //! say is in `body` and `change`, what follows from a record in `apply`.
 //!
-//! Format, version 1 (integers little-endian, lists and byte strings with a u32 count; `wire::codec`):
+//! Format, version 1 (integers little-endian, lists and byte strings with a u32 count;
+//! `wire::codec`):
 //!
 //! ```text
 //! record    = header, body, signature 64            at most 32 KiB; id = BLAKE3(record)

@@ -2,8 +2,8 @@
 //! hash prefix finds, and how many files and bytes the tree has. Owns the tables from `cat_child`
 //! down and the facts in `cat_register`; it runs inside one `apply`, and again when a secret comes.
 //!
-//! Invariant: a row of `cat_child` and `cat_link` exists exactly while its change is a head, so both
-//! follow each change of a register at once; directories, whose place depends on other
+//! Invariant: a row of `cat_child` and `cat_link` exists exactly while its change is a head, so
+//! both follow each change of a register at once; directories, whose place depends on other
 //! directories, are put where they belong at the end (`place`).
 
 use super::apply::{ViewMut, find_row};
@@ -196,7 +196,9 @@ impl<'a> Reveal<'a> {
             new.files = new.files.wrapping_add(after.files).wrapping_sub(before.files);
             new.bytes = new.bytes.wrapping_add(after.bytes).wrapping_sub(before.bytes);
         }
-        if new != old {
+        if new == Tally::default() {
+            self.store.remove(TOTAL, TOTAL_FILES)?;
+        } else if new != old {
             self.store.insert(TOTAL, TOTAL_FILES, &(new.files, new.bytes).to_bytes())?;
         }
         place::settle(self.store, self.keyring, self.dirs)

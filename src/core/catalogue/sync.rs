@@ -2,13 +2,13 @@
 //! as state without I/O: [`answer`] is a function of the tables, [`Exchange`] is the asking side.
 //! Messages are `wire::sync`; who meets whom and when is decided by the shell.
 //!
-//! The asker compares summaries, then walks down the ranges whose sums differ, level by level, until
-//! either side has few records there; these are listed, and what either side lacks is fetched or
-//! pushed before the next list is asked for. So memory is bounded by one list, and an exchange that
-//! breaks off has already moved what it found: the next one simply starts again.
+//! The asker compares summaries, then walks down the ranges whose sums differ, level by level,
+//! until either side has few records there; these are listed, and what either side lacks is fetched
+//! or pushed before the next list is asked for. So memory is bounded by one list, and an exchange
+//! that breaks off has already moved what it found: the next one simply starts again.
 //!
-//! Every range is visited once. A record that one side refuses therefore ends no exchange and starts
-//! no loop; it is only offered again at the next one.
+//! Every range is visited once. A record that one side refuses therefore ends no exchange and
+//! starts no loop; it is only offered again at the next one.
 
 use super::record::id_of;
 use super::sums::{children, clocks_of, records, summary};

@@ -1,0 +1,21 @@
+//! The catalogue and the tree from outside: the same set of records gives the same tables in any
+//! order, the rules of concurrent changes, reconciliation, and the formats' golden files.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "catalogue/conflicts.rs"]
+mod conflicts;
+#[path = "catalogue/exchange.rs"]
+mod exchange;
+#[path = "catalogue/golden.rs"]
+mod golden;
+#[path = "harness/maptables.rs"]
+mod maptables;
+#[path = "catalogue/order.rs"]
+mod order;
+#[path = "catalogue/refusals.rs"]
+mod refusals;
+#[path = "catalogue/speed.rs"]
+mod speed;
+#[path = "catalogue/world.rs"]
+mod world;

@@ -1,0 +1,241 @@
+//! A swarm of replicas in memory: each has its own tables, clock and key, and makes records through
+//! the planner as a node would.
+
+use crate::maptables::MapTables;
+use p2pfs::core::catalogue::{
+    Applied, Attributes, Authority, Checked, Context, Draft, EpochRecord, FileVersion, GrantFacts,
+    Header, Keyring, Kind, Recipient, SecretBox, Source, View, apply, catch_up, seal_tree, sign,
+};
+use p2pfs::core::hlc::{Hlc, at_ms};
+use p2pfs::core::tree::{NewFile, Planned, Tree, TreeError};
+use p2pfs::crypto::{ContentSecret, EpochKeys, NodeKey, SwarmKey, verify};
+use p2pfs::id::{ClaimId, EpochId, FileHash, InodeId, NodeId};
+
+/// The wall clock at which every world begins.
+pub(crate) const START_MS: u64 = 1_795_252_864_000;
+
+pub(crate) fn swarm() -> SwarmKey {
+    SwarmKey::from_seed(&[1; 32])
+}
+
+/// The keys of the first, second … epoch.
+pub(crate) fn epoch(number: u8) -> (u64, EpochKeys) {
+    (at_ms(u64::from(number)), EpochKeys::new(&ContentSecret([number; 32])))
+}
+
+/// Grants of the test: node, write bit, from, until, the swarm's signature.
+pub(crate) struct Rules(pub(crate) [u8; 32]);
+
+impl Rules {
+    pub(crate) fn of_swarm() -> Self {
+        Self(swarm().public())
+    }
+}
+
+pub(crate) fn grant_body(node: &NodeId, write: bool, from_ms: u64, until_ms: u64) -> Vec<u8> {
+    let mut body = node.0.to_vec();
+    body.push(u8::from(write));
+    body.extend_from_slice(&from_ms.to_le_bytes());
+    body.extend_from_slice(&until_ms.to_le_bytes());
+    let signature = swarm().sign("test grant", &body);
+    body.extend_from_slice(&signature);
+    body
+}
+
+impl Authority for Rules {
+    fn grant(&self, body: &[u8]) -> Option<GrantFacts> {
+        let (said, signature) = body.split_last_chunk::<64>()?;
+        let number = |at: usize| Some(u64::from_le_bytes(said.get(at..at + 8)?.try_into().ok()?));
+        let node = NodeId(said.get(..32)?.try_into().ok()?);
+        let facts = GrantFacts {
+            node,
+            may_write: said.get(32)? == &1,
+            from_ms: number(33)?,
+            until_ms: number(41)?,
+        };
+        verify(&self.0, "test grant", said, signature).then_some(facts)
+    }
+
+    fn open_statement(&self, body: &[u8]) -> Option<bool> {
+        (body == b"open").then_some(true)
+    }
+
+    fn swarm_public(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// One member.
+pub(crate) struct Replica {
+    pub(crate) store: MapTables,
+    pub(crate) keyring: Keyring,
+    pub(crate) key: NodeKey,
+    pub(crate) now_ms: u64,
+    clock: Hlc,
+    drawn: u64,
+}
+
+impl Replica {
+    /// A member with the keys of the epochs `1..=epochs`, and a grant that lets it write.
+    pub(crate) fn new(number: u8, epochs: u8) -> Self {
+        let mut keyring = Keyring::default();
+        for (made, keys) in (1..=epochs).map(epoch) {
+            keyring.add(made, keys);
+        }
+        let key = NodeKey::from_seed(&[number; 32]);
+        let (store, clock) = (MapTables::default(), Hlc::default());
+        let mut replica = Self { store, keyring, key, now_ms: START_MS, clock, drawn: 0 };
+        let grant = replica.grant();
+        assert_eq!(replica.apply(&grant), Applied::New);
+        replica
+    }
+
+    /// The record that lets this member write.
+    pub(crate) fn grant(&self) -> Vec<u8> {
+        let header = Header::plain(Kind::Grant, at_ms(1), self.key.id(), EpochId::NONE);
+        sign(&self.key, header, &grant_body(&self.key.id(), true, 0, u64::MAX)).unwrap()
+    }
+
+    /// Applies a record that came from a peer, and keeps it as a store would.
+    pub(crate) fn apply(&mut self, bytes: &[u8]) -> Applied {
+        self.apply_from(bytes, Source::Peer { now_ms: self.now_ms })
+    }
+
+    pub(crate) fn apply_from(&mut self, bytes: &[u8], source: Source) -> Applied {
+        let checked = match Checked::new(bytes.to_vec()) {
+            Ok(checked) => checked,
+            Err(refusal) => return Applied::Refused(refusal),
+        };
+        let rules = Rules::of_swarm();
+        let context = Context { keyring: &self.keyring, authority: &rules };
+        let applied = apply(&mut self.store, context, source, &checked).unwrap();
+        if !matches!(applied, Applied::Refused(_) | Applied::Known) {
+            self.store.records.insert(checked.record().id, bytes.to_vec());
+            let _ = self.clock.observe(checked.record().header.clock, self.now_ms);
+        }
+        applied
+    }
+
+    pub(crate) fn catch_up(&mut self, limit: usize) -> bool {
+        let rules = Rules::of_swarm();
+        let context = Context { keyring: &self.keyring, authority: &rules };
+        catch_up(&mut self.store, context, limit).unwrap()
+    }
+
+    pub(crate) fn learn(&mut self, number: u8) {
+        let (made, keys) = epoch(number);
+        self.keyring.add(made, keys);
+        while self.catch_up(3) {}
+    }
+
+    pub(crate) fn tree(&self) -> Tree<'_> {
+        Tree::new(&self.store, &self.keyring)
+    }
+
+    pub(crate) fn tick(&mut self) -> u64 {
+        self.now_ms += 1;
+        self.clock.tick(self.now_ms)
+    }
+
+    /// A number that no other replica draws.
+    pub(crate) fn draw(&mut self) -> [u8; 32] {
+        self.drawn += 1;
+        let seed = [&self.key.id().0[..], &self.drawn.to_le_bytes()].concat();
+        blake3::hash(&seed).into()
+    }
+
+    pub(crate) fn inode(&mut self) -> InodeId {
+        InodeId(self.draw()[..16].try_into().unwrap())
+    }
+
+    /// Seals, signs and applies a draft; the record's bytes.
+    pub(crate) fn commit(&mut self, draft: &Draft) -> Vec<u8> {
+        let nonce: [u8; 24] = self.draw()[..24].try_into().unwrap();
+        let clock = self.tick();
+        let keys = self.keyring.newest().unwrap();
+        let bytes = seal_tree(&self.key, keys, clock, &nonce, draft).unwrap();
+        assert_eq!(self.apply(&bytes), Applied::New);
+        bytes
+    }
+
+    fn wish(
+        &mut self,
+        plan: impl FnOnce(&Tree<'_>, &mut dyn FnMut() -> InodeId) -> Result<Planned, TreeError>,
+    ) -> Result<Vec<u8>, TreeError> {
+        let inodes: Vec<InodeId> = (0..16).map(|_| self.inode()).collect();
+        let mut inodes = inodes.into_iter();
+        let planned = plan(&self.tree(), &mut || inodes.next().unwrap())?;
+        Ok(self.commit(&planned.draft))
+    }
+
+    pub(crate) fn put(&mut self, path: &str, content: u64) -> Result<Vec<u8>, TreeError> {
+        let file = new_file(content);
+        self.wish(|tree, ids| tree.plan_put(path.as_bytes(), file, ids))
+    }
+
+    pub(crate) fn mkdir(&mut self, path: &str) -> Result<Vec<u8>, TreeError> {
+        self.wish(|tree, ids| tree.plan_mkdir(path.as_bytes(), Attributes::default(), ids))
+    }
+
+    pub(crate) fn remove(&mut self, path: &str) -> Result<Vec<u8>, TreeError> {
+        self.wish(|tree, _| tree.plan_remove(path.as_bytes()))
+    }
+
+    pub(crate) fn rename(&mut self, from: &str, to: &str) -> Result<Vec<u8>, TreeError> {
+        self.wish(|tree, _| tree.plan_rename(from.as_bytes(), to.as_bytes()))
+    }
+
+    /// Everything that this replica has and the other has not.
+    pub(crate) fn send_all(&self, to: &mut Self) {
+        for bytes in self.store.records.values() {
+            to.now_ms = to.now_ms.max(self.now_ms);
+            assert!(!matches!(to.apply(bytes), Applied::Refused(_)));
+        }
+        while to.catch_up(100) {}
+    }
+
+    /// The visible tree, one line per entry.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.tree()
+            .walk(&InodeId::ROOT, b"/", &mut |path, entry| {
+                use p2pfs::core::catalogue::Node;
+                let what = match &entry.version.node {
+                    Node::File(file) => format!(" {}", file.size),
+                    Node::Dir { .. } => "/".to_owned(),
+                    Node::Link(target) => format!(" -> {}", target.escape_ascii()),
+                };
+                out.push(format!("{}{what}", path.escape_ascii()));
+                true
+            })
+            .unwrap();
+        out
+    }
+
+    pub(crate) fn has(&self, bytes: &[u8]) -> bool {
+        self.store.record(&p2pfs::core::catalogue::id_of(bytes)).unwrap().is_some()
+    }
+}
+
+/// A file whose length tells it from others.
+pub(crate) fn new_file(content: u64) -> NewFile {
+    let version = FileVersion {
+        hash: hash_of(content),
+        size: content,
+        claim: ClaimId([7; 16]),
+        record: None,
+    };
+    NewFile { version, attributes: Attributes { mode: 0o644, ..Attributes::default() } }
+}
+
+pub(crate) fn hash_of(content: u64) -> FileHash {
+    FileHash(blake3::hash(&content.to_le_bytes()).into())
+}
+
+/// The record of an epoch with one box.
+pub(crate) fn epoch_record(number: u8, key: &NodeKey) -> EpochRecord {
+    let (made, keys) = epoch(number);
+    let recipient = Recipient::Node(key.id().0);
+    let boxes = vec![SecretBox { recipient, sealed: vec![number; 80] }];
+    EpochRecord { epoch: keys.epoch(), made, boxes }
+}
