@@ -14,8 +14,8 @@ mod simfs;
 use bytes::{Bytes, BytesMut};
 use model::{Act, Disk, Model, chunk, submit};
 use p2pfs::id::{ChunkId, NodeId};
-use p2pfs::store::{Op, OpenError, Outcome, Verdict, WriteError};
-use p2pfs::sys::{Fs, OpenMode, Table, TableWrite};
+use p2pfs::store::{FollowTables, Op, OpenError, Outcome, Verdict, WriteError};
+use p2pfs::sys::{Fs, OpenMode, Table};
 use proptest::prelude::*;
 use simfs::{Fault, SimFs, Survive};
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ fn workload(disk: &Disk, model: &mut Model) {
             sent.send(result.is_ok()).expect("someone waits");
         });
         let change =
-            Box::new(|tables: &mut dyn TableWrite| tables.insert(Table("own"), b"key", b"value"));
+            Box::new(|tables: &mut dyn FollowTables| tables.insert(Table("own"), b"key", b"value"));
         if store.update_tables(change, done).is_ok() {
             got.recv().expect("a change of tables is answered");
         }

@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 const IMPORTS: &[(&str, &[&str])] = &[
     ("src/main.rs", &["cli"]),
     ("src/lib.rs", &["*"]),
-    ("src/cli/cmd/daemon.rs", &["node", "gateway", "config", "paths", "id", "sys", "cli", "wire", "text"]),
+    (
+        "src/cli/cmd/daemon.rs",
+        &["node", "gateway", "config", "paths", "id", "sys", "cli", "wire", "text"],
+    ),
     ("src/cli/cmd/demo", &["client", "config", "paths", "id", "cli", "wire", "text", "sys"]),
     ("src/cli/", &["client", "config", "paths", "id", "wire", "text"]),
     ("src/client", &["wire", "id", "paths", "text"]),

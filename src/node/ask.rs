@@ -5,11 +5,12 @@
 use super::Shared;
 use crate::core::limits;
 use crate::id::{ChunkId, NodeId};
-use crate::wire::hello::Lane;
 use crate::transport::{Message as Frame, RequestError};
 use crate::wire::codec::{Decode, Encode, Malformed};
+use crate::wire::hello::Lane;
 use crate::wire::message::{
-    Bits, ClaimTerms, Fetch, Find, Have, Holders, Holds, Message, Pointers, Push, Store, WhoHolds, kind,
+    Bits, ClaimTerms, Fetch, Find, Have, Holders, Holds, Message, Pointers, Push, Store, WhoHolds,
+    kind,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -120,7 +121,11 @@ impl Shared {
     }
 
     /// Tells `to` that this node holds chunks which it is about to get.
-    pub(super) async fn ask_pointers(&self, to: NodeId, cids: Vec<ChunkId>) -> Result<(), AskError> {
+    pub(super) async fn ask_pointers(
+        &self,
+        to: NodeId,
+        cids: Vec<ChunkId>,
+    ) -> Result<(), AskError> {
         self.ask(to, Lane::Control, &Pointers { cids }, Bytes::new()).await.map(drop)
     }
 

@@ -213,7 +213,10 @@ impl Shared {
     }
 
     /// Lets the node in whose daemon shows `code`.
-    pub(super) async fn approve(self: &Arc<Self>, code: &str) -> Result<WaitingInfo, ApprovalError> {
+    pub(super) async fn approve(
+        self: &Arc<Self>,
+        code: &str,
+    ) -> Result<WaitingInfo, ApprovalError> {
         let code: PairingCode = code.parse()?;
         self.ready()?;
         let swarm_key = self.swarm_key()?.ok_or(ApprovalError::NotAdmin)?;
@@ -385,7 +388,14 @@ fn refuse(code: RefuseCode, text: &str) -> Admission {
 }
 
 /// A grant for the holder of the swarm key itself.
-pub(super) fn own_grant(key: &SwarmKey, node: NodeId, owner: [u8; 32], label: &str, now: u64, serial: [u8; 16]) -> Grant {
+pub(super) fn own_grant(
+    key: &SwarmKey,
+    node: NodeId,
+    owner: [u8; 32],
+    label: &str,
+    now: u64,
+    serial: [u8; 16],
+) -> Grant {
     let roles = Roles::MEMBER.with(Roles::INVITE).with(Roles::ADMIN);
     let label = label.to_owned();
     let terms = Terms { node, owner, roles, label, not_before: now, not_after: FOREVER, serial };

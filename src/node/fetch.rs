@@ -56,7 +56,11 @@ impl Shared {
     }
 
     /// Who holds a chunk that no candidate gave: all live members are asked at once.
-    async fn ask_around(self: &Arc<Self>, cid: ChunkId, tried: &BTreeSet<NodeId>) -> VecDeque<NodeId> {
+    async fn ask_around(
+        self: &Arc<Self>,
+        cid: ChunkId,
+        tried: &BTreeSet<NodeId>,
+    ) -> VecDeque<NodeId> {
         let mut asking = JoinSet::new();
         for member in self.view().others() {
             let (shared, id) = (self.clone(), member.record.id);

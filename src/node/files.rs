@@ -102,11 +102,7 @@ fn read_seed(fs: &dyn Fs, path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, Fi
         .map_err(|_| FileError::Damaged { path: path.into(), len: bytes.len() as u64 })
 }
 
-fn read_or_make(
-    fs: &dyn Fs,
-    rng: &dyn Rng,
-    path: &Path,
-) -> Result<Zeroizing<[u8; 32]>, FileError> {
+fn read_or_make(fs: &dyn Fs, rng: &dyn Rng, path: &Path) -> Result<Zeroizing<[u8; 32]>, FileError> {
     if let Some(seed) = read_seed(fs, path)? {
         return Ok(seed);
     }
@@ -131,7 +127,11 @@ pub(super) fn swarm_key(fs: &dyn Fs, dir: &Path) -> Result<Option<SwarmKey>, Fil
 }
 
 /// The swarm key; made when there is none. The caller has the directory's lock.
-pub(super) fn make_swarm_key(fs: &dyn Fs, rng: &dyn Rng, dir: &Path) -> Result<SwarmKey, FileError> {
+pub(super) fn make_swarm_key(
+    fs: &dyn Fs,
+    rng: &dyn Rng,
+    dir: &Path,
+) -> Result<SwarmKey, FileError> {
     Ok(SwarmKey::from_seed(&*read_or_make(fs, rng, &dir.join("swarm.key"))?))
 }
 
@@ -241,7 +241,8 @@ pub(super) fn peers(fs: &dyn Fs, dir: &Path) -> Vec<KnownPeer> {
 /// Remembers peers, beside the caller.
 pub(super) fn save_peers(shared: &Arc<Shared>, peers: Vec<(NodeId, Vec<SocketAddr>)>) {
     let known = peers.into_iter().take(PEERS_MAX);
-    let known = known.map(|(id, addrs)| KnownPeer { id, addrs: addrs.into_iter().take(4).collect() });
+    let known =
+        known.map(|(id, addrs)| KnownPeer { id, addrs: addrs.into_iter().take(4).collect() });
     let bytes = KnownPeers(known.collect()).to_bytes();
     let shared = shared.clone();
     shared.clone().sys.spawn.run(Box::new(move || {

@@ -16,7 +16,7 @@ use crate::crypto::{ContentSecret, EpochKeys, SwarmKey, seal_to_node, seal_to_ow
 use crate::id::{ClaimId, EpochId, NodeId, RecordId};
 use crate::store::{Follow, FollowTables, Op, Outcome, Store, WriteError};
 use crate::sys::{Table, TableRead};
-use crate::transport::{Message as Frame};
+use crate::transport::Message as Frame;
 use crate::wire::codec::{Decode, Encode};
 use crate::wire::message::{Push, kind};
 use bytes::Bytes;

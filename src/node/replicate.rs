@@ -287,7 +287,8 @@ impl Run {
 
     /// Somebody takes too long: the next candidate is asked as well.
     fn hedge(&mut self) {
-        let slow: Vec<NodeId> = self.asking.iter().copied().filter(|id| *id != self.shared.me).collect();
+        let slow: Vec<NodeId> =
+            self.asking.iter().copied().filter(|id| *id != self.shared.me).collect();
         for id in &slow {
             self.shared.chooser().overdue(*id);
         }
@@ -302,10 +303,9 @@ impl Run {
 
     fn next_candidate(&mut self, instead_of: Option<NodeId>) {
         let view = self.shared.view();
-        let next = view
-            .candidates(&self.delivery.cid)
-            .into_iter()
-            .find(|id| !self.tried.contains(id) && view.members.get(id).is_some_and(|m| m.has_room()));
+        let next = view.candidates(&self.delivery.cid).into_iter().find(|id| {
+            !self.tried.contains(id) && view.members.get(id).is_some_and(|m| m.has_room())
+        });
         if let Some(id) = next {
             self.start(id, instead_of.filter(|home| *home != self.shared.me));
         }
@@ -330,7 +330,9 @@ async fn keep_here(shared: &Shared, delivery: &Delivery) -> Attempt {
         hint: None,
     };
     match shared.write(vec![op]).await {
-        Ok(_) => Attempt::Kept { new_bytes: if already { 0 } else { delivery.sealed.len() as u64 } },
+        Ok(_) => {
+            Attempt::Kept { new_bytes: if already { 0 } else { delivery.sealed.len() as u64 } }
+        }
         Err(err) => Attempt::NoSpace(err),
     }
 }

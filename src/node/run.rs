@@ -9,10 +9,10 @@ use super::view::{Member, View};
 use crate::core::membership::{Down, Effect, Input, MemberChange, MemberState, Membership};
 use crate::id::NodeId;
 use crate::sys::Time;
-use crate::wire::hello::Lane;
 use crate::transport::{Ended, LinkEvent, Message as Frame};
 use crate::wire::codec::Encode;
 use crate::wire::control::PeerState;
+use crate::wire::hello::Lane;
 use crate::wire::message::kind;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -37,10 +37,7 @@ pub(super) struct Loop {
 
 impl Loop {
     /// A loop that has not run yet.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        membership: Membership,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, membership: Membership) -> Self {
         let wake = Time::ZERO;
         let (effects, publish_after) = (Vec::new(), Time::ZERO);
         Self { shared, membership, effects, wake, published: u64::MAX, publish_after }

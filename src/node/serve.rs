@@ -189,12 +189,8 @@ impl Shared {
             replicas: terms.replicas,
             renewed_ms: terms.renewed_ms,
         };
-        let mut ops = vec![Op::Replica {
-            cid: store.cid,
-            sealed,
-            claim: first.map(claim),
-            hint: store.hint,
-        }];
+        let mut ops =
+            vec![Op::Replica { cid: store.cid, sealed, claim: first.map(claim), hint: store.hint }];
         let committed = first.into_iter().chain(claims.clone()).filter(|terms| terms.committed);
         let committed: Vec<_> = committed.map(|terms| Op::Commit { claim: terms.id }).collect();
         ops.extend(claims.map(|terms| Op::Claim { cids: vec![store.cid], claim: claim(terms) }));
@@ -205,9 +201,7 @@ impl Shared {
 
     async fn answer_fetch(self: &Arc<Self>, fetch: Fetch) -> Answered {
         let shared = self.clone();
-        let read = self.job(move || {
-            shared.store.read(fetch.cid, &mut |len| BytesMut::zeroed(len))
-        });
+        let read = self.job(move || shared.store.read(fetch.cid, &mut |len| BytesMut::zeroed(len)));
         match read.await.map_err(|_| no(refusal::DISK, "this node is stopping"))? {
             Ok(Some(sealed)) => Ok(Frame { kind: kind::FETCH, head: Bytes::new(), body: sealed }),
             Ok(None) => Err(no(refusal::NOT_HELD, "not held here")),

@@ -144,7 +144,8 @@ impl Node {
 fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     let fs = &*config.system.fs;
     for dir in [&config.data_dir, &config.config_dir] {
-        fs.create_dir_all(dir).map_err(|source| StartError::Directory { path: dir.clone(), source })?;
+        fs.create_dir_all(dir)
+            .map_err(|source| StartError::Directory { path: dir.clone(), source })?;
     }
     let path = config.data_dir.join("lock");
     let io = |source| StartError::Directory { path: config.data_dir.clone(), source };
@@ -218,9 +219,8 @@ async fn config_lock(config: &Config) -> Result<Box<dyn Lock>, StartError> {
 fn store_options(config: &Config, node: NodeId) -> Result<store::Options, StartError> {
     let fs = &config.system.fs;
     let dir = &config.data_dir;
-    let space = fs
-        .space(dir)
-        .map_err(|source| StartError::Directory { path: dir.clone(), source })?;
+    let space =
+        fs.space(dir).map_err(|source| StartError::Directory { path: dir.clone(), source })?;
     let stored = stored_bytes(config);
     let capacity = config.capacity.unwrap_or_else(|| {
         let reachable = space.available.saturating_add(stored);

@@ -7,10 +7,10 @@ use crate::core::placement::{Candidate, Placement};
 use crate::id::{ChunkId, NodeId};
 use crate::sys::Time;
 use crate::transport::PeerAddr;
-use crate::wire::control::{PeerState, WaitingInfo};
 use crate::wire::approve::JoinRequest;
-use crate::wire::message::WaitingNode;
+use crate::wire::control::{PeerState, WaitingInfo};
 use crate::wire::gossip::{MemberFlags, MemberRecord};
+use crate::wire::message::WaitingNode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,7 +39,11 @@ impl Member {
 
     /// Its `--name`, or two words from its key.
     pub(super) fn name(&self) -> String {
-        if self.record.name.is_empty() { two_words(&self.record.id) } else { self.record.name.clone() }
+        if self.record.name.is_empty() {
+            two_words(&self.record.id)
+        } else {
+            self.record.name.clone()
+        }
     }
 }
 
@@ -55,13 +59,14 @@ pub(super) struct View {
 impl View {
     /// Makes the snapshot and its placement.
     pub(super) fn new(me: NodeId, members: BTreeMap<NodeId, Member>) -> Self {
-        let candidates = members.values().filter(|m| m.state != PeerState::Left).map(|m| Candidate {
-            id: m.record.id,
-            capacity: m.record.capacity,
-            zone: zone_of(&m.record),
-            alive: m.lives(),
-            full: !m.has_room(),
-        });
+        let candidates =
+            members.values().filter(|m| m.state != PeerState::Left).map(|m| Candidate {
+                id: m.record.id,
+                capacity: m.record.capacity,
+                zone: zone_of(&m.record),
+                alive: m.lives(),
+                full: !m.has_room(),
+            });
         let placement = Mutex::new(Placement::new(candidates));
         Self { me, members, placement }
     }
@@ -125,16 +130,11 @@ impl View {
         let named = |m: &&Member| m.name() == text || by_id(m);
         self.members.values().filter(named).map(|m| m.record.id).collect()
     }
-
 }
 
 /// A node without a zone is in the zone of its machine (DESIGN 6).
 fn zone_of(record: &MemberRecord) -> Vec<u8> {
-    if record.zone.is_empty() {
-        record.machine.to_vec()
-    } else {
-        record.zone.as_bytes().to_vec()
-    }
+    if record.zone.is_empty() { record.machine.to_vec() } else { record.zone.as_bytes().to_vec() }
 }
 
 impl WaitingNode {

@@ -86,12 +86,7 @@ impl Options {
 /// passes up errors of `tables` and makes none of its own.
 pub trait Follow: Send + Sync + 'static {
     /// Called once for each new record, in the transaction that makes it visible.
-    fn apply(
-        &self,
-        id: RecordId,
-        record: &[u8],
-        tables: &mut dyn FollowTables,
-    ) -> io::Result<()>;
+    fn apply(&self, id: RecordId, record: &[u8], tables: &mut dyn FollowTables) -> io::Result<()>;
 }
 
 /// Tables that are being changed, with the records that they are made from.
@@ -422,7 +417,8 @@ impl Store {
         let (row, cached) = self
             .read_tables(|tables| Ok((index::chunk(tables, cid)?, index::cached(tables, cid)?)))?;
         if let Some(row) = row.filter(|row| !row.damaged) {
-            let read = self.inner.shared.reader().chunk(format::Class::Segment, row.place, cid, buf);
+            let read =
+                self.inner.shared.reader().chunk(format::Class::Segment, row.place, cid, buf);
             if matches!(read, Err(ReadError::Damaged)) {
                 self.report(Damage::Replica(cid, row.place));
             }

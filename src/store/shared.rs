@@ -8,8 +8,8 @@ use super::index::{Counts, Place};
 use super::read::Reader;
 use super::tables::Tables;
 use super::{
-    Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, SubmitError,
-    TableChange, Usage,
+    Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, SubmitError, TableChange,
+    Usage,
 };
 use crate::id::{ChunkId, RecordId};
 use bytes::Bytes;

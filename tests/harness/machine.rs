@@ -78,4 +78,8 @@ impl Spawn for InlineSpawn {
         self.0.lock().unwrap().push(wake.clone());
         wake
     }
+
+    fn run(&self, job: Box<dyn FnOnce() + Send>) {
+        job();
+    }
 }

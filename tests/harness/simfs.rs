@@ -445,6 +445,10 @@ impl Fs for SimFs {
         )
     }
 
+    fn mode(&self, path: &Path) -> io::Result<u32> {
+        self.disk().file(path).map(|_| 0o600)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut disk = self.disk();
         let boot = disk.boot;

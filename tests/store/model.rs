@@ -6,9 +6,10 @@ use crate::simfs::SimFs;
 use bytes::{Bytes, BytesMut};
 use p2pfs::id::{ChunkId, ClaimId, NodeId, RecordId};
 use p2pfs::store::{
-    Claim, Follow, Op, OpenError, Opened, Options, Outcome, Store, Verdict, WriteError,
+    Claim, Follow, FollowTables, Op, OpenError, Opened, Options, Outcome, Store, Verdict,
+    WriteError,
 };
-use p2pfs::sys::{Fs, OpenMode, Table, TableWrite};
+use p2pfs::sys::{Fs, OpenMode, Table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub(crate) struct Seen;
 const SEEN: Table = Table("seen");
 
 impl Follow for Seen {
-    fn apply(&self, id: RecordId, record: &[u8], tables: &mut dyn TableWrite) -> io::Result<()> {
+    fn apply(&self, id: RecordId, record: &[u8], tables: &mut dyn FollowTables) -> io::Result<()> {
         let count = tables.get(SEEN, b"")?.map_or(0, |row| row[0]);
         tables.insert(SEEN, b"", &[count + 1])?;
         tables.insert(SEEN, &id.0, record)

@@ -8,17 +8,17 @@ use crate::cli::ui::Ui;
 use crate::cli::unable;
 use crate::config::{Layer, Places, Settings};
 use crate::gateway::control::{BindError, ControlSocket, Service, ask};
-use crate::sys::os::OsClock;
 use crate::sys::Clock;
+use crate::sys::os::OsClock;
 use crate::text::{self, shown};
 use crate::wire::control::{Code, Failure, NodeState, Request, Status};
+use running::Running;
 use rustix::fs::Access;
 use rustix::process::{Resource, Rlimit};
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
-use running::Running;
 use tracing_subscriber::EnvFilter;
 
 /// Threads that run tasks. Bulk work has threads of its own behind `sys::Spawn`.

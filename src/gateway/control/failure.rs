@@ -105,8 +105,9 @@ fn space(err: &WriteError) -> Failure {
             Failure::new(Code::NoSpace, "the capacity that the nodes offer is used up")
                 .hint("offer more: p2pfs daemon --capacity SIZE, or let another node join")
         }
-        WriteError::DiskFull => Failure::new(Code::NoSpace, "the disk of this node is full")
-            .hint("p2pfs status"),
+        WriteError::DiskFull => {
+            Failure::new(Code::NoSpace, "the disk of this node is full").hint("p2pfs status")
+        }
         WriteError::ReadOnly(why) => {
             Failure::new(Code::Failed, format!("this node takes nothing new: {}", shown(why)))
                 .hint("check the disk, then start the daemon again")
@@ -184,10 +185,9 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
                 .hint("paths begin with / and have names of at most 255 bytes, 4096 in all")
         }
         TreeError::NotFound => not_found(target, 0, 0),
-        TreeError::NotADirectory(at) => Failure::new(
-            Code::Conflict,
-            format!("{} is not a directory", shown_bytes(at)),
-        ),
+        TreeError::NotADirectory(at) => {
+            Failure::new(Code::Conflict, format!("{} is not a directory", shown_bytes(at)))
+        }
         TreeError::IsADirectory => {
             Failure::new(Code::Usage, format!("{what} is a directory")).hint("p2pfs ls PATH")
         }
@@ -250,11 +250,10 @@ fn not_ready(err: NotReady) -> Failure {
     match err {
         NotReady::Waiting => Failure::new(Code::Denied, "this node waits for approval")
             .hint("its code: p2pfs status; then on a member: p2pfs approve CODE"),
-        NotReady::NoEpoch => Failure::new(
-            Code::Unreachable,
-            "this node has not read its swarm's catalogue yet",
-        )
-        .hint("does it reach its swarm? p2pfs status"),
+        NotReady::NoEpoch => {
+            Failure::new(Code::Unreachable, "this node has not read its swarm's catalogue yet")
+                .hint("does it reach its swarm? p2pfs status")
+        }
     }
 }
 

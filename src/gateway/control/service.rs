@@ -8,8 +8,8 @@ use crate::sys::{BoxFuture, DescriptorSink, DescriptorSource};
 use crate::wire::control::{Code, Failure, FileInfo, Get, PathText, Put, Request};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, watch};
 
 /// Items of a list that wait for a slow client.
@@ -134,12 +134,7 @@ async fn stream_events(node: &Node, out: &Outbox) -> Result<Value, Failure> {
     Ok(Value::Null)
 }
 
-async fn put_file(
-    node: &Node,
-    put: Put,
-    fds: Vec<OwnedFd>,
-    out: Outbox,
-) -> Result<Value, Failure> {
+async fn put_file(node: &Node, put: Put, fds: Vec<OwnedFd>, out: Outbox) -> Result<Value, Failure> {
     let fd = fds.into_iter().next().ok_or_else(no_descriptor)?;
     let cancel = Cancel::default();
     let source = DescriptorSource::new(fd, cancel.0.clone()).map_err(|err| unusable(&err))?;
@@ -149,12 +144,7 @@ async fn put_file(
     value(&stored.map_err(|err| failure(&err, None))?)
 }
 
-async fn get_file(
-    node: &Node,
-    get: Get,
-    fds: Vec<OwnedFd>,
-    out: Outbox,
-) -> Result<Value, Failure> {
+async fn get_file(node: &Node, get: Get, fds: Vec<OwnedFd>, out: Outbox) -> Result<Value, Failure> {
     let fd = fds.into_iter().next().ok_or_else(no_descriptor)?;
     let cancel = Cancel::default();
     let sink = DescriptorSink::new(fd, get.seekable, cancel.0.clone());

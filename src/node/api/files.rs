@@ -163,7 +163,8 @@ impl Shared {
         content: &Content,
         record: RecordId,
     ) -> Outcome<Vec<u8>> {
-        let now_ns = i64::try_from(self.sys.clock.wall_ms()).unwrap_or(i64::MAX / 1_000_000) * 1_000_000;
+        let now_ns =
+            i64::try_from(self.sys.clock.wall_ms()).unwrap_or(i64::MAX / 1_000_000) * 1_000_000;
         let version = FileVersion {
             hash: content.hash,
             size: content.length,
@@ -452,9 +453,9 @@ impl Shared {
                 info.kind = FileKind::File;
                 info.hash = Some(file.hash);
                 info.size = file.size;
-                let record = file.record.and_then(|id| {
-                    crate::core::catalogue::file_record(view, &id).ok().flatten()
-                });
+                let record = file
+                    .record
+                    .and_then(|id| crate::core::catalogue::file_record(view, &id).ok().flatten());
                 info.replicas = record.map_or(self.config.replicas, |record| record.replicas);
                 info.copies = self.copies_of(&file.claim);
             }
@@ -593,7 +594,9 @@ impl Shared {
                 let Change::Inode { inode, .. } = change else { continue };
                 for path in tree.paths_of(&inode, 16)? {
                     if let Ok(entry) = tree.resolve(&path) {
-                        out.push(Event::Changed { file: self.file_info(view, PathText(path), &entry) });
+                        out.push(Event::Changed {
+                            file: self.file_info(view, PathText(path), &entry),
+                        });
                     }
                 }
             }

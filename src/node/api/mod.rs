@@ -167,7 +167,11 @@ impl Node {
 
     /// What happens from now on.
     pub fn events(&self) -> Events {
-        Events { shared: self.shared.clone(), news: self.shared.changes.subscribe(), queue: Vec::new() }
+        Events {
+            shared: self.shared.clone(),
+            news: self.shared.changes.subscribe(),
+            queue: Vec::new(),
+        }
     }
 }
 

@@ -8,11 +8,11 @@ use crate::id::NodeId;
 use crate::node::view::Member;
 use crate::node::{Shared, lock};
 use crate::text;
-use crate::wire::hello::Lane;
 use crate::wire::control::{
     Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, Status,
     WaitingInfo, WordKind,
 };
+use crate::wire::hello::Lane;
 use std::sync::Arc;
 
 /// Candidates for one completion.
@@ -228,7 +228,9 @@ impl Shared {
             WordKind::Peer => {
                 let fits = |peer: &PeerInfo| peer.name.starts_with(prefix);
                 let peers = self.peers().into_iter().filter(fits).take(CANDIDATES_MAX);
-                peers.map(|peer| Candidate { help: peer.addresses.join(" "), word: peer.name }).collect()
+                peers
+                    .map(|peer| Candidate { help: peer.addresses.join(" "), word: peer.name })
+                    .collect()
             }
             WordKind::Waiting => {
                 let fits = |node: &WaitingInfo| node.name.starts_with(prefix);

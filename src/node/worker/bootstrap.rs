@@ -2,11 +2,11 @@
 //! membership, and, while the node waits for approval, dials them itself so that it can be asked
 //! in. Owns what is said when an address leads nowhere; it never gives up.
 
-use crate::node::{Fatal, Shared, files, start};
+use crate::core::catalogue;
 use crate::node::door::Standing;
 use crate::node::event::Event;
-use crate::core::catalogue;
-use crate::transport::{DialError};
+use crate::node::{Fatal, Shared, files, start};
+use crate::transport::DialError;
 use crate::wire::hello::{Lane, RefuseCode};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,7 +85,9 @@ pub(in crate::node) fn dial_failed(shared: &Shared, addr: SocketAddr, err: &Dial
             Some(err.to_string())
         }
         DialError::Myself { .. } => Some(format!("{addr} is this node itself; ignored")),
-        DialError::Unreachable { .. } | DialError::TimedOut { .. } | DialError::Handshake { .. }
+        DialError::Unreachable { .. }
+        | DialError::TimedOut { .. }
+        | DialError::Handshake { .. }
             if shared.view().others().next().is_none() =>
         {
             Some(format!("{err}; retrying"))
@@ -132,7 +134,8 @@ impl Shared {
             return;
         }
         let files = self.read_records(|view| catalogue::tally(view)).map_or(1, |tally| tally.files);
-        let alone = self.view().members.len() <= 1 && files == 0 && self.store.usage().replicas == 0;
+        let alone =
+            self.view().members.len() <= 1 && files == 0 && self.store.usage().replicas == 0;
         self.fatal.send_replace(Some(Fatal::OtherSwarm { addr, empty: alone }));
     }
 }

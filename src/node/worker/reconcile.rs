@@ -7,9 +7,9 @@ use crate::core::limits;
 use crate::id::NodeId;
 use crate::node::{AskError, Shared};
 use crate::store::WriteError;
-use crate::wire::hello::Lane;
-use crate::transport::{Message as Frame};
+use crate::transport::Message as Frame;
 use crate::wire::codec::{Decode, Encode};
+use crate::wire::hello::Lane;
 use crate::wire::message::kind;
 use crate::wire::sync::Answer;
 use bytes::Bytes;
@@ -78,8 +78,7 @@ impl Shared {
             let Some(ask) = self.read_records(|view| exchange.next(view))? else {
                 return Ok(exchange.moved());
             };
-            let frame =
-                Frame { kind: kind::SYNC, head: ask.to_bytes().into(), body: Bytes::new() };
+            let frame = Frame { kind: kind::SYNC, head: ask.to_bytes().into(), body: Bytes::new() };
             let answer = self.ask_frame(with, Lane::Control, frame, limits::ASK).await?;
             let answer = Answer::from_bytes(&answer.head).map_err(AskError::from)?;
             let mut taken = Ok(Vec::new());

@@ -4,7 +4,9 @@
 
 use crate::config::Settings;
 use crate::gateway::control::{NodeService, Service};
-use crate::node::{Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm};
+use crate::node::{
+    Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm,
+};
 use crate::sys::BoxFuture;
 use crate::text::{reason, shown};
 use crate::wire::control::{Code, Failure};
@@ -124,9 +126,12 @@ fn not_started(err: &StartError) -> Failure {
         StartError::Running { dir, pid } => {
             let by = if *pid == 0 { String::new() } else { format!(" as pid {pid}") };
             let dir = dir.to_string_lossy();
-            Failure::new(Code::Conflict, format!("a daemon is already running{by} in {}", shown(&dir)))
-                .hint("p2pfs status")
-                .hint("a second node on this machine: p2pfs daemon --data-dir DIR --listen [::]:4001")
+            Failure::new(
+                Code::Conflict,
+                format!("a daemon is already running{by} in {}", shown(&dir)),
+            )
+            .hint("p2pfs status")
+            .hint("a second node on this machine: p2pfs daemon --data-dir DIR --listen [::]:4001")
         }
         StartError::Directory { path, source } => super::unusable(path, source),
         StartError::File(err) => file(err),
