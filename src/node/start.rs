@@ -76,7 +76,12 @@ pub struct Node {
 const CONFIG_LOCK_TRIES: u32 = 100;
 
 impl Node {
-    /// Starts a node: opens the data directory, listens, and joins or founds a swarm.
+    /// Starts a node: opens the data directory, listens, and joins or founds a swarm. It runs as
+    /// tasks of the tokio runtime that this is called in (which needs its timer and its I/O), until
+    /// [`Node::stop`]. It returns when the node answers; other members are found meanwhile.
+    ///
+    /// # Errors
+    /// When a directory, a key, the store or the port cannot be used; then nothing runs.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let lock = claim(&config)?;
         let fs = &*config.system.fs;
