@@ -127,7 +127,10 @@ impl Pool {
             }
             old
         };
-        let restarted = old.as_ref().is_some_and(|old| old.hello.instance != conn.hello.instance);
+        let restarted = old.as_ref().is_some_and(|old| {
+            // A stranger that was let in is a new peer too: nothing was told of it so far.
+            old.hello.instance != conn.hello.instance || old.stranger != conn.stranger
+        });
         if conn.lane == Lane::Control {
             if restarted {
                 let how = Ended::Lost("the peer restarted");
