@@ -79,8 +79,9 @@ pub(super) enum Whereabouts {
     },
 }
 
-/// Called with the bytes that are done, as often as it likes.
-pub type OnProgress = Arc<dyn Fn(u64) + Send + Sync>;
+/// Called with the bytes that are done and with those that there will be in all, where that is
+/// known, as often as it likes.
+pub type OnProgress = Arc<dyn Fn(u64, Option<u64>) + Send + Sync>;
 
 /// One put.
 pub(super) struct Upload {
@@ -160,7 +161,7 @@ impl Upload {
             self.deliver(sealed.row.cid, slot.hold(sealed.bytes));
         }
         self.push_row(sealed.row, first.len)?;
-        (self.progress)(self.rows.length());
+        (self.progress)(self.rows.length(), None);
         Ok(())
     }
 

@@ -127,16 +127,15 @@ impl Pool {
             }
             old
         };
-        let restarted = old.as_ref().is_some_and(|old| {
-            // A stranger that was let in is a new peer too: nothing was told of it so far.
-            old.hello.instance != conn.hello.instance || old.stranger != conn.stranger
-        });
+        let restarted = old.as_ref().is_some_and(|old| old.hello.instance != conn.hello.instance);
+        // One that was a stranger so far is new as a member.
+        let anew = restarted || old.as_ref().is_some_and(|old| old.stranger != conn.stranger);
         if conn.lane == Lane::Control {
-            if restarted {
-                let how = Ended::Lost("the peer restarted");
+            if anew {
+                let how = Ended::Lost("the peer comes anew");
                 shared.handler.link(LinkEvent::Down { peer: conn.peer, how });
             }
-            if restarted || old.is_none() {
+            if anew || old.is_none() {
                 shared.handler.link(conn.up());
             }
         }

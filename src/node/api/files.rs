@@ -386,6 +386,8 @@ impl Shared {
         recursive: bool,
         visit: &mut dyn FnMut(FileInfo) -> bool,
     ) -> Outcome<()> {
+        // Without keys every name is sealed: an empty list would be a lie.
+        self.keys()?;
         let keyring = self.catalogue.keyring();
         let mut failed = Ok(());
         self.read_records(|view| {
