@@ -47,6 +47,8 @@ const _: () = assert!(
 
 /// Events that may wait for the membership loop; more are dropped (gossip) or wait (the rest).
 pub const EVENTS: usize = 1024;
+/// Bytes of gossip among them.
+pub const GOSSIP_BYTES: usize = MIB;
 /// Requests for one chunk's copies that may wait for the repair worker.
 pub const REPAIRS_WAITING: usize = 4096;
 /// Commands served at once over the socket.

@@ -57,7 +57,7 @@ use crate::id::{ChunkId, NodeId};
 use crate::store::{FollowTables, Op, Outcome as Kept, Store, SubmitError};
 use crate::transport::Transport;
 use door::{Door, Standing};
-use event::Event;
+use event::{Event, LinkNews};
 use memory::Memory;
 use records::Catalogue;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,7 +65,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use view::View;
 use worker::repair::Tally as RepairTally;
 
@@ -111,6 +111,9 @@ pub(crate) struct Shared {
     sealers: put::Sealers,
     openers: get::Openers,
     events: mpsc::Sender<Event>,
+    link_news: LinkNews,
+    /// Bytes of gossip that may still wait for the loop.
+    gossip: Arc<Semaphore>,
     repair: mpsc::Sender<ChunkId>,
     repair_tally: watch::Sender<RepairTally>,
     links: Mutex<BTreeSet<NodeId>>,

@@ -98,8 +98,7 @@ impl Handler for Service {
     fn notify(&self, peer: NodeId, message: Frame) {
         match message.kind {
             kind::GOSSIP => match GossipMessage::from_bytes(&message.head) {
-                // A full queue loses gossip, which the next comparison of tables makes good.
-                Ok(gossip) => drop(self.0.events.try_send(Event::Gossip(peer, gossip))),
+                Ok(gossip) => self.0.take_gossip(peer, gossip, message.head.len()),
                 Err(err) => tracing::warn!(peer = %peer.short(), %err, "malformed gossip"),
             },
             kind::PUSH_ON => self.0.clone().take_push(peer, &message.head),
@@ -108,11 +107,12 @@ impl Handler for Service {
     }
 
     fn link(&self, event: LinkEvent) {
-        let shared = self.0.clone();
-        match &event {
+        let shared = &self.0;
+        let peer = match &event {
             LinkEvent::Up { peer, stranger: false, observed, .. } => {
                 lock(&shared.links).insert(*peer);
                 observed.iter().for_each(|addr| shared.seen_at(*addr));
+                *peer
             }
             LinkEvent::Up { .. } | LinkEvent::Mismatch { .. } => return,
             LinkEvent::Down { peer, .. } => {
@@ -120,14 +120,10 @@ impl Handler for Service {
                 if !lock(&shared.links).remove(peer) {
                     return;
                 }
+                *peer
             }
-        }
-        if let Err(err) = shared.events.try_send(Event::Link(event)) {
-            // Links must not be lost: wait in a task of its own, of which there are at most as
-            // many as there are connections.
-            let tokio::sync::mpsc::error::TrySendError::Full(event) = err else { return };
-            tokio::spawn(async move { shared.event(event).await });
-        }
+        };
+        shared.link_news.tell(peer, event);
     }
 }
 
@@ -158,6 +154,15 @@ impl Shared {
             _ => return Err(no(refusal::MALFORMED, "a question that this node does not know")),
         };
         Ok(Frame { kind, head: reply.into(), body: Bytes::new() })
+    }
+
+    /// Hands gossip to the loop. When it cannot follow, gossip is lost, which the next comparison
+    /// of tables makes good.
+    fn take_gossip(&self, peer: NodeId, gossip: GossipMessage, len: usize) {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        if let Ok(permit) = self.gossip.clone().try_acquire_many_owned(len) {
+            drop(self.events.try_send(Event::Gossip(peer, gossip, permit)));
+        }
     }
 
     async fn answer_have(&self, have: Have) -> Result<Vec<u8>, Refusal> {

@@ -282,6 +282,8 @@ fn share(
         sealers: super::put::Sealers::default(),
         openers: super::get::Openers::default(),
         events,
+        link_news: super::LinkNews::default(),
+        gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
         repair,
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),
