@@ -114,6 +114,7 @@ pub(crate) struct Shared {
     link_news: LinkNews,
     /// Bytes of gossip that may still wait for the loop.
     gossip: Arc<Semaphore>,
+    behind: worker::reconcile::Behind,
     repair: mpsc::Sender<ChunkId>,
     repair_tally: watch::Sender<RepairTally>,
     links: Mutex<BTreeSet<NodeId>>,

@@ -6,9 +6,7 @@ use super::Shared;
 use super::event::Event;
 use super::files;
 use super::view::{Member, View};
-use crate::core::membership::{
-    Change, Down, Effect, Input, MemberChange, MemberState, Membership,
-};
+use crate::core::membership::{Change, Down, Effect, Input, MemberChange, MemberState, Membership};
 use crate::id::NodeId;
 use crate::sys::Time;
 use crate::transport::{Ended, LinkEvent, Message as Frame};

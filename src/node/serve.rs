@@ -101,7 +101,7 @@ impl Handler for Service {
                 Ok(gossip) => self.0.take_gossip(peer, gossip, message.head.len()),
                 Err(err) => tracing::warn!(peer = %peer.short(), %err, "malformed gossip"),
             },
-            kind::PUSH_ON => self.0.clone().take_push(peer, &message.head),
+            kind::PUSH_ON => self.0.take_push(peer, &message.head),
             _ => tracing::debug!(peer = %peer.short(), kind = message.kind, "unknown notice"),
         }
     }
@@ -271,18 +271,6 @@ impl Shared {
 
     fn answer_approve(&self, step: &[u8]) -> Result<Vec<u8>, Refusal> {
         self.take_step(step).map_err(|err| no(refusal::NOT_WAITING, &err.to_string()))
-    }
-
-    /// Records that were pushed on without being asked for: worked on beside, as many as fit.
-    fn take_push(self: Arc<Self>, peer: NodeId, head: &[u8]) {
-        match Push::from_bytes(head) {
-            Ok(push) => drop(tokio::spawn(async move {
-                if let Err(err) = self.take_records(peer, push.records).await {
-                    tracing::warn!(%err, "records were not kept");
-                }
-            })),
-            Err(err) => tracing::warn!(peer = %peer.short(), %err, "malformed push"),
-        }
     }
 
     /// Tells a peer that this node holds chunks which it is about to get.

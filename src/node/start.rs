@@ -284,6 +284,7 @@ fn share(
         events,
         link_news: super::LinkNews::default(),
         gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
+        behind: worker::reconcile::Behind::default(),
         repair,
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),

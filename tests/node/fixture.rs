@@ -125,7 +125,7 @@ impl Sink for Collected {
 }
 
 fn quiet() -> OnProgress {
-    Arc::new(|_| {})
+    Arc::new(|_, _| {})
 }
 
 /// Bytes that do not compress.
