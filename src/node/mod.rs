@@ -121,6 +121,8 @@ pub(crate) struct Shared {
     pointers: Mutex<serve::PointerTable>,
     /// Where peers have seen this node, latest first.
     observed: Mutex<Vec<std::net::IpAddr>>,
+    /// What the bootstrap names stand for.
+    hosts: Mutex<BTreeSet<SocketAddr>>,
     /// The swarm of the host that this node waits at.
     host_swarm: Mutex<Option<SwarmId>>,
     /// What is wrong with the way to others, by address; shown by `status`.

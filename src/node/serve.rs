@@ -40,6 +40,8 @@ mod refusal {
     pub(super) const DISK: u16 = 20;
     /// The node does not wait here, or does not accept the step.
     pub(super) const NOT_WAITING: u16 = 21;
+    /// The asker does not have the right.
+    pub(super) const NOT_ADMIN: u16 = 22;
 }
 
 /// Chunks that others said they hold; the oldest are forgotten first.
@@ -114,7 +116,8 @@ impl Handler for Service {
                 observed.iter().for_each(|addr| shared.seen_at(*addr));
                 *peer
             }
-            LinkEvent::Up { .. } | LinkEvent::Mismatch { .. } => return,
+            LinkEvent::Up { peer, addr, .. } => return shared.door.here(*peer, *addr),
+            LinkEvent::Mismatch { .. } => return,
             LinkEvent::Down { peer, .. } => {
                 shared.door.gone(peer);
                 if !lock(&shared.links).remove(peer) {
@@ -145,6 +148,9 @@ impl Shared {
             kind::FIND => self.answer_find(&parse(&head)?)?,
             kind::WAITING => self.waiting_here().to_bytes(),
             kind::RELAY => self.answer_relay(parse(&head)?).await?,
+            kind::DENY if !self.is_admin(&peer) => {
+                return Err(no(refusal::NOT_ADMIN, "only an admin may turn others away"));
+            }
             kind::DENY => {
                 self.turn_away(parse::<Deny>(&head)?.node);
                 Vec::new()
