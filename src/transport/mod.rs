@@ -275,6 +275,13 @@ impl Transport {
         self.0.pool.keep(peer, keep);
     }
 
+    /// Closes the control connections to a peer in order; chunks that are on their way go on.
+    pub fn unlink(&self, peer: NodeId) {
+        for conn in self.0.pool.list(Some(peer)).iter().filter(|conn| conn.lane == Lane::Control) {
+            self.0.pool.leave(&self.0, conn);
+        }
+    }
+
     /// Closes all connections to a peer in order.
     pub fn close(&self, peer: NodeId) {
         for conn in self.0.pool.list(Some(peer)) {
