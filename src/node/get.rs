@@ -140,11 +140,11 @@ impl Shared {
     ) -> Result<Origins, GetError> {
         let mut origins = Origins::default();
         let mut flying: VecDeque<Flight> = VecDeque::with_capacity(WINDOW);
-        let mut done = 0;
+        let (mut done, total) = (0, Some(range.end - range.start));
         for index in chunk::chunks_of(file.manifest.length, range.clone()) {
             if flying.len() == WINDOW {
                 done += self.land(&mut flying, &mut origins, &sink).await?;
-                progress(done);
+                progress(done, total);
             }
             let row = self.row(file, index, &mut origins).await?;
             let piece = Piece::new(file.manifest.length, index, row, &range);
@@ -152,7 +152,7 @@ impl Shared {
         }
         while !flying.is_empty() {
             done += self.land(&mut flying, &mut origins, &sink).await?;
-            progress(done);
+            progress(done, total);
         }
         Ok(origins)
     }

@@ -79,8 +79,9 @@ pub(super) enum Whereabouts {
     },
 }
 
-/// Called with the bytes that are done, as often as it likes.
-pub type OnProgress = Arc<dyn Fn(u64) + Send + Sync>;
+/// Called with the bytes that are done and with those that there will be in all, where that is
+/// known, as often as it likes.
+pub type OnProgress = Arc<dyn Fn(u64, Option<u64>) + Send + Sync>;
 
 /// One put.
 pub(super) struct Upload {
@@ -160,7 +161,7 @@ impl Upload {
             self.deliver(sealed.row.cid, slot.hold(sealed.bytes));
         }
         self.push_row(sealed.row, first.len)?;
-        (self.progress)(self.rows.length());
+        (self.progress)(self.rows.length(), None);
         Ok(())
     }
 
@@ -290,11 +291,11 @@ fn cancelled() -> io::Error {
 pub(super) struct Sealers(std::sync::Mutex<Vec<Sealer>>);
 
 impl Sealers {
-    fn take(&self) -> Sealer {
+    pub(super) fn take(&self) -> Sealer {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn put_back(&self, sealer: Sealer) {
+    pub(super) fn put_back(&self, sealer: Sealer) {
         let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if free.len() < SEALERS {
             free.push(sealer);

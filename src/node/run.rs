@@ -122,9 +122,12 @@ impl Loop {
     fn dial(&self, addr: SocketAddr, expect: Option<NodeId>) {
         let shared = self.shared.clone();
         tokio::spawn(async move {
-            if let Err(err) = shared.transport().dial(addr, expect, Lane::Control).await {
-                shared.dial_failed(addr, &err);
-                shared.event(Event::DialFailed(addr, expect)).await;
+            match shared.transport().dial(addr, expect, Lane::Control).await {
+                Ok(_) => shared.trouble(&addr.to_string(), None),
+                Err(err) => {
+                    shared.dial_failed(addr, &err);
+                    shared.event(Event::DialFailed(addr, expect)).await;
+                }
             }
         });
     }

@@ -172,8 +172,7 @@ impl Shared {
         let slot = timeout(CONNECT_DEADLINE, slot(self)).await.map_err(|_| DialError::Busy)?;
         let late = |_| DialError::TimedOut { addr };
         let stream = timeout(CONNECT_DEADLINE, self.net.dial(addr)).await.map_err(late)?;
-        let stream =
-            stream.map_err(|err| DialError::Unreachable { addr, reason: err.to_string() })?;
+        let stream = stream.map_err(|err| DialError::Unreachable { addr, reason: said(&err) })?;
         let handshake = async {
             let proved = self.secure.dial(stream, expect).await;
             let proved = proved.map_err(|err| unproved(err, addr, expect))?;
@@ -190,10 +189,27 @@ impl Shared {
     }
 }
 
+/// The system's reason without its number, which tells a person nothing.
+fn said(err: &std::io::Error) -> String {
+    let text = err.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
 fn unproved(err: Unproved, addr: SocketAddr, expect: Option<NodeId>) -> DialError {
     match (err, expect) {
         (Unproved::NotTls(said), _) => DialError::NotP2pfs { addr, said },
         (Unproved::Wrong(found), Some(expected)) => DialError::WrongNode { addr, expected, found },
         (err, _) => DialError::Handshake { addr, reason: err.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_told_the_reason_and_not_its_number() {
+        let refused = std::io::Error::from_raw_os_error(111);
+        assert_eq!(said(&refused), "connection refused");
     }
 }

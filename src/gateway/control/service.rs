@@ -139,7 +139,7 @@ async fn put_file(node: &Node, put: Put, fds: Vec<OwnedFd>, out: Outbox) -> Resu
     let cancel = Cancel::default();
     let source = DescriptorSource::new(fd, cancel.0.clone()).map_err(|err| unusable(&err))?;
     let total = source.len().or(put.len);
-    let progress: OnProgress = Arc::new(move |done| out.progress(done, total));
+    let progress: OnProgress = Arc::new(move |done, _| out.progress(done, total));
     let stored = node.put(put, Box::new(source), progress).await;
     value(&stored.map_err(|err| failure(&err, None))?)
 }
@@ -150,7 +150,7 @@ async fn get_file(node: &Node, get: Get, fds: Vec<OwnedFd>, out: Outbox) -> Resu
     let sink = DescriptorSink::new(fd, get.seekable, cancel.0.clone());
     let sink = Arc::new(sink.map_err(|err| unusable(&err))?);
     let target = get.target.clone();
-    let progress: OnProgress = Arc::new(move |done| out.progress(done, None));
+    let progress: OnProgress = Arc::new(move |done, total| out.progress(done, total));
     let fetched = node.get(get, sink, progress).await;
     value(&fetched.map_err(|err| failure(&err, Some(&target)))?)
 }

@@ -46,26 +46,28 @@ pub(in crate::node) async fn run(shared: Arc<Shared>) {
 }
 
 async fn try_one(shared: &Arc<Shared>, host: &str, port: u16, waiting: bool) {
-    let with = format!("{host}:{port}");
     let found = shared.sys.net.resolve(host, port).await;
     let addrs = match found {
         Ok(addrs) if !addrs.is_empty() => addrs,
-        Ok(_) => return shared.trouble(&with, Some(format!("cannot resolve {host}; retrying"))),
+        Ok(_) => return shared.trouble(host, Some(format!("cannot resolve {host}; retrying"))),
         Err(err) => {
             tracing::debug!(%host, %err, "resolving failed");
-            return shared.trouble(&with, Some(format!("cannot resolve {host}; retrying")));
+            return shared.trouble(host, Some(format!("cannot resolve {host}; retrying")));
         }
     };
-    shared.trouble(&with, None);
+    // What is wrong with the name is noted under the name, with an address under the address.
+    shared.trouble(host, None);
     for addr in addrs {
         if shared.is_own(addr) {
-            shared.trouble(&with, Some(format!("{with} is this node itself; ignored")));
+            let what = format!("{addr} is this node itself; ignored");
+            shared.trouble(&addr.to_string(), Some(what));
         } else if !waiting {
             shared.event(Event::Bootstrap(addr)).await;
-        } else if !shared.is_connected(addr)
-            && let Err(err) = shared.transport().dial(addr, None, Lane::Control).await
-        {
-            dial_failed(shared, addr, &err);
+        } else if !shared.is_connected(addr) {
+            match shared.transport().dial(addr, None, Lane::Control).await {
+                Ok(_) => shared.trouble(&addr.to_string(), None),
+                Err(err) => dial_failed(shared, addr, &err),
+            }
         }
     }
 }
