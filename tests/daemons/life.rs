@@ -225,7 +225,7 @@ async fn watch(node: Rc<Node>, machine: Rc<Machine>) {
 }
 
 async fn carry_out(node: &Node, order: Order) -> Outcome {
-    let quiet = Arc::new(|_: u64| {});
+    let quiet = Arc::new(|_: u64, _: Option<u64>| {});
     match order {
         Order::Put { path, content, replicas } => {
             let path = path.map(|path| PathText(path.into_bytes()));
@@ -276,6 +276,11 @@ impl Source for FromMemory {
         buf[..len].copy_from_slice(&rest[..len]);
         self.at += len;
         Ok(len)
+    }
+
+    fn rewind(&mut self) -> bool {
+        self.at = 0;
+        true
     }
 
     fn finish(&mut self) -> Result<(), SourceChanged> {
