@@ -21,7 +21,7 @@ mod table;
 
 pub use apply::{
     Applied, Authority, Checked, Context, GRANT_TOLERANCE_MS, GrantFacts, Refusal, Source, ViewMut,
-    WAITING_MAX, apply, catch_up,
+    WAITING_MAX, apply, catch_up, vet, waiting,
 };
 pub use body::{
     BOX_MAX, BOXES_MAX, Content, EpochRecord, FileRecord, INLINE_MAX, REPLICAS_MAX, Recipient,

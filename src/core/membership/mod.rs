@@ -118,7 +118,8 @@ pub enum Input {
     },
     /// What this node says about itself.
     SetSelf(SelfState),
-    /// A member is let in no more: it is dropped from the table. `Vouch` must refuse it from now on.
+    /// A member is let in no more: it is dropped from the table. `Vouch` must refuse it from now
+    /// on.
     Forget {
         /// Whom.
         id: NodeId,
