@@ -18,7 +18,7 @@ use crate::core::membership::{Identity, Membership, Vouch};
 use crate::crypto::{NodeKey, SwarmKey};
 use crate::id::{ChunkId, NodeId};
 use crate::store::{self, Store};
-use crate::sys::{Lock, OpenMode};
+use crate::sys::{Fs, Lock, OpenMode};
 use crate::transport::{self, Buffers, Transport};
 use crate::wire::approve::JoinRequest;
 use crate::wire::codec::{Decode, Encode};
@@ -147,7 +147,7 @@ impl Node {
 fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     let fs = &*config.system.fs;
     for dir in [&config.data_dir, &config.config_dir] {
-        fs.create_dir_all(dir)
+        make_dir(fs, dir)
             .map_err(|source| StartError::Directory { path: dir.clone(), source })?;
     }
     let path = config.data_dir.join("lock");
@@ -165,6 +165,26 @@ fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     let pid = format!("{}\n", std::process::id());
     file.set_len(0).and_then(|()| file.write_at(&[pid.as_bytes()], 0)).map_err(io)?;
     Ok(lock)
+}
+
+/// Makes a directory whose name survives a power failure: without that everything in it is lost,
+/// however well it was synced. A directory that was there may not be durable yet either.
+fn make_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+    fs.create_dir_all(dir)?;
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match fs.sync_dir(above) {
+            // Where this user may not look or nothing can be written, the name is others' work.
+            Err(err) if is_of_others(err.kind()) => return Ok(()),
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+fn is_of_others(why: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(why, PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
 }
 
 /// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons of
