@@ -9,7 +9,7 @@
 //! | `door` | who is let in, and how this node gets in |
 //! | `serve` | what peers ask of this node |
 //! | `ask`, `fetch` | what this node asks of peers |
-//! | `put`, `replicate`, `get` | files in and out |
+//! | `put`, `again`, `replicate`, `get` | files in and out |
 //! | `records` | the catalogue: kept, published, passed on |
 //! | `epochs` | who can read: content secrets opened and sealed |
 //! | `worker` | repair, reconciliation, bootstrap, self-description, new readers |
@@ -17,6 +17,7 @@
 //! A node that has no grant yet *waits*: it listens, answers on its socket, and asks to be let in.
 //! Once it is a member (`enter`) the membership loop and the workers start.
 
+mod again;
 mod api;
 mod ask;
 mod config;

@@ -12,7 +12,7 @@ use crate::core::catalogue::{
 use crate::core::hlc::Hlc;
 use crate::core::{catalogue, limits};
 use crate::crypto::{ContentSecret, EpochKeys};
-use crate::id::{ClaimId, NodeId, RecordId};
+use crate::id::{ClaimId, FileHash, NodeId, RecordId};
 use crate::store::{Follow, FollowTables, Op, Outcome, Store, WriteError};
 use crate::sys::{Table, TableRead};
 use crate::transport::Message as Frame;
@@ -540,6 +540,21 @@ impl Shared {
 
 fn record_op(bytes: Vec<u8>) -> Op {
     Op::Record { id: catalogue::id_of(&bytes), bytes: bytes.into() }
+}
+
+/// Every record that may lead to the content, newest epoch first.
+pub(super) fn records_of(
+    view: &Snapshot<'_>,
+    keyring: &Keyring,
+    hash: &FileHash,
+) -> io::Result<Vec<(catalogue::FileRecord, Arc<EpochKeys>)>> {
+    let mut out = Vec::new();
+    for keys in keyring.iter() {
+        let found = catalogue::files_by_lookup(view, &keys.lookup(hash))?;
+        let keys = Arc::new(keys.clone());
+        out.extend(found.into_iter().map(|candidate| (candidate.file, keys.clone())));
+    }
+    Ok(out)
 }
 
 fn stopping() -> WriteError {

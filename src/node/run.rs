@@ -102,6 +102,8 @@ impl Loop {
             Event::SetSelf(state) => self.handle(Input::SetSelf(*state)),
             Event::Leave(told) => {
                 self.handle(Input::Leave);
+                // No more is asked for, and the last time asked for will soon be past.
+                self.wake = Time(u64::MAX);
                 // The other side may have given up waiting; leaving goes on all the same.
                 told.send(()).ok();
             }

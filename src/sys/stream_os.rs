@@ -69,6 +69,12 @@ impl Source for DescriptorSource {
         Ok(done)
     }
 
+    fn rewind(&mut self) -> bool {
+        let Some((_, at)) = &mut self.file else { return false };
+        *at = 0;
+        true
+    }
+
     fn finish(&mut self) -> Result<(), SourceChanged> {
         let Some((before, read)) = &self.file else { return Ok(()) };
         let now = fstat(&self.fd).map_err(|_| SourceChanged)?;

@@ -105,6 +105,11 @@ impl Source for Bytes {
         Ok(n)
     }
 
+    fn rewind(&mut self) -> bool {
+        self.at = 0;
+        true
+    }
+
     fn finish(&mut self) -> Result<(), SourceChanged> {
         Ok(())
     }

@@ -13,9 +13,9 @@ use crate::crypto::EpochKeys;
 use crate::id::{ChunkId, ClaimId, FileHash, InodeId, NodeId, RecordId};
 use crate::node::get::OpenFile;
 use crate::node::put::{Content, Upload, Whereabouts};
-use crate::node::records::Snapshot;
+use crate::node::records::{Snapshot, records_of};
 use crate::node::replicate::{Promise, Tally};
-use crate::node::{NotReady, OnProgress, PublishError, Shared};
+use crate::node::{NotReady, OnProgress, PublishError, PutError, Shared};
 use crate::store::Claim;
 use crate::sys::{Sink, Source};
 use crate::wire::control::{
@@ -56,8 +56,14 @@ impl Shared {
             replicas,
             renewed_ms: self.sys.clock.wall_ms(),
         };
-        let upload = Upload::new(self, keys.clone(), claim, put.compress, progress);
-        let content = upload.run(source).await?;
+        let again = self.put_again(source, &keys, claim).await.map_err(PutError::Read)?;
+        let content = match again {
+            (_, Some(content)) => content,
+            (source, None) => {
+                let upload = Upload::new(self, keys.clone(), claim, put.compress, progress);
+                upload.run(source).await?
+            }
+        };
         let needed = Promise::now(&self.view(), replicas).nodes;
         self.write_down(&put, &keys, claim, &content, needed).await?;
         let wait_met = self.wait_for_copies(&put, claim, &content.tally).await;
@@ -648,21 +654,6 @@ fn entry_of(tree: &Tree<'_>, found: &Found) -> Outcome<Option<Entry>> {
         entry.version = found.version.clone();
     }
     Ok(entry)
-}
-
-/// Every record that may lead to the content, newest epoch first.
-fn records_of(
-    view: &Snapshot<'_>,
-    keyring: &Keyring,
-    hash: &FileHash,
-) -> std::io::Result<Vec<(FileRecord, Arc<EpochKeys>)>> {
-    let mut out = Vec::new();
-    for keys in keyring.iter() {
-        let found = files_by_lookup(view, &keys.lookup(hash))?;
-        let keys = Arc::new(keys.clone());
-        out.extend(found.into_iter().map(|candidate| (candidate.file, keys.clone())));
-    }
-    Ok(out)
 }
 
 fn is_version(entry: &Entry, content: &Content) -> bool {
