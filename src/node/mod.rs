@@ -11,7 +11,8 @@
 //! | `ask`, `fetch` | what this node asks of peers |
 //! | `put`, `again`, `replicate`, `get` | files in and out |
 //! | `records` | the catalogue: kept, published, passed on |
-//! | `worker` | repair, reconciliation, bootstrap, self-description |
+//! | `epochs` | who can read: content secrets opened and sealed |
+//! | `worker` | repair, reconciliation, bootstrap, self-description, new readers |
 //!
 //! A node that has no grant yet *waits*: it listens, answers on its socket, and asks to be let in.
 //! Once it is a member (`enter`) the membership loop and the workers start.
@@ -21,6 +22,7 @@ mod api;
 mod ask;
 mod config;
 mod door;
+mod epochs;
 mod event;
 mod fetch;
 mod files;
@@ -130,6 +132,8 @@ pub(crate) struct Shared {
     troubles: Mutex<BTreeMap<String, String>>,
     changes: broadcast::Sender<api::Changed>,
     records_changed: watch::Sender<u64>,
+    /// Counts records of grants, epochs and open statements.
+    readers_changed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Fatal>>,
     began: crate::sys::Time,
 }

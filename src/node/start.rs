@@ -241,7 +241,8 @@ pub(super) fn grant_oneself(
 }
 
 async fn config_lock(config: &Config) -> Result<Box<dyn Lock>, StartError> {
-    let path = config.config_dir.join("lock");
+    // Not the name of the data directory's lock: one directory may be both.
+    let path = config.config_dir.join("config.lock");
     for _ in 0..CONFIG_LOCK_TRIES {
         match config.system.fs.lock(&path) {
             Ok(lock) => return Ok(lock),
@@ -333,6 +334,7 @@ fn share(
         troubles: Mutex::default(),
         changes: broadcast::channel(limits::EVENTS).0,
         records_changed: watch::Sender::default(),
+        readers_changed: watch::Sender::default(),
         fatal: watch::Sender::default(),
     };
     (Arc::new(shared), Channels { events: events_end, repair: repair_end })
@@ -428,6 +430,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(run.run(channels.events));
     tasks.spawn(worker::describe::run(shared.clone()));
     tasks.spawn(worker::reconcile::run(shared.clone()));
+    tasks.spawn(worker::issue::run(shared.clone()));
     tasks.spawn(Repair::new(shared.clone()).run(channels.repair));
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;
