@@ -85,10 +85,10 @@ impl AsRef<[u8]> for Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut buf = std::mem::take(&mut self.buf);
+        let buf = std::mem::take(&mut self.buf);
         // A buffer that grew for one small chunk only is not worth keeping.
         if buf.capacity() >= CHUNK_LEN {
-            buf.clear();
+            // Its length stays, so that nobody has to fill it with zeros again.
             self.free.lock().unwrap_or_else(PoisonError::into_inner).push(buf);
         }
     }

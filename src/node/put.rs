@@ -291,11 +291,11 @@ fn cancelled() -> io::Error {
 pub(super) struct Sealers(std::sync::Mutex<Vec<Sealer>>);
 
 impl Sealers {
-    fn take(&self) -> Sealer {
+    pub(super) fn take(&self) -> Sealer {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn put_back(&self, sealer: Sealer) {
+    pub(super) fn put_back(&self, sealer: Sealer) {
         let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if free.len() < SEALERS {
             free.push(sealer);

@@ -35,7 +35,7 @@ impl Promise {
         Self { replicas, nodes, machines: nodes.min(view.machines_with_room().max(1)) }
     }
 
-    fn kept(&self, view: &View, holders: &BTreeSet<NodeId>) -> bool {
+    pub(super) fn kept(&self, view: &View, holders: &BTreeSet<NodeId>) -> bool {
         holders.len() >= self.nodes && view.machines(holders) >= self.machines.min(holders.len())
     }
 }
@@ -73,6 +73,22 @@ pub(super) struct Count {
 }
 
 impl Tally {
+    /// The tally of chunks that these nodes hold already.
+    pub(super) fn kept(held: &[BTreeSet<NodeId>]) -> Self {
+        let chunks = held.len() as u64;
+        let mut state = TallyState {
+            started: chunks,
+            promised: chunks,
+            ended: chunks,
+            ..TallyState::default()
+        };
+        for ids in held {
+            *state.by_copies.entry(ids.len()).or_default() += 1;
+            ids.iter().for_each(|id| *state.by_holder.entry(*id).or_default() += 1);
+        }
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+
     fn with<T>(&self, change: impl FnOnce(&mut TallyState) -> T) -> T {
         let out = change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_waiters();

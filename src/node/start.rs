@@ -11,14 +11,14 @@ use super::serve::Service;
 use super::view::View;
 use super::worker::{self, repair::Repair};
 use super::{Config, Fatal, Shared};
-use crate::core::access::Joiner;
-use crate::core::catalogue;
+use crate::core::access::{Grant, Joiner, Roles};
+use crate::core::catalogue::{self, Record, View as _};
+use crate::core::limits;
 use crate::core::membership::{Identity, Membership, Vouch};
-use crate::core::{access, limits};
 use crate::crypto::{NodeKey, SwarmKey};
 use crate::id::{ChunkId, NodeId};
 use crate::store::{self, Store};
-use crate::sys::{Lock, OpenMode};
+use crate::sys::{Fs, Lock, OpenMode};
 use crate::transport::{self, Buffers, Transport};
 use crate::wire::approve::JoinRequest;
 use crate::wire::codec::{Decode, Encode};
@@ -59,6 +59,9 @@ pub enum StartError {
     /// The port cannot be listened on.
     #[error(transparent)]
     Listen(#[from] transport::StartError),
+    /// The tables cannot be read.
+    #[error("cannot read this node's tables: {0}")]
+    Tables(io::Error),
     /// The first records could not be written.
     #[error("cannot write the swarm's first records: {0}")]
     Found(#[from] super::PublishError),
@@ -149,7 +152,7 @@ impl Node {
 fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     let fs = &*config.system.fs;
     for dir in [&config.data_dir, &config.config_dir] {
-        fs.create_dir_all(dir)
+        make_dir(fs, dir)
             .map_err(|source| StartError::Directory { path: dir.clone(), source })?;
     }
     let path = config.data_dir.join("lock");
@@ -169,6 +172,26 @@ fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     Ok(lock)
 }
 
+/// Makes a directory whose name survives a power failure: without that everything in it is lost,
+/// however well it was synced. A directory that was there may not be durable yet either.
+fn make_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+    fs.create_dir_all(dir)?;
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match fs.sync_dir(above) {
+            // Where this user may not look or nothing can be written, the name is others' work.
+            Err(err) if is_of_others(err.kind()) => return Ok(()),
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+fn is_of_others(why: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(why, PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
+}
+
 /// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons of
 /// the same user wait meanwhile, so that they find one swarm key and not one each.
 async fn standing(
@@ -176,12 +199,22 @@ async fn standing(
     key: &NodeKey,
 ) -> Result<(crate::crypto::OwnerKey, Option<Standing>), StartError> {
     let (fs, rng, dir) = (&*config.system.fs, &*config.system.rng, &config.config_dir);
+    let key_id = key.id();
     let _lock = config_lock(config).await?;
     let owner = files::owner_key(fs, rng, dir)?;
+    let found = files::swarm_key(fs, dir)?;
     if let Some(standing) = files::standing(fs, &config.data_dir)? {
-        return Ok((owner, Some(Standing { swarm: standing.swarm, grant: standing.grant })));
+        // Whose key came later is an admin from now on, and its grant says so.
+        let promoted = found
+            .filter(|key| key.public() == standing.swarm && !is_admin(&standing))
+            .map(|key| grant_oneself(config, &key, key_id, owner.public()));
+        if let Some(promoted) = &promoted {
+            files::save_standing(fs, &config.data_dir, promoted)?;
+        }
+        let files::Standing { swarm, grant } = promoted.unwrap_or(standing);
+        return Ok((owner, Some(Standing { swarm, grant })));
     }
-    let swarm = match files::swarm_key(fs, dir)? {
+    let swarm = match found {
         Some(swarm) => swarm,
         None if config.bootstrap.is_empty() => files::make_swarm_key(fs, rng, dir)?,
         None => return Ok((owner, None)),
@@ -189,9 +222,14 @@ async fn standing(
     if Some(swarm.swarm()) == config.avoid {
         return Ok((owner, None));
     }
-    let standing = grant_oneself(config, &swarm, key.id(), owner.public());
+    let standing = grant_oneself(config, &swarm, key_id, owner.public());
     files::save_standing(fs, &config.data_dir, &standing)?;
     Ok((owner, Some(Standing { swarm: standing.swarm, grant: standing.grant })))
+}
+
+fn is_admin(standing: &files::Standing) -> bool {
+    let grant = Grant::from_bytes(&standing.grant);
+    grant.is_ok_and(|grant| grant.terms.roles.contains(Roles::ADMIN))
 }
 
 /// Whoever has the swarm key is admin, and lets himself in.
@@ -208,7 +246,8 @@ pub(super) fn grant_oneself(
 }
 
 async fn config_lock(config: &Config) -> Result<Box<dyn Lock>, StartError> {
-    let path = config.config_dir.join("lock");
+    // Not the name of the data directory's lock: one directory may be both.
+    let path = config.config_dir.join("config.lock");
     for _ in 0..CONFIG_LOCK_TRIES {
         match config.system.fs.lock(&path) {
             Ok(lock) => return Ok(lock),
@@ -287,15 +326,20 @@ fn share(
         sealers: super::put::Sealers::default(),
         openers: super::get::Openers::default(),
         events,
+        link_news: super::LinkNews::default(),
+        gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
+        behind: worker::reconcile::Behind::default(),
         repair,
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),
         pointers: Mutex::default(),
         observed: Mutex::default(),
+        hosts: Mutex::default(),
         host_swarm: Mutex::default(),
         troubles: Mutex::default(),
         changes: broadcast::channel(limits::EVENTS).0,
         records_changed: watch::Sender::default(),
+        readers_changed: watch::Sender::default(),
         fatal: watch::Sender::default(),
     };
     (Arc::new(shared), Channels { events: events_end, repair: repair_end })
@@ -331,11 +375,17 @@ impl Shared {
         };
         let Some(swarm) = self.swarm_key()? else { return Ok(()) };
         let known = self.read_records(|view| {
-            let granted = !catalogue::grants_of(view, &self.me)?.is_empty();
+            let grants = catalogue::grants_of(view, &self.me)?;
+            let grants = grants.iter().map(|id| view.record(id));
+            let grants: Vec<_> = grants.collect::<io::Result<_>>()?;
+            let is_ours =
+                |bytes| Record::parse(bytes).is_ok_and(|record| record.body() == standing.grant);
+            let granted = grants.into_iter().flatten().any(is_ours);
             Ok((granted, !catalogue::epochs(view)?.is_empty()))
         });
-        let (granted, epoch) = known.unwrap_or_default();
-        if !granted && let Ok(grant) = access::Grant::from_bytes(&standing.grant) {
+        // Without the tables nothing is known, least of all that the swarm has no epoch yet.
+        let (granted, epoch) = known.map_err(StartError::Tables)?;
+        if !granted && let Ok(grant) = Grant::from_bytes(&standing.grant) {
             self.publish_grant(&swarm, &grant).await?;
         }
         if !epoch && self.config.bootstrap.is_empty() {
@@ -385,6 +435,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(run.run(channels.events));
     tasks.spawn(worker::describe::run(shared.clone()));
     tasks.spawn(worker::reconcile::run(shared.clone()));
+    tasks.spawn(worker::issue::run(shared.clone()));
     tasks.spawn(Repair::new(shared.clone()).run(channels.repair));
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;

@@ -7,14 +7,20 @@
 
 use super::OpenError;
 use super::format::{Checker, Class, Salt, VERSION};
+use super::index::Place;
 use crate::id::{NodeId, from_hex, to_hex};
 use crate::sys::{File, Fs, OpenMode, Rng};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many segment files are kept open for readers.
 const MAX_OPEN: usize = 64;
+/// From this length on a record's pages are not kept in the cache for their own sake.
+pub(super) const LARGE: u32 = 256 << 10;
+/// How many reads of large records are remembered.
+const MAX_RECENT: usize = 4096;
 /// A marker is four short lines; what is longer is none.
 const MAX_MARKER: usize = 512;
 
@@ -24,6 +30,14 @@ pub(super) struct Files {
     pub(super) fs: Arc<dyn Fs>,
     dir: PathBuf,
     open: Mutex<OpenFiles>,
+    recent: Mutex<Recent>,
+}
+
+/// Places that were read lately, oldest first.
+#[derive(Default)]
+struct Recent {
+    known: BTreeSet<(Class, u32, u32)>,
+    order: VecDeque<(Class, u32, u32)>,
 }
 
 #[derive(Default)]
@@ -35,7 +49,7 @@ struct OpenFiles {
 impl Files {
     /// For the data directory `dir`.
     pub(super) fn new(fs: Arc<dyn Fs>, dir: PathBuf) -> Self {
-        Self { fs, dir, open: Mutex::default() }
+        Self { fs, dir, open: Mutex::default(), recent: Mutex::default() }
     }
 
     /// The folder of a class of files.
@@ -109,6 +123,27 @@ impl Files {
         }
         open.files.push((key, file.clone()));
         Ok(file)
+    }
+
+    /// Whether a large record is read for the first time in a while. Most files are read from end
+    /// to end once, and their pages would only drive out what others need; what is asked for again
+    /// stays in the cache.
+    pub(super) fn reads_once(&self, class: Class, place: Place) -> bool {
+        if place.payload < LARGE {
+            return false;
+        }
+        let key = (class, place.number, place.offset);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if !recent.known.insert(key) {
+            return false;
+        }
+        recent.order.push_back(key);
+        if recent.order.len() > MAX_RECENT
+            && let Some(oldest) = recent.order.pop_front()
+        {
+            recent.known.remove(&oldest);
+        }
+        true
     }
 
     /// Removes a file that is no longer needed. The name may come back after a crash.

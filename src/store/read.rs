@@ -63,6 +63,9 @@ impl Reader<'_> {
         // A buffer that was used before is not zeroed again.
         bytes.resize(head + payload, 0);
         let read = file.read_at(&mut bytes, u64::from(place.offset))?;
+        if self.files.reads_once(class, place) {
+            file.let_go(u64::from(place.offset), bytes.len() as u64)?;
+        }
         if read < bytes.len() {
             return Err(ReadError::Damaged);
         }

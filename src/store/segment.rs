@@ -25,6 +25,9 @@ pub(super) struct Segment {
     pub(super) marked: bool,
     file: Arc<dyn File>,
     reserved: u64,
+    /// Large ranges written since the last sync: then they leave the page cache, where they would
+    /// only drive out what is read.
+    large: Vec<(u64, u64)>,
     len: u64,
 }
 
@@ -48,7 +51,8 @@ impl Segment {
             node,
         };
         let at = FILE_HEAD as u64;
-        let mut segment = Self { number, at, marked: true, file, reserved: 0, len };
+        let mut segment =
+            Self { number, at, marked: true, file, reserved: 0, large: Vec::new(), len };
         segment.reserve(at)?;
         segment.file.write_at(&[&head.encode(check)], 0)?;
         segment.file.sync_data()?;
@@ -59,7 +63,7 @@ impl Segment {
     /// Goes on with a segment of an earlier start, of which `at` bytes count.
     pub(super) fn resume(files: &Files, number: u32, at: u64, len: u64) -> io::Result<Self> {
         let file = files.fs.open(&files.path(Class::Segment, number), OpenMode::Write)?;
-        Ok(Self { number, at, marked: false, file, reserved: at, len })
+        Ok(Self { number, at, marked: false, file, reserved: at, large: Vec::new(), len })
     }
 
     /// Whether a batch of about `bytes` would make it longer than a segment is to be.
@@ -84,6 +88,7 @@ impl Segment {
             self.file.write_at(now, at)?;
             if bytes >= PART {
                 self.file.write_out(at, bytes as u64)?;
+                self.large.push((at, bytes as u64));
             }
             at += bytes as u64;
             rest = later;
@@ -102,8 +107,12 @@ impl Segment {
     }
 
     /// Makes what was written durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        for (at, len) in std::mem::take(&mut self.large) {
+            self.file.let_go(at, len)?;
+        }
+        Ok(())
     }
 
     /// Takes back what was written behind `at`, durably.

@@ -88,6 +88,9 @@ pub trait File: Send + Sync {
     /// Asks for early write-out of a range, without waiting and without any promise.
     fn write_out(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Says that a range will not be read soon: its clean pages may leave the cache. No promise.
+    fn let_go(&self, offset: u64, len: u64) -> io::Result<()>;
+
     /// Reserves space for a range without changing the length.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
 

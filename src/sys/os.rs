@@ -8,6 +8,7 @@ use super::{Clock, Rng, Time};
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -138,6 +139,11 @@ impl File for OsFile {
         sync_file_range(&self.0, offset, len)
     }
 
+    fn let_go(&self, offset: u64, len: u64) -> io::Result<()> {
+        let len = std::num::NonZeroU64::new(len);
+        Ok(rustix::fs::fadvise(&self.0, offset, len, rustix::fs::Advice::DontNeed)?)
+    }
+
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, offset, len) {
             // A file system without the call still stores the bytes, only less quickly.
@@ -158,14 +164,14 @@ impl File for OsFile {
 /// Starts writing a range out so that a later `fdatasync` finds little left to do. The call is not
 /// in rustix; it neither takes nor returns memory, so calling it is sound for any open descriptor.
 #[allow(unsafe_code)]
-fn sync_file_range(file: &std::fs::File, offset: u64, len: u64) -> io::Result<()> {
+pub(super) fn sync_file_range(file: &impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let too_far = |_| io::Error::from(io::ErrorKind::InvalidInput);
     let offset = i64::try_from(offset).map_err(too_far)?;
     let len = i64::try_from(len).map_err(too_far)?;
     // SAFETY: the descriptor is open for as long as `file` is borrowed; no memory is passed.
     let done = unsafe {
-        libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE)
+        libc::sync_file_range(file.as_fd().as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE)
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -14,6 +14,9 @@ pub trait Source: Send {
     /// `Interrupted` means that the put was cancelled.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize>;
 
+    /// Begins again with the first byte; false, and nothing has happened, where that cannot be.
+    fn rewind(&mut self) -> bool;
+
     /// Called after the last byte: whether the bytes read are one state of the file.
     fn finish(&mut self) -> Result<(), SourceChanged>;
 }

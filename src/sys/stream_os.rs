@@ -2,6 +2,7 @@
 //! touch neither their offset nor their flags; pipes and terminals in order, waking up regularly so
 //! that a cancelled command never leaves a thread behind.
 
+use super::os::sync_file_range;
 use super::stream::{Sink, Source, SourceChanged};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Stat, fstat};
@@ -12,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How often a read or write that waits looks whether it was cancelled.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Written pieces from this length on are sent to the disk at once.
+const EARLY: u64 = 256 * 1024;
 
 /// Reads from a descriptor.
 pub struct DescriptorSource {
@@ -65,6 +69,12 @@ impl Source for DescriptorSource {
         Ok(done)
     }
 
+    fn rewind(&mut self) -> bool {
+        let Some((_, at)) = &mut self.file else { return false };
+        *at = 0;
+        true
+    }
+
     fn finish(&mut self) -> Result<(), SourceChanged> {
         let Some((before, read)) = &self.file else { return Ok(()) };
         let now = fstat(&self.fd).map_err(|_| SourceChanged)?;
@@ -93,6 +103,7 @@ impl DescriptorSink {
 
 impl Sink for DescriptorSink {
     fn write(&self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+        let (start, len) = (offset, bytes.len() as u64);
         while !bytes.is_empty() {
             let done = if self.seekable {
                 rustix::io::pwrite(&self.fd, bytes, offset).map_err(io::Error::from)
@@ -112,6 +123,11 @@ impl Sink for DescriptorSink {
                 Err(err) if retry(&err, &self.cancelled) => {}
                 Err(err) => return Err(err),
             }
+        }
+        if self.seekable && len >= EARLY {
+            // So that the command's fsync finds little left to do. Where it does not work the bytes
+            // are written out later, which is as good.
+            sync_file_range(&self.fd, start, len).ok();
         }
         Ok(())
     }

@@ -13,9 +13,9 @@ use crate::crypto::EpochKeys;
 use crate::id::{ChunkId, ClaimId, FileHash, InodeId, NodeId, RecordId};
 use crate::node::get::OpenFile;
 use crate::node::put::{Content, Upload, Whereabouts};
-use crate::node::records::Snapshot;
+use crate::node::records::{Snapshot, records_of};
 use crate::node::replicate::{Promise, Tally};
-use crate::node::{NotReady, OnProgress, PublishError, Shared};
+use crate::node::{NotReady, OnProgress, PublishError, PutError, Shared};
 use crate::store::Claim;
 use crate::sys::{Sink, Source};
 use crate::wire::control::{
@@ -56,8 +56,14 @@ impl Shared {
             replicas,
             renewed_ms: self.sys.clock.wall_ms(),
         };
-        let upload = Upload::new(self, keys.clone(), claim, put.compress, progress);
-        let content = upload.run(source).await?;
+        let again = self.put_again(source, &keys, claim).await.map_err(PutError::Read)?;
+        let content = match again {
+            (_, Some(content)) => content,
+            (source, None) => {
+                let upload = Upload::new(self, keys.clone(), claim, put.compress, progress);
+                upload.run(source).await?
+            }
+        };
         let needed = Promise::now(&self.view(), replicas).nodes;
         self.write_down(&put, &keys, claim, &content, needed).await?;
         let wait_met = self.wait_for_copies(&put, claim, &content.tally).await;
@@ -123,7 +129,7 @@ impl Shared {
             flags: 0,
         };
         // Two plans for one path must see each other, so plan and record are one step.
-        let _planning = self.catalogue.planning.lock().await;
+        let planning = self.catalogue.planning.clone().lock_owned().await;
         if self.is_written_down(put, content, &file)? {
             return Ok(());
         }
@@ -133,7 +139,7 @@ impl Shared {
             let id = id_of(&records[0]);
             records.push(self.name_it(put, path, keys, claim, content, id)?);
         }
-        self.publish(records, vec![claim.id], needed).await?;
+        self.publish(records, vec![claim.id], needed, Some(planning)).await?;
         Ok(())
     }
 
@@ -648,21 +654,6 @@ fn entry_of(tree: &Tree<'_>, found: &Found) -> Outcome<Option<Entry>> {
         entry.version = found.version.clone();
     }
     Ok(entry)
-}
-
-/// Every record that may lead to the content, newest epoch first.
-fn records_of(
-    view: &Snapshot<'_>,
-    keyring: &Keyring,
-    hash: &FileHash,
-) -> std::io::Result<Vec<(FileRecord, Arc<EpochKeys>)>> {
-    let mut out = Vec::new();
-    for keys in keyring.iter() {
-        let found = files_by_lookup(view, &keys.lookup(hash))?;
-        let keys = Arc::new(keys.clone());
-        out.extend(found.into_iter().map(|candidate| (candidate.file, keys.clone())));
-    }
-    Ok(out)
 }
 
 fn is_version(entry: &Entry, content: &Content) -> bool {

@@ -126,6 +126,9 @@ fn not_started(err: &StartError) -> Failure {
         StartError::File(err) => file(err),
         StartError::Store(err) => store(err),
         StartError::Listen(err) => listen(err),
+        StartError::Tables(err) => {
+            Failure::new(Code::Failed, format!("cannot read the node's tables: {}", reason(err)))
+        }
         StartError::Found(err) => Failure::new(Code::Failed, err.to_string()),
     }
 }

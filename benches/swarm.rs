@@ -1,0 +1,323 @@
+//! The figures of the README: real daemons on loopback, real files, and the reference beside each
+//! in the same run. `cargo bench --bench swarm` prints them; nothing here fails because a machine
+//! is slow. Sizes: `P2PFS_BENCH_MIB` (1024), runs: `P2PFS_BENCH_RUNS` (5).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const P2PFS: &str = env!("CARGO_BIN_EXE_p2pfs");
+
+/// A temporary directory with some daemons in it; all of it goes when this is dropped.
+struct Swarm {
+    dir: PathBuf,
+    daemons: Vec<Child>,
+}
+
+impl Swarm {
+    fn start(name: &str, nodes: usize) -> Self {
+        let dir = std::env::temp_dir().join(format!("p2pfs-bench-{}-{name}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a temporary directory");
+        let mut swarm = Self { dir, daemons: Vec::new() };
+        for node in 0..nodes {
+            swarm.add(node, "127.0.0.1:0");
+        }
+        swarm.wait("peers", nodes - 1);
+        swarm
+    }
+
+    fn data(&self, node: usize) -> PathBuf {
+        self.dir.join(format!("n{node}"))
+    }
+
+    fn add(&mut self, node: usize, listen: &str) {
+        let mut command = Command::new(P2PFS);
+        command.args(["daemon", "--listen", listen, "--data-dir"]).arg(self.data(node));
+        if node > 0 {
+            command.args(["--bootstrap", &self.listen(0)]);
+        }
+        command.env("P2PFS_CONFIG_DIR", self.dir.join("config"));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
+        let child = command.spawn().expect("the daemon starts");
+        if node < self.daemons.len() {
+            self.daemons[node] = child;
+        } else {
+            self.daemons.push(child);
+        }
+        let ready = Instant::now();
+        while !self.try_at(node, &["id"]).0 {
+            assert!(ready.elapsed() < Duration::from_secs(20), "daemon {node} does not answer");
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn listen(&self, node: usize) -> String {
+        let id = self.json(node, &["id"]);
+        let list = id.split("\"listen\":[\"").nth(1).expect("`listen` in id --json");
+        list.split('"').next().expect("an address").to_owned()
+    }
+
+    fn try_at(&self, node: usize, args: &[&str]) -> (bool, String) {
+        let mut command = Command::new(P2PFS);
+        command.arg("--data-dir").arg(self.data(node)).args(args);
+        command.env("P2PFS_CONFIG_DIR", self.dir.join("config")).stdin(Stdio::null());
+        let out = command.output().expect("the command runs");
+        (out.status.success(), String::from_utf8_lossy(&out.stdout).trim().to_owned())
+    }
+
+    fn at(&self, node: usize, args: &[&str]) -> String {
+        let (ok, out) = self.try_at(node, args);
+        assert!(ok, "p2pfs {args:?} at node {node} failed");
+        out
+    }
+
+    fn json(&self, node: usize, args: &[&str]) -> String {
+        self.at(node, &[args, &["--json"]].concat())
+    }
+
+    /// Waits until node 0 sees that many living peers; how long it took.
+    fn wait(&self, what: &str, count: usize) -> Duration {
+        let since = Instant::now();
+        while self.json(0, &[what]).matches("\"state\":\"alive\"").count() < count {
+            assert!(since.elapsed() < Duration::from_secs(60), "not {count} alive after 60 s");
+            sleep(Duration::from_millis(10));
+        }
+        since.elapsed()
+    }
+
+    fn signal(&self, node: usize, name: &str) {
+        let pid = self.daemons[node].id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// CPU seconds of all daemons so far.
+    fn cpu(&self) -> f64 {
+        let ticks = |child: &Child| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+            let rest = stat.rsplit(") ").next().unwrap_or_default().to_owned();
+            let field = |at: usize| rest.split(' ').nth(at).and_then(|f| f.parse::<f64>().ok());
+            (field(11).unwrap_or(0.0) + field(12).unwrap_or(0.0)) / 100.0
+        };
+        self.daemons.iter().map(ticks).sum()
+    }
+
+    /// A line of `/proc/PID/status` of the largest daemon, in MiB.
+    fn memory(&self, line: &str) -> f64 {
+        let of = |child: &Child| {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+            let found = status.lines().find(|l| l.starts_with(line))?.to_owned();
+            found.split_whitespace().nth(1)?.parse::<f64>().ok()
+        };
+        self.daemons.iter().filter_map(of).fold(0.0, f64::max) / 1024.0
+    }
+
+    /// Bytes that node 0 has sent to others, as its connections count them.
+    fn sent(&self, node: usize) -> f64 {
+        let connections = self.json(node, &["peers", "--connections"]);
+        let counts = connections.split("\"sent\":").skip(1);
+        counts.filter_map(|c| c.split([',', '}']).next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        for child in &mut self.daemons {
+            // It may have been stopped by a signal; killing it works all the same.
+            child.kill().ok();
+            child.wait().ok();
+        }
+        fs::remove_dir_all(&self.dir).ok();
+    }
+}
+
+/// All samples of each row, in the order of their first appearance.
+#[derive(Default)]
+struct Rows {
+    order: Vec<String>,
+    samples: BTreeMap<String, Vec<f64>>,
+}
+
+impl Rows {
+    fn add(&mut self, row: &str, sample: f64) {
+        if !self.samples.contains_key(row) {
+            self.order.push(row.to_owned());
+        }
+        self.samples.entry(row.to_owned()).or_default().push(sample);
+    }
+
+    fn median(&self, row: &str) -> f64 {
+        let mut sorted = self.samples[row].clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        writeln!(out, "{:<58} {:>9} {:>9} {:>9}", "", "median", "min", "max")?;
+        for row in &self.order {
+            let all = &self.samples[row];
+            let min = all.iter().copied().fold(f64::INFINITY, f64::min);
+            let max = all.iter().copied().fold(0.0, f64::max);
+            writeln!(out, "{row:<58} {:>9.3} {min:>9.3} {max:>9.3}", self.median(row))?;
+        }
+        Ok(())
+    }
+}
+
+fn timed(work: impl FnOnce()) -> f64 {
+    let since = Instant::now();
+    work();
+    since.elapsed().as_secs_f64()
+}
+
+fn random_file(path: &Path, bytes: usize) {
+    let mut source = fs::File::open("/dev/urandom").expect("random bytes").take(bytes as u64);
+    let mut file = fs::File::create(path).expect("a file");
+    std::io::copy(&mut source, &mut file).expect("random bytes are written");
+    file.sync_all().expect("synced");
+}
+
+fn text_file(path: &Path, bytes: usize) {
+    let mut file = fs::File::create(path).expect("a file");
+    let mut written = 0;
+    for line in 0.. {
+        let text = format!("{line} the quick brown fox jumps over the lazy dog {}\n", line * 7919);
+        file.write_all(text.as_bytes()).expect("written");
+        written += text.len();
+        if written > bytes {
+            break;
+        }
+    }
+    file.sync_all().expect("synced");
+}
+
+/// One copy, synced: what any storing costs at least.
+fn copy_and_sync(from: &Path, to: &Path) -> f64 {
+    timed(|| {
+        let mut source = fs::File::open(from).expect("the file is there");
+        let mut file = fs::File::create(to).expect("a file");
+        let mut buf = vec![0; 1 << 20];
+        loop {
+            let n = source.read(&mut buf).expect("read");
+            if n == 0 {
+                break;
+            }
+            file.write_all(&buf[..n]).expect("written");
+        }
+        file.sync_all().expect("synced");
+    })
+}
+
+fn large(rows: &mut Rows, mib: usize, runs: usize) {
+    let three = Swarm::start("three", 3);
+    let one = Swarm::start("one", 1);
+    let (file, copy, out) = (three.dir.join("f"), three.dir.join("copy"), three.dir.join("out"));
+    let (path, out_text) = (file.to_str().expect("a text"), out.to_str().expect("a text"));
+    for run in 0..runs {
+        random_file(&file, mib << 20);
+        let reference = copy_and_sync(&file, &copy);
+        fs::remove_file(&copy).expect("removed");
+        let (cpu, sent) = (three.cpu(), three.sent(0));
+        let mut hash = String::new();
+        let put = timed(|| hash = three.at(0, &["put", path, "--wait", "all"]));
+        let moved = (three.sent(0) - sent) / (mib << 20) as f64;
+        rows.add(&format!("cp + fsync of {mib} MiB, s"), reference);
+        rows.add("put, R = 3, all three durable, × cp + fsync", reference / put);
+        rows.add(
+            "  CPU of the three daemons, s per GiB",
+            (three.cpu() - cpu) * 1024.0 / mib as f64,
+        );
+        rows.add("  bytes sent ÷ file bytes (two remote copies)", moved);
+        let get = timed(|| drop(three.at(1, &["get", &hash, "-o", out_text])));
+        rows.add("get from another node, verified, synced, × cp + fsync", reference / get);
+        fs::remove_file(&out).expect("removed");
+        let sent = three.sent(0);
+        rows.add("the same file put again, s", timed(|| drop(three.at(0, &["put", path]))));
+        rows.add("  bytes sent ÷ file bytes", (three.sent(0) - sent) / (mib << 20) as f64);
+        let single = timed(|| drop(one.at(0, &["put", path, "--as", &format!("/r{run}")])));
+        rows.add("put, 1 node, × cp + fsync", reference / single);
+    }
+    text_file(&file, 64 << 20);
+    let sent = three.sent(0);
+    three.at(0, &["put", path, "--as", "/text", "--wait", "all"]);
+    rows.add(
+        "text: bytes sent ÷ file bytes (two remote copies)",
+        (three.sent(0) - sent) / (64 << 20) as f64,
+    );
+    rows.add("largest daemon, VmHWM, MiB", three.memory("VmHWM"));
+}
+
+fn small(rows: &mut Rows, runs: usize) {
+    let mut swarm = Swarm::start("small", 3);
+    let (file, out) = (swarm.dir.join("s"), swarm.dir.join("o"));
+    let (path, out_text) =
+        (file.to_str().expect("a text").to_owned(), out.to_str().expect("a text").to_owned());
+    for bytes in [1 << 10, 64 << 10] {
+        for run in 0..runs * 10 {
+            random_file(&file, bytes);
+            let name = format!("/{bytes}.{run}");
+            let kib = bytes >> 10;
+            let put = timed(|| drop(swarm.at(0, &["put", &path, "--as", &name])));
+            rows.add(&format!("put of {kib} KiB at R = 3, command included, ms"), put * 1e3);
+            let get = timed(|| drop(swarm.at(1, &["get", &name, "-o", &out_text, "--force"])));
+            rows.add(&format!("get of {kib} KiB, command included, ms"), get * 1e3);
+        }
+    }
+    for _ in 0..runs * 4 {
+        rows.add(
+            "a command that does nothing (--version), ms",
+            timed(|| drop(swarm.at(0, &["--version"]))) * 1e3,
+        );
+        rows.add("ls, ms", timed(|| drop(swarm.at(0, &["ls"]))) * 1e3);
+    }
+    rows.add("idle daemon, RSS, MiB", swarm.memory("VmRSS"));
+    hung_peer(rows, &swarm, &path);
+    restarted_peer(rows, &mut swarm);
+}
+
+/// The slowest put or get while a peer is stopped in mid-work.
+fn hung_peer(rows: &mut Rows, swarm: &Swarm, path: &str) {
+    swarm.signal(2, "-STOP");
+    let mut slowest: f64 = 0.0;
+    for run in 0..20 {
+        random_file(Path::new(path), 64 << 10);
+        let name = format!("/hung.{run}");
+        slowest = slowest.max(timed(|| drop(swarm.at(0, &["put", path, "--as", &name]))));
+        slowest = slowest.max(timed(|| drop(swarm.at(1, &["cat", &name]))));
+    }
+    swarm.signal(2, "-CONT");
+    rows.add("one of three peers stopped: slowest put or get, s", slowest);
+}
+
+fn restarted_peer(rows: &mut Rows, swarm: &mut Swarm) {
+    for _ in 0..3 {
+        let listen = swarm.listen(2);
+        swarm.signal(2, "-KILL");
+        swarm.daemons[2].wait().expect("it ends");
+        let since = Instant::now();
+        while swarm.json(0, &["peers"]).matches("\"state\":\"alive\"").count() > 1
+            && since.elapsed() < Duration::from_secs(20)
+        {
+            sleep(Duration::from_millis(20));
+        }
+        rows.add("a killed peer is noticed, s", since.elapsed().as_secs_f64());
+        let ready = timed(|| swarm.add(2, &listen));
+        rows.add("daemon start until it answers, s", ready);
+        rows.add("  until it is alive at the others, s", swarm.wait("peers", 2).as_secs_f64());
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let number = |name: &str, usual| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+    };
+    let (mib, runs) = (number("P2PFS_BENCH_MIB", 1024), number("P2PFS_BENCH_RUNS", 5));
+    let mut rows = Rows::default();
+    small(&mut rows, runs);
+    large(&mut rows, mib, runs);
+    rows.print(&mut std::io::stdout())
+}

@@ -1,0 +1,176 @@
+//! Putting a file that the swarm has already. When its first chunk is here, the whole file is
+//! hashed, which costs a fifth of sealing it; when that hash has a manifest, its holders are only
+//! asked to keep the chunks for this claim too, and nothing is sent. Whatever is in doubt goes the
+//! ordinary way: this is a shortcut, never a reason to fail.
+
+use super::Shared;
+use super::get::OpenFile;
+use super::memory::Slot;
+use super::put::{Content, Whereabouts};
+use super::records::records_of;
+use super::replicate::{Promise, Tally, terms};
+use crate::chunk::{self, CHUNK_LEN, Place, TreeHasher};
+use crate::core::catalogue::Content as Manifest;
+use crate::crypto::{ChunkBuf, EpochKeys};
+use crate::id::{ChunkId, FileHash, NodeId};
+use crate::store::{Claim, Op, Outcome};
+use crate::sys::Source;
+use crate::wire::message::CIDS_MAX;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// Most chunks that are claimed this way; the ids of a larger file would take too much memory.
+const CHUNKS_MAX: u64 = 256 * 1024;
+
+impl Shared {
+    /// What the put comes to without storing anything, if the swarm has the file; and the source,
+    /// at its beginning again.
+    pub(super) async fn put_again(
+        self: &Arc<Self>,
+        mut source: Box<dyn Source>,
+        keys: &Arc<EpochKeys>,
+        claim: Claim,
+    ) -> io::Result<(Box<dyn Source>, Option<Content>)> {
+        if !source.rewind() {
+            return Ok((source, None));
+        }
+        let (shared, keys) = (self.clone(), keys.clone());
+        let slot = self.memory.take().await;
+        let (source, hash) = self
+            .job(move || {
+                let hash = shared.hash_if_known(&mut *source, &keys, slot)?;
+                source.rewind();
+                io::Result::Ok((source, hash))
+            })
+            .await??;
+        let content = match hash {
+            Some(hash) => self.claim_known(hash, claim).await,
+            None => None,
+        };
+        Ok((source, content))
+    }
+
+    /// The hash of the source, if its first chunk is one that this node holds.
+    fn hash_if_known(
+        &self,
+        source: &mut dyn Source,
+        keys: &EpochKeys,
+        mut slot: Slot,
+    ) -> io::Result<Option<FileHash>> {
+        let mut first = ChunkBuf::recycle(slot.buffer(), CHUNK_LEN);
+        if source.read(first.space())? < CHUNK_LEN {
+            return Ok(None);
+        }
+        first.set_len(CHUNK_LEN);
+        let mut sealer = self.sealers.take();
+        let sealed = sealer.seal(keys, Place::At(0), true, first);
+        self.sealers.put_back(sealer);
+        if sealed.row.is_zero() || !self.holds(&sealed.row.cid) {
+            return Ok(None);
+        }
+        slot.put_back(sealed.bytes);
+        let mut tree = TreeHasher::default();
+        tree.push(sealed.row.value);
+        let mut buf = ChunkBuf::recycle(slot.buffer(), CHUNK_LEN);
+        for index in 1.. {
+            let len = source.read(buf.space())?;
+            if len > 0 {
+                tree.push(chunk::value_of(Place::At(index), &buf.space()[..len]));
+            }
+            if len < CHUNK_LEN {
+                break;
+            }
+        }
+        // A file of one chunk has another hash than its value here; it is small anyway.
+        let one = tree.pushed() == 1;
+        Ok(if one || source.finish().is_err() { None } else { tree.root() })
+    }
+
+    /// Has every holder of the file keep its chunks for this claim as well.
+    async fn claim_known(self: &Arc<Self>, hash: FileHash, claim: Claim) -> Option<Content> {
+        let keyring = self.catalogue.keyring();
+        let records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
+        let file = self.open_file(hash, records).await.ok()?;
+        let (cids, manifest) = self.all_cids(&file).await?;
+        let view = self.view();
+        let promise = Promise::now(&view, claim.replicas);
+        let mut asked: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
+        for cid in &cids {
+            for id in view.home(cid, claim.replicas) {
+                asked.entry(id).or_default().push(*cid);
+            }
+        }
+        let mut asking = JoinSet::new();
+        for (id, cids) in asked {
+            let shared = self.clone();
+            asking.spawn(async move { shared.claim_at(id, claim, cids).await });
+        }
+        let mut holders: BTreeMap<ChunkId, BTreeSet<NodeId>> = BTreeMap::new();
+        while let Some(held) = asking.join_next().await {
+            let (id, cids) = held.ok()?;
+            cids.into_iter().for_each(|cid| _ = holders.entry(cid).or_default().insert(id));
+        }
+        let held: Vec<BTreeSet<NodeId>> =
+            cids.iter().map(|cid| holders.remove(cid).unwrap_or_default()).collect();
+        if !held.iter().all(|ids| promise.kept(&view, ids)) {
+            return None;
+        }
+        for (cid, ids) in cids.iter().zip(&held) {
+            if ids.len() < usize::from(claim.replicas) {
+                self.wants_repair(*cid);
+            }
+        }
+        let tally = Arc::new(Tally::kept(&held));
+        Some(Content { hash, length: file.manifest.length, manifest, tally })
+    }
+
+    /// Every chunk of a file, its pages and its manifest, each once.
+    async fn all_cids(self: &Arc<Self>, file: &OpenFile) -> Option<(Vec<ChunkId>, Whereabouts)> {
+        let chunks = chunk::chunk_count(file.manifest.length);
+        if chunks > CHUNKS_MAX {
+            return None;
+        }
+        let mut cids = BTreeSet::new();
+        for index in 0..chunks {
+            let row = self.row_of(file, index).await.ok()?;
+            cids.extend((!row.is_zero()).then_some(row.cid));
+        }
+        if file.manifest.is_paged() {
+            cids.extend(file.manifest.rows.iter().map(|page| page.cid));
+        }
+        let manifest = match &file.record.content {
+            Manifest::Inline(sealed) => Whereabouts::Inline(sealed.clone()),
+            Manifest::Stored { manifest, sealed_len } => {
+                cids.insert(*manifest);
+                Whereabouts::Stored { cid: *manifest, len: *sealed_len }
+            }
+        };
+        Some((cids.into_iter().collect(), manifest))
+    }
+
+    /// Which of the chunks a node holds, and keeps for the claim from now on.
+    async fn claim_at(
+        self: &Arc<Self>,
+        id: NodeId,
+        claim: Claim,
+        cids: Vec<ChunkId>,
+    ) -> (NodeId, Vec<ChunkId>) {
+        let mut held = Vec::with_capacity(cids.len());
+        for batch in cids.chunks(CIDS_MAX) {
+            let bits = if id == self.me {
+                let op = Op::Claim { cids: batch.to_vec(), claim };
+                self.write(vec![op]).await.ok().and_then(|mut outcomes| match outcomes.pop() {
+                    Some(Outcome::Claim { held }) => Some(held),
+                    _ => None,
+                })
+            } else {
+                self.ask_have(id, terms(&claim), batch.to_vec()).await.ok()
+            };
+            let bits = bits.unwrap_or_default();
+            held.extend(batch.iter().zip(bits).filter(|(_, bit)| *bit).map(|(cid, _)| *cid));
+        }
+        (id, held)
+    }
+}
