@@ -152,8 +152,7 @@ impl Node {
 fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     let fs = &*config.system.fs;
     for dir in [&config.data_dir, &config.config_dir] {
-        make_dir(fs, dir)
-            .map_err(|source| StartError::Directory { path: dir.clone(), source })?;
+        make_dir(fs, dir).map_err(|source| StartError::Directory { path: dir.clone(), source })?;
     }
     let path = config.data_dir.join("lock");
     let io = |source| StartError::Directory { path: config.data_dir.clone(), source };
