@@ -14,7 +14,14 @@ enum Piece {
     Console(Vec<Step>),
 }
 
+impl Piece {
+    fn steps(&self) -> Option<&[Step]> {
+        if let Self::Console(steps) = self { Some(steps) } else { None }
+    }
+}
+
 /// A command and what it says.
+#[derive(Clone)]
 struct Step {
     /// As it stands on the page, with its prompt; empty for what stands before the first command.
     line: String,
@@ -58,6 +65,21 @@ impl Page {
                         step.said = said.lines().map(|line| line.trim_end().to_owned()).collect();
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes from `others` what the same commands say there.
+    pub(crate) fn follow(&mut self, others: &[Self]) {
+        let lines = |steps: &[Step]| -> Vec<String> {
+            steps.iter().map(|step| step.line.clone()).collect()
+        };
+        let played = others.iter().flat_map(|page| &page.pieces).filter_map(Piece::steps);
+        let played: Vec<&[Step]> = played.collect();
+        for piece in &mut self.pieces {
+            let Piece::Console(steps) = piece else { continue };
+            if let Some(same) = played.iter().find(|other| lines(other) == lines(steps)) {
+                *steps = same.to_vec();
             }
         }
     }
@@ -112,6 +134,7 @@ impl fmt::Display for Piece {
 /// What is different in each run, and what stands for it: times, sizes, numbers of chunks, codes,
 /// the places of a demo, and how far columns are apart.
 const PASSING: &[(&str, &str)] = &[
+    (r"(?m)^ *(Cached|Repair)  .*\n", ""),
     (r"\b\d+(\.\d)? ([KMGTPE]i)?B(/s)?\b", "SIZE"),
     (r"\b\d+(\.\d+)? (ms|s|min|h|d)\b|\bnow\b", "TIME"),
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "DATE"),

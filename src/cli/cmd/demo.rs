@@ -214,7 +214,7 @@ async fn repaired(show: &mut Show<'_>, stage: &Stage, hash: FileHash) -> Result<
     let client = stage.client("b");
     until(stage, "the missing copies were not made", async || {
         let status = client.status().await?;
-        let death_is_known = status.peers_alive == 1;
+        let death_is_known = (status.peers_alive, status.peers_dead) == (1, 1);
         Ok(death_is_known && status.under_replicated == 0 && whole(&client, hash).await?)
     })
     .await?;
