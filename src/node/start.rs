@@ -409,6 +409,7 @@ impl Shared {
         }
         self.catalogue.set_swarm(standing.swarm);
         self.door.entered();
+        tracing::info!(swarm = %standing.swarm_id().short(), "this node is a member now");
         self.standing.send_replace(Some(standing));
     }
 }
