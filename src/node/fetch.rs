@@ -35,9 +35,9 @@ impl Shared {
     ) -> Result<(Bytes, NodeId), Unavailable> {
         let view = self.view();
         let candidates = view.candidates(&cid);
-        let live: Vec<NodeId> =
-            candidates.iter().copied().filter(|id| *id != self.me && view.lives(id)).collect();
-        let mut hunt = Hunt::new(self, cid, self.chooser().order(&live));
+        let mut order = self.readers_choice(&view, &candidates);
+        order.retain(|id| *id != self.me);
+        let mut hunt = Hunt::new(self, cid, order);
         if let Some(found) = hunt.run().await {
             return Ok(found);
         }

@@ -225,7 +225,7 @@ impl Run {
 
     async fn to_the_end(&mut self) {
         let view = self.shared.view();
-        let home = view.home(&self.delivery.cid, self.delivery.promise.replicas);
+        let home = self.shared.home(&view, &self.delivery.cid, self.delivery.promise.replicas);
         let here = self.shared.holds(&self.delivery.cid);
         // A home that lacks the chunk itself tells that it is new: then asking is a wasted trip.
         self.ask_first = here || !home.contains(&self.shared.me);
