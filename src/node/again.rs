@@ -122,7 +122,7 @@ impl Shared {
                 self.wants_repair(*cid);
             }
         }
-        let tally = Arc::new(Tally::kept(&held));
+        let tally = Arc::new(Tally::kept(&view, &held));
         Some(Content { hash, length: file.manifest.length, manifest, tally })
     }
 
