@@ -98,7 +98,7 @@ impl Shared {
         let promise = Promise::now(&view, claim.replicas);
         let mut asked: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
         for cid in &cids {
-            for id in view.home(cid, claim.replicas) {
+            for id in self.home(&view, cid, claim.replicas) {
                 asked.entry(id).or_default().push(*cid);
             }
         }
@@ -122,7 +122,7 @@ impl Shared {
                 self.wants_repair(*cid);
             }
         }
-        let tally = Arc::new(Tally::kept(&held));
+        let tally = Arc::new(Tally::kept(&view, &held));
         Some(Content { hash, length: file.manifest.length, manifest, tally })
     }
 

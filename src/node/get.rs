@@ -125,7 +125,10 @@ impl Shared {
     ) -> io::Result<Option<Bytes>> {
         match self.store.read(cid, buf) {
             Ok(bytes) => Ok(bytes),
-            Err(ReadError::Damaged) => Ok(None),
+            Err(ReadError::Damaged) => {
+                self.wants_repair(cid);
+                Ok(None)
+            }
             Err(ReadError::Io(err)) => Err(err),
         }
     }

@@ -23,7 +23,6 @@ use crate::transport::{self, Buffers, Transport};
 use crate::wire::approve::JoinRequest;
 use crate::wire::codec::{Decode, Encode};
 use crate::wire::gossip::MemberRecord;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -319,7 +318,7 @@ fn share(
         standing: watch::Sender::new(standing),
         door: super::Door::default(),
         transport: OnceLock::new(),
-        views: watch::Sender::new(Arc::new(View::new(me, BTreeMap::new()))),
+        views: watch::Sender::new(Arc::new(View::empty(me))),
         chooser: Mutex::default(),
         memory: Memory::new(),
         sealers: super::put::Sealers::default(),
@@ -329,6 +328,7 @@ fn share(
         gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
         behind: worker::reconcile::Behind::default(),
         repair,
+        repair_missed: Default::default(),
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),
         pointers: Mutex::default(),
@@ -435,7 +435,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(worker::describe::run(shared.clone()));
     tasks.spawn(worker::reconcile::run(shared.clone()));
     tasks.spawn(worker::issue::run(shared.clone()));
-    tasks.spawn(Repair::new(shared.clone()).run(channels.repair));
+    tasks.spawn(Repair::new(shared.clone(), channels.repair).run());
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;
     tracing::error!("a part of the node has ended unexpectedly");
