@@ -225,7 +225,7 @@ async fn watch(node: Rc<Node>, machine: Rc<Machine>) {
 }
 
 async fn carry_out(node: &Node, order: Order) -> Outcome {
-    let quiet = Arc::new(|_: u64| {});
+    let quiet = Arc::new(|_: u64, _: Option<u64>| {});
     match order {
         Order::Put { path, content, replicas } => {
             let path = path.map(|path| PathText(path.into_bytes()));
@@ -280,6 +280,11 @@ impl Source for FromMemory {
 
     fn finish(&mut self) -> Result<(), SourceChanged> {
         Ok(())
+    }
+
+    fn rewind(&mut self) -> bool {
+        self.at = 0;
+        true
     }
 }
 
