@@ -34,12 +34,12 @@
 //! # The way of a put
 //!
 //! `cli::cmd::put` opens the file and passes its descriptor over the Unix socket ([`client`],
-//! [`wire::control`]). [`gateway`] hands it to [`node::api`]. There the file is read chunk by chunk;
-//! each chunk is hashed ([`chunk`]), compressed if that pays, sealed ([`crypto`]) and brought to its
-//! homes, which [`core::placement`] computes from the member table: written to the own [`store`],
-//! sent to the others through [`transport`]. A node answers when the chunk is on its disk. When
-//! every chunk is on enough disks the manifest follows, then a file record and a tree record, which
-//! [`core::catalogue`] signs and every member keeps. Then `put` prints the hash.
+//! [`wire::control`]). [`gateway`] hands it to [`node::api`]. There the file is read chunk by
+//! chunk; each chunk is hashed ([`chunk`]), compressed if that pays, sealed ([`crypto`]) and
+//! brought to its homes, which [`core::placement`] computes from the member table: written to the
+//! own [`store`], sent to the others through [`transport`]. A node answers when the chunk is on its
+//! disk. When every chunk is on enough disks the manifest follows, then a file record and a tree
+//! record, which [`core::catalogue`] signs and every member keeps. Then `put` prints the hash.
 //!
 //! # The way of a get
 //!
@@ -61,7 +61,8 @@
 //! * Bytes that do not hash to what was asked for are never returned.
 //! * No record that names chunks is visible before the chunks are on enough disks.
 //! * Every table is a cache of the segments and can be deleted.
-//! * Anything a peer sends is hostile until verified; nothing it sends allocates more than its frame.
+//! * Anything a peer sends is hostile until verified; nothing it sends allocates more than its
+//!   frame.
 //! * Every queue has a bound; `core::limits` adds the bounds up to 64 MiB.
 //! * Absent on purpose: a clock, a socket, a file or a random source in `core`; JSON between nodes;
 //!   a plaintext protocol; a list of peers in a configuration file.
@@ -70,11 +71,11 @@
 //!
 //! *node*: a running daemon · *peer*: another node, seen from here · *member*: a node let into the
 //! swarm · *file* · *chunk*: at most 1 MiB of a file · *manifest*: a file's list of chunks ·
-//! *replica*: one stored copy of a chunk · *holder*: a node that has one · *candidates*, *home*: the
-//! nodes that may hold it, and those that should · *catalogue*: the replicated metadata · *record*:
-//! one signed entry of it · *inode*, *entry*, *version*: the tree of names · *claim*: why a holder
-//! keeps a chunk · *grant*: who may be a member · *epoch*: a generation of the content secret ·
-//! *segment*: a file of the store.
+//! *replica*: one stored copy of a chunk · *holder*: a node that has one · *candidates*, *home*:
+//! the nodes that may hold it, and those that should · *catalogue*: the replicated metadata ·
+//! *record*: one signed entry of it · *inode*, *entry*, *version*: the tree of names · *claim*: why
+//! a holder keeps a chunk · *grant*: who may be a member · *epoch*: a generation of the content
+//! secret · *segment*: a file of the store.
 pub mod id;
 pub mod sys;
 pub mod text;

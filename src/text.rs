@@ -159,10 +159,11 @@ pub fn exact_span(time: Duration) -> String {
     format!("{millis}ms")
 }
 
-/// How long a piece of work took: `0.31 s`, `12.4 s`.
+/// How long a piece of work took: `4 ms`, `0.31 s`, `12.4 s`.
 pub fn took(millis: u64) -> String {
     match millis {
-        0..10_000 => format!("{}.{:02} s", millis / 1_000, millis % 1_000 / 10),
+        0..100 => format!("{} ms", millis.max(1)),
+        100..10_000 => format!("{}.{:02} s", millis / 1_000, millis % 1_000 / 10),
         10_000..120_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
         _ => span(millis),
     }

@@ -148,7 +148,11 @@ async fn stopped() -> Result<(), CommandError> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    Err(Failure::new(Code::Interrupted, "interrupted; nothing was left behind").into())
+    Err(interrupted())
+}
+
+fn interrupted() -> CommandError {
+    Failure::new(Code::Interrupted, "interrupted; nothing was left behind").into()
 }
 
 /// The system lacks what every command needs: descriptors or memory.

@@ -226,7 +226,7 @@ impl Client {
         let Some(hash) = stat.info.hash else {
             let path = text::shown_bytes(&stat.info.path.0);
             return Err(Failure::new(Code::Usage, format!("{path} is a directory"))
-                .hint(format!("p2pfs ls {path}")));
+                .hint(format!("what is in it:  p2pfs ls {path}")));
         };
         let last = stat.info.path.0.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let name = match last {
@@ -234,7 +234,7 @@ impl Client {
             b"" => OsString::from(hash.to_string()),
             name if name == b"." || name == b".." || name.contains(&0) => {
                 return Err(Failure::new(Code::Usage, "its stored name cannot be a file's name")
-                    .hint(format!("p2pfs get {hash} -o FILE")));
+                    .hint(format!("under another one:  p2pfs get {hash} -o FILE")));
             }
             name => OsString::from_vec(name.to_vec()),
         };
@@ -361,6 +361,14 @@ impl Client {
     async fn items<T>(&self, request: Request) -> Result<Items<T>, Failure> {
         Ok(Items::new(self.open(request, None).await?, self.watch.clone()))
     }
+}
+
+/// Whether [`Client::put_path`] would take this file, without asking a daemon.
+///
+/// # Errors
+/// Those that `put_path` returns before anything is sent.
+pub fn check_source(path: &Path) -> Result<(), Failure> {
+    source::open(path, Put::default()).map(|_| ())
 }
 
 /// Whether `fd` is a pipe or socket whose reader has gone.

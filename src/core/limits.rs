@@ -47,6 +47,10 @@ const _: () = assert!(
 
 /// Events that may wait for the membership loop; more are dropped (gossip) or wait (the rest).
 pub const EVENTS: usize = 1024;
+/// Bytes of gossip among them.
+pub const GOSSIP_BYTES: usize = MIB;
+/// Bytes of records that peers passed on and that are not on disk yet; more are fetched later.
+pub const PUSH_BYTES: usize = 2 * MIB;
 /// Requests for one chunk's copies that may wait for the repair worker.
 pub const REPAIRS_WAITING: usize = 4096;
 /// Commands served at once over the socket.
@@ -56,7 +60,8 @@ pub const REPLICAS_MAX: u8 = 8;
 /// Replicas when nothing else is said.
 pub const REPLICAS: u8 = 3;
 
-/// How long a put waits for members that are known but do not answer before it says what is durable.
+/// How long a put waits for members that are known but do not answer before it says what is
+/// durable.
 pub const PUT_PATIENCE: Duration = Duration::from_secs(30);
 /// The shortest wait before a request is asked of the next candidate as well.
 pub const HEDGE_MIN: Duration = Duration::from_millis(250);

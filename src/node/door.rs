@@ -3,12 +3,13 @@
 //! `core::access`.
 //!
 //! Invariant: a peer is a member here only after it has shown a grant, signed by the swarm key, for
-//! the very key that its connection has proved, or the swarm is open.
+//! the very key that its connection has proved, or the statement that the swarm is open.
 
 use super::files::{self, FileError};
 use super::{NotReady, Shared};
 use crate::core::access::{
-    Approval, ApproveError, FOREVER, Grant, Joiner, OpenStatement, Roles, Terms, WaitingRoom,
+    Approval, ApproveError, FOREVER, Grant, Joiner, MAX_WAITING, OpenStatement, Roles, Terms,
+    WaitingRoom,
 };
 use crate::core::limits;
 use crate::crypto::{PairingCode, SwarmKey};
@@ -77,9 +78,13 @@ pub(super) struct Door {
 #[derive(Default)]
 struct Inner {
     room: WaitingRoom,
+    /// Those whose connection is up, and where it comes from. Nobody else is shown: whoever is
+    /// denied or approved before it is up would never hear of it.
     addrs: BTreeMap<NodeId, SocketAddr>,
     denied: BTreeMap<NodeId, crate::sys::Time>,
     joiner: Option<Joiner>,
+    /// The place in an open swarm that its member has shown to this node, which waits.
+    open: Option<Standing>,
 }
 
 /// How long a node that was turned away stays so.
@@ -100,11 +105,15 @@ impl Door {
         self.lock().joiner = None;
     }
 
+    /// The connection of a node that may wait is up.
+    pub(super) fn here(&self, peer: NodeId, addr: SocketAddr) {
+        // As many as the transport lets strangers in.
+        self.lock().addrs.insert(peer, addr);
+    }
+
     /// A waiting node whose connection is gone waits no longer here.
     pub(super) fn gone(&self, peer: &NodeId) {
-        let mut inner = self.lock();
-        inner.room.remove(peer);
-        inner.addrs.remove(peer);
+        self.lock().addrs.remove(peer);
     }
 }
 
@@ -113,9 +122,12 @@ impl Shared {
     pub(super) fn introduction(&self) -> Introduction {
         let standing = self.standing();
         let ask = self.door.lock().joiner.as_ref().map(|joiner| joiner.request().to_bytes());
+        // In an open swarm the statement is everybody's grant, and shows newcomers how to get in.
+        let open = standing.as_ref().and_then(|s| self.open_statement(&s.swarm));
+        let open = open.map(|statement| statement.to_bytes());
         Introduction {
             swarm: standing.as_ref().map(|s| s.swarm_id()),
-            grant: standing.map(|s| s.grant.clone()).unwrap_or_default(),
+            grant: open.or(standing.map(|s| s.grant)).unwrap_or_default(),
             port: 0,
             addrs: Vec::new(),
             ask: ask.unwrap_or_default(),
@@ -125,17 +137,19 @@ impl Shared {
     /// Whether a peer that has proved its key is let in.
     pub(super) fn admission(&self, peer: NodeId, hello: &Hello, from: SocketAddr) -> Admission {
         let Some(ours) = self.standing() else {
-            // A node that waits lets only members in, as strangers: they may approve it.
+            // A node that waits lets only those in that it has dialled, as strangers: they may
+            // approve it. Whoever dials it could only waste its codes.
             return match hello.intro.swarm {
-                Some(swarm) => {
+                Some(swarm) if super::lock(&self.hosts).contains(&from) => {
                     *super::lock(&self.host_swarm) = Some(swarm);
+                    self.door.lock().open = open_standing(&hello.intro.grant, swarm);
                     Admission::Stranger
                 }
-                None => refuse(RefuseCode::NotAMember, "this node waits for approval itself"),
+                _ => refuse(RefuseCode::NotAMember, "this node waits for approval itself"),
             };
         };
         match hello.intro.swarm {
-            None => self.let_wait(peer, hello, from),
+            None => self.let_wait(peer, hello),
             Some(swarm) if swarm != ours.swarm_id() => {
                 let text = "this node belongs to another swarm".to_owned();
                 Admission::Refuse { code: RefuseCode::OtherSwarm, text }
@@ -147,7 +161,7 @@ impl Shared {
         }
     }
 
-    fn let_wait(&self, peer: NodeId, hello: &Hello, from: SocketAddr) -> Admission {
+    fn let_wait(&self, peer: NodeId, hello: &Hello) -> Admission {
         let now = self.sys.clock.now();
         let Ok(request) = JoinRequest::from_bytes(&hello.intro.ask) else {
             return refuse(RefuseCode::NotAMember, "this swarm lets only members in");
@@ -157,21 +171,29 @@ impl Shared {
         if inner.denied.contains_key(&peer) {
             return refuse(RefuseCode::Denied, "a member of the swarm has turned this node away");
         }
+        if inner.room.requests(now).count() >= MAX_WAITING {
+            // Those who only knocked and ran away make room.
+            let Inner { room, addrs, .. } = &mut *inner;
+            let gone = room.requests(now).map(|r| r.node).filter(|id| !addrs.contains_key(id));
+            gone.collect::<Vec<_>>().iter().for_each(|id| room.remove(id));
+        }
         match inner.room.admit(now, &peer, request) {
-            Ok(()) => {
-                inner.addrs.insert(peer, from);
-                Admission::Stranger
-            }
+            Ok(()) => Admission::Stranger,
             Err(ApproveError::Full) => refuse(RefuseCode::Busy, "too many nodes wait already"),
             Err(why) => refuse(RefuseCode::NotAMember, &why.to_string()),
         }
+    }
+
+    /// The place of this node, which waits, in the open swarm of the host that it has reached.
+    pub(super) fn open_door(&self) -> Option<Standing> {
+        self.door.lock().open.take().filter(|open| Some(open.swarm_id()) != self.config.avoid)
     }
 
     /// Whether a grant lets a node in, and what it may do.
     pub(super) fn verify_grant(&self, grant: &[u8], node: &NodeId) -> Result<Roles, GrantError> {
         let ours = self.standing().ok_or(GrantError::NoSwarm)?;
         if grant.is_empty() {
-            return self.open_roles(&ours.swarm).ok_or(GrantError::Missing);
+            return Err(GrantError::Missing);
         }
         if let Ok(statement) = OpenStatement::from_bytes(grant) {
             return Ok(statement.verify(&ours.swarm)?);
@@ -251,6 +273,7 @@ impl Shared {
     /// Turns a waiting node away, everywhere.
     pub(super) async fn deny(self: &Arc<Self>, who: &str) -> Result<WaitingInfo, ApprovalError> {
         self.ready()?;
+        self.swarm_key()?.ok_or(ApprovalError::NotAdmin)?;
         let meant = |node: &WaitingNode| {
             let id = node.request.node.to_string();
             (who.len() >= 8 && id.starts_with(&who.to_ascii_lowercase()))
@@ -271,6 +294,14 @@ impl Shared {
                 .map_err(|_| ApprovalError::Unknown)?;
         }
         Ok(node.info())
+    }
+
+    /// Whether a member is one who may turn others away, as its grant says.
+    pub(super) fn is_admin(&self, peer: &NodeId) -> bool {
+        let view = self.view();
+        let grant = view.members.get(peer).map(|member| member.record.grant.as_slice());
+        let roles = grant.and_then(|grant| self.verify_grant(grant, peer).ok());
+        roles.is_some_and(|roles| roles.contains(Roles::ADMIN))
     }
 
     /// Turns a node away that waits here.
@@ -299,8 +330,11 @@ impl Shared {
         answer.ok().map(|answer| answer.head)
     }
 
-    /// Hands a step to a node that waits here.
+    /// Hands a step to a node that waits here; to nobody else, whoever asks for it.
     pub(super) async fn hand_step(&self, to: NodeId, step: Vec<u8>) -> Option<Bytes> {
+        if !self.door.lock().addrs.contains_key(&to) {
+            return None;
+        }
         let peer = PeerAddr { id: to, addrs: Vec::new() };
         let frame = Frame { kind: kind::APPROVE, head: step.into(), body: Bytes::new() };
         let answer = self.transport().request(&peer, Lane::Control, frame, limits::ASK).await;
@@ -372,7 +406,7 @@ pub(super) enum GrantError {
     /// This node is in no swarm.
     #[error("this node is in no swarm")]
     NoSwarm,
-    /// There is none, and the swarm is not open.
+    /// There is none.
     #[error("it shows no grant")]
     Missing,
     /// It is not one.
@@ -381,6 +415,15 @@ pub(super) enum GrantError {
     /// It does not hold.
     #[error(transparent)]
     Refused(#[from] crate::core::access::Refused),
+}
+
+/// The statement of an open swarm as a place in it. Its key is the host's word, which is as much as
+/// can be known of a swarm that lets everybody in.
+fn open_standing(grant: &[u8], swarm: SwarmId) -> Option<Standing> {
+    let statement = OpenStatement::from_bytes(grant).ok()?;
+    let standing = Standing { swarm: statement.swarm, grant: grant.to_vec() };
+    let holds = statement.verify(&statement.swarm).is_ok() && standing.swarm_id() == swarm;
+    holds.then_some(standing)
 }
 
 fn refuse(code: RefuseCode, text: &str) -> Admission {

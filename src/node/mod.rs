@@ -11,7 +11,8 @@
 //! | `ask`, `fetch` | what this node asks of peers |
 //! | `put`, `again`, `replicate`, `get` | files in and out |
 //! | `records` | the catalogue: kept, published, passed on |
-//! | `worker` | repair, reconciliation, bootstrap, self-description |
+//! | `epochs` | who can read: content secrets opened and sealed |
+//! | `worker` | repair, reconciliation, bootstrap, self-description, new readers |
 //!
 //! A node that has no grant yet *waits*: it listens, answers on its socket, and asks to be let in.
 //! Once it is a member (`enter`) the membership loop and the workers start.
@@ -21,6 +22,7 @@ mod api;
 mod ask;
 mod config;
 mod door;
+mod epochs;
 mod event;
 mod fetch;
 mod files;
@@ -58,7 +60,7 @@ use crate::id::{ChunkId, NodeId};
 use crate::store::{FollowTables, Op, Outcome as Kept, Store, SubmitError};
 use crate::transport::Transport;
 use door::{Door, Standing};
-use event::Event;
+use event::{Event, LinkNews};
 use memory::Memory;
 use records::Catalogue;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +68,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use view::View;
 use worker::repair::Tally as RepairTally;
 
@@ -112,18 +114,26 @@ pub(crate) struct Shared {
     sealers: put::Sealers,
     openers: get::Openers,
     events: mpsc::Sender<Event>,
+    link_news: LinkNews,
+    /// Bytes of gossip that may still wait for the loop.
+    gossip: Arc<Semaphore>,
+    behind: worker::reconcile::Behind,
     repair: mpsc::Sender<ChunkId>,
     repair_tally: watch::Sender<RepairTally>,
     links: Mutex<BTreeSet<NodeId>>,
     pointers: Mutex<serve::PointerTable>,
     /// Where peers have seen this node, latest first.
     observed: Mutex<Vec<std::net::IpAddr>>,
+    /// What the bootstrap names stand for.
+    hosts: Mutex<BTreeSet<SocketAddr>>,
     /// The swarm of the host that this node waits at.
     host_swarm: Mutex<Option<SwarmId>>,
     /// What is wrong with the way to others, by address; shown by `status`.
     troubles: Mutex<BTreeMap<String, String>>,
     changes: broadcast::Sender<api::Changed>,
     records_changed: watch::Sender<u64>,
+    /// Counts records of grants, epochs and open statements.
+    readers_changed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Fatal>>,
     began: crate::sys::Time,
 }

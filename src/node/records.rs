@@ -1,19 +1,18 @@
 //! The catalogue in the shell: keeps records on disk and in the tables, publishes this node's own,
-//! takes those of others and passes on what is new, and opens the epochs that are sealed to this
-//! node. What a record means is `core::catalogue`'s.
+//! takes those of others and passes on what is new. What a record means is `core::catalogue`'s.
 //!
 //! Invariant: a record is passed on only after it is on this node's disk, and only once.
 
 use super::{NotReady, Shared};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{
-    Authority, Checked, Context, EpochRecord, GrantFacts, Header, Keyring, Kind, Recipient,
-    SecretBox, Source, TooLarge, View as Records, ViewMut, catch_up, sealed_secrets, sign,
+    Applied, Authority, Checked, Context, GrantFacts, Keyring, Kind, Source, TooLarge,
+    View as Records, ViewMut, catch_up,
 };
 use crate::core::hlc::Hlc;
 use crate::core::{catalogue, limits};
-use crate::crypto::{ContentSecret, EpochKeys, SwarmKey, seal_to_node, seal_to_owner};
-use crate::id::{ClaimId, EpochId, FileHash, NodeId, RecordId};
+use crate::crypto::{ContentSecret, EpochKeys};
+use crate::id::{ClaimId, FileHash, NodeId, RecordId};
 use crate::store::{Follow, FollowTables, Op, Outcome, Store, WriteError};
 use crate::sys::{Table, TableRead};
 use crate::transport::Message as Frame;
@@ -23,14 +22,12 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::JoinSet;
 
-/// What an epoch's secret is sealed for.
-const EPOCH_CONTEXT: &[u8] = b"p2pfs epoch secret v1";
 /// Records that wait for a grant or an epoch are applied in turns of so many.
 const CATCH_UP: usize = 256;
-/// Pushes from peers that are worked on at once; further ones are found by reconciliation.
+/// Pushes from peers that are worked on at once; further ones wait.
 const PUSHES_AT_ONCE: usize = 64;
 
 /// Why records were not published.
@@ -66,9 +63,11 @@ pub(super) struct Catalogue {
     secrets: RwLock<Vec<(ContentSecret, u64)>>,
     authority: OnceLock<[u8; 32]>,
     clock: Mutex<Hlc>,
-    pushes: Semaphore,
+    pushes: Arc<Semaphore>,
+    /// Bytes of records that came without being asked for and may still wait.
+    pushed_on: Arc<Semaphore>,
     /// Plans of the tree are made one after the other, so that each sees what the last one did.
-    pub(super) planning: tokio::sync::Mutex<()>,
+    pub(super) planning: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Whom the catalogue believes.
@@ -107,8 +106,9 @@ impl Default for Catalogue {
             secrets: RwLock::default(),
             authority: OnceLock::new(),
             clock: Mutex::default(),
-            pushes: Semaphore::new(PUSHES_AT_ONCE),
-            planning: tokio::sync::Mutex::default(),
+            pushes: Arc::new(Semaphore::new(PUSHES_AT_ONCE)),
+            pushed_on: Arc::new(Semaphore::new(limits::PUSH_BYTES)),
+            planning: Arc::default(),
         }
     }
 }
@@ -131,7 +131,8 @@ impl Catalogue {
         Some(work(Context { keyring: &keyring, authority: &SwarmAuthority { public } }))
     }
 
-    fn secrets(&self) -> Vec<(ContentSecret, u64)> {
+    /// All secrets that this node has, and when each epoch was made.
+    pub(super) fn secrets(&self) -> Vec<(ContentSecret, u64)> {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -145,7 +146,8 @@ impl Catalogue {
         self.newest.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn add(&self, made: u64, content: ContentSecret) {
+    /// Adds the secret of an epoch, if it is new.
+    pub(super) fn add(&self, made: u64, content: ContentSecret) {
         let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
         if !keyring.add(made, EpochKeys::new(&content)) {
             return;
@@ -269,18 +271,42 @@ impl Shared {
     }
 
     /// Keeps records of this node's own making: here and at enough others when it returns, at all
-    /// others soon. `commits` are the claims that file records among them name.
+    /// others soon. `commits` are the claims that file records among them name; `planned` is given
+    /// back as soon as the next plan would see them. Dropping the future stops nothing: what is on
+    /// the disk here has to reach the others.
     pub(super) async fn publish(
         self: &Arc<Self>,
         records: Vec<Vec<u8>>,
         commits: Vec<ClaimId>,
         needed: usize,
+        planned: Option<OwnedMutexGuard<()>>,
     ) -> Result<usize, PublishError> {
+        let shared = self.clone();
+        let work = tokio::spawn(async move {
+            shared.keep_own(&records, commits).await?;
+            drop(planned);
+            shared.spread(Push::batches(records), needed).await
+        });
+        work.await.unwrap_or_else(|_| Err(stopping().into()))
+    }
+
+    async fn keep_own(
+        self: &Arc<Self>,
+        records: &[Vec<u8>],
+        commits: Vec<ClaimId>,
+    ) -> Result<(), WriteError> {
         let mut ops: Vec<Op> = records.iter().map(|bytes| record_op(bytes.clone())).collect();
         ops.extend(commits.into_iter().map(|claim| Op::Commit { claim }));
         self.write(ops).await?;
-        self.learn(&records).await;
-        let pushes = Push::batches(records);
+        self.learn(records).await;
+        Ok(())
+    }
+
+    async fn spread(
+        self: &Arc<Self>,
+        pushes: Vec<Push>,
+        needed: usize,
+    ) -> Result<usize, PublishError> {
         let mut kept = 1;
         let mut told = BTreeSet::new();
         if needed > 1 {
@@ -300,9 +326,11 @@ impl Shared {
         others.sort_by_key(|id| view.members.get(id).map(|m| m.record.machine) == mine);
         let mut queue = others.into_iter();
         let mut asking: JoinSet<(NodeId, bool)> = JoinSet::new();
+        let mut silent = BTreeSet::new();
         let mut kept = BTreeSet::new();
-        let start = |asking: &mut JoinSet<(NodeId, bool)>, id: NodeId| {
+        let start = |asking: &mut JoinSet<(NodeId, bool)>, silent: &mut BTreeSet<_>, id| {
             let (shared, pushes) = (self.clone(), pushes.to_vec());
+            silent.insert(id);
             asking.spawn(async move {
                 for push in &pushes {
                     if let Err(err) = shared.ask_push(id, push).await {
@@ -313,16 +341,24 @@ impl Shared {
                 (id, true)
             });
         };
-        queue.by_ref().take(wanted).for_each(|id| start(&mut asking, id));
+        queue.by_ref().take(wanted).for_each(|id| start(&mut asking, &mut silent, id));
         while kept.len() < wanted && !asking.is_empty() {
             tokio::select! {
                 biased;
-                Some(answer) = asking.join_next() => match answer {
-                    Ok((id, true)) => drop(kept.insert(id)),
-                    _ => queue.next().into_iter().for_each(|id| start(&mut asking, id)),
-                },
+                Some(answer) = asking.join_next() => {
+                    let Ok((id, done)) = answer else { continue };
+                    silent.remove(&id);
+                    if done {
+                        kept.insert(id);
+                    } else {
+                        let next = queue.next().into_iter();
+                        next.for_each(|id| start(&mut asking, &mut silent, id));
+                    }
+                }
                 () = tokio::time::sleep(limits::HEDGE_MIN) => {
-                    queue.next().into_iter().for_each(|id| start(&mut asking, id));
+                    silent.iter().for_each(|id| self.chooser().overdue(*id));
+                    let next = queue.next().into_iter();
+                    next.for_each(|id| start(&mut asking, &mut silent, id));
                 }
             }
         }
@@ -349,10 +385,48 @@ impl Shared {
         from: NodeId,
         records: Vec<Vec<u8>>,
     ) -> Result<(), WriteError> {
-        let Ok(_permit) = self.catalogue.pushes.acquire().await else { return Ok(()) };
-        let now_ms = self.sys.clock.wall_ms();
-        let valid: Vec<Vec<u8>> =
-            records.into_iter().filter(|record| self.is_valid(record, now_ms, &from)).collect();
+        let permit = self.catalogue.pushes.clone().acquire_owned().await;
+        let shared = self.clone();
+        // The sender's connection may end; what is on the disk has to be learned and passed on.
+        let work = tokio::spawn(async move {
+            let done = shared.keep_records(from, records).await;
+            drop(permit);
+            done
+        });
+        work.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Takes records that a peer passed on without being asked. When too many wait already they are
+    /// fetched later: the peer has them.
+    pub(super) fn take_push(self: &Arc<Self>, from: NodeId, head: &[u8]) {
+        let push = match Push::from_bytes(head) {
+            Ok(push) => push,
+            Err(err) => return tracing::warn!(peer = %from.short(), %err, "malformed push"),
+        };
+        let len = u32::try_from(head.len()).unwrap_or(u32::MAX);
+        let Ok(room) = self.catalogue.pushed_on.clone().try_acquire_many_owned(len) else {
+            return self.behind.note(from);
+        };
+        let shared = self.clone();
+        tokio::spawn(async move {
+            if let Err(err) = shared.take_records(from, push.records).await {
+                tracing::warn!(%err, "records were not kept");
+            }
+            drop(room);
+        });
+    }
+
+    async fn keep_records(
+        self: &Arc<Self>,
+        from: NodeId,
+        records: Vec<Vec<u8>>,
+    ) -> Result<(), WriteError> {
+        let shared = self.clone();
+        let vetted = self.job(move || shared.vetted(records, &from)).await;
+        let valid = vetted.unwrap_or_else(Err).unwrap_or_else(|err| {
+            tracing::warn!(%err, "records could not be checked");
+            Vec::new()
+        });
         if valid.is_empty() {
             return Ok(());
         }
@@ -383,17 +457,54 @@ impl Shared {
         ops
     }
 
-    /// What can be seen of a record without the tables: only such a one is written to disk.
-    fn is_valid(&self, record: &[u8], now_ms: u64, from: &NodeId) -> bool {
-        let vetted = Checked::new(record.to_vec()).and_then(|checked| {
-            let clock = checked.record().header.clock;
-            let mut own = self.catalogue.clock.lock().unwrap_or_else(PoisonError::into_inner);
-            own.observe(clock, now_ms).map_err(|_| catalogue::Refusal::Ahead)
-        });
-        if let Err(why) = &vetted {
-            tracing::warn!(peer = %self.view().name(from).escape_debug(), %why, "refused a record");
-        }
-        vetted.is_ok()
+    /// Those of a peer's records that may be kept. Records whose author has no grant here are
+    /// kept for those who are known as members, and a bounded number of others: whoever is a member
+    /// could otherwise fill all disks with records of authors that he makes up.
+    fn vetted(&self, records: Vec<Vec<u8>>, from: &NodeId) -> io::Result<Vec<Vec<u8>>> {
+        let (view, now_ms) = (self.view(), self.sys.clock.wall_ms());
+        let mut valid = Vec::with_capacity(records.len());
+        self.read_records(|tables| {
+            let mut waiting = catalogue::waiting(tables)?;
+            for record in records {
+                let checked = match Checked::new(record) {
+                    Ok(checked) => checked,
+                    Err(why) => {
+                        self.refused(from, why);
+                        continue;
+                    }
+                };
+                let vetted = self.catalogue.with_context(|context| {
+                    catalogue::vet(tables, context.authority, now_ms, &checked)
+                });
+                let header = &checked.record().header;
+                match vetted.transpose()? {
+                    Some(Applied::Refused(why)) => self.refused(from, why),
+                    Some(Applied::Waiting) if !view.members.contains_key(&header.author) => {
+                        waiting += 1;
+                        if waiting > catalogue::WAITING_MAX {
+                            self.refused(from, catalogue::Refusal::Author);
+                        } else {
+                            valid.push(checked);
+                        }
+                    }
+                    Some(Applied::New | Applied::Waiting) => valid.push(checked),
+                    Some(Applied::Known | Applied::Sealed) | None => {}
+                }
+            }
+            Ok(())
+        })?;
+        let mut clock = self.catalogue.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let take = |checked: Checked| {
+            let record = checked.record();
+            let near = clock.observe(record.header.clock, now_ms);
+            debug_assert!(near.is_ok(), "it was vetted by the same reading of the wall clock");
+            record.bytes().to_vec()
+        };
+        Ok(valid.into_iter().map(take).collect())
+    }
+
+    fn refused(&self, from: &NodeId, why: catalogue::Refusal) {
+        tracing::warn!(peer = %self.view().name(from).escape_debug(), %why, "refused a record");
     }
 
     /// What new records of the swarm itself change here: grants let others write, epochs open.
@@ -405,6 +516,7 @@ impl Shared {
         }
         if matters {
             self.learn_epochs().await;
+            self.readers_changed.send_modify(|count| *count += 1);
         }
         for record in records {
             // Without a listener the news is not needed.
@@ -413,27 +525,8 @@ impl Shared {
         self.records_changed();
     }
 
-    /// Opens every epoch that is sealed to this node or its owner, and applies what waited for it.
-    pub(super) async fn learn_epochs(self: &Arc<Self>) {
-        let recipients = [Recipient::Node(self.me.0), Recipient::Owner(self.owner.public())];
-        let found = self.read_records(|view| sealed_secrets(view, &recipients));
-        for secret in found.unwrap_or_default() {
-            let opened = match secret.recipient {
-                Recipient::Node(_) => self.key.open(EPOCH_CONTEXT, &secret.sealed),
-                Recipient::Owner(_) => self.owner.open(EPOCH_CONTEXT, &secret.sealed),
-            };
-            let Ok(bytes) = opened else { continue };
-            let Ok(bytes) = <[u8; 32]>::try_from(&bytes[..]) else { continue };
-            let content = ContentSecret(bytes);
-            if content.epoch() == secret.epoch {
-                self.catalogue.add(secret.made, content);
-            }
-        }
-        while self.catch_up_once().await {}
-    }
-
     /// Applies some of what waited; whether there may be more.
-    async fn catch_up_once(self: &Arc<Self>) -> bool {
+    pub(super) async fn catch_up_once(self: &Arc<Self>) -> bool {
         let catalogue = self.catalogue.clone();
         let more = self.change_tables(move |tables| {
             let more = catalogue.with_context(|context| {
@@ -442,77 +535,6 @@ impl Shared {
             more.unwrap_or(Ok(false))
         });
         more.await.unwrap_or(false)
-    }
-
-    /// The records of a swarm that was just founded: its first epoch, and that it is open if so.
-    pub(super) async fn found(
-        self: &Arc<Self>,
-        swarm: &SwarmKey,
-        open: bool,
-    ) -> Result<(), PublishError> {
-        let content = ContentSecret(self.sys.rng.bytes());
-        let boxes = self.boxes(&content, self.me, self.owner.public());
-        let mut records = vec![self.epoch_record(swarm, &content, self.tick(), boxes)?];
-        if open {
-            let body = OpenStatement::issue(swarm, self.sys.clock.wall_ms()).to_bytes();
-            records.push(self.plain_record(Kind::OpenStatement, &body)?);
-        }
-        self.publish(records, Vec::new(), 1).await.map(drop)
-    }
-
-    /// Makes a grant known, and seals all epochs to its node and owner.
-    pub(super) async fn publish_grant(
-        self: &Arc<Self>,
-        swarm: &SwarmKey,
-        grant: &Grant,
-    ) -> Result<(), PublishError> {
-        let mut records = vec![self.plain_record(Kind::Grant, &grant.to_bytes())?];
-        if grant.terms.roles.contains(Roles::READ) {
-            for (content, made) in self.catalogue.secrets() {
-                let boxes = self.boxes(&content, grant.terms.node, grant.terms.owner);
-                records.push(self.epoch_record(swarm, &content, made, boxes)?);
-            }
-        }
-        let needed = 2.min(self.view().others().count() + 1);
-        self.publish(records, Vec::new(), needed).await.map(drop)
-    }
-
-    /// An epoch's secret for a reader: sealed to its node and to its user.
-    fn boxes(&self, content: &ContentSecret, node: NodeId, owner: [u8; 32]) -> Vec<SecretBox> {
-        let seed = self.sys.rng.bytes();
-        let to_node = seal_to_node(&node, &seed, EPOCH_CONTEXT, &content.0);
-        let to_owner = seal_to_owner(&owner, &seed, EPOCH_CONTEXT, &content.0);
-        let both = [(Recipient::Node(node.0), to_node), (Recipient::Owner(owner), to_owner)];
-        // A key that nothing can be sealed to cannot read anyway.
-        let usable = both.into_iter().filter_map(|(to, sealed)| Some((to, sealed.ok()?)));
-        usable.map(|(recipient, sealed)| SecretBox { recipient, sealed }).collect()
-    }
-
-    fn epoch_record(
-        &self,
-        swarm: &SwarmKey,
-        content: &ContentSecret,
-        made: u64,
-        boxes: Vec<SecretBox>,
-    ) -> Result<Vec<u8>, TooLarge> {
-        let epoch = EpochRecord { epoch: content.epoch(), made, boxes };
-        epoch.sign(&self.key, swarm, self.tick())
-    }
-
-    fn plain_record(&self, kind: Kind, body: &[u8]) -> Result<Vec<u8>, TooLarge> {
-        sign(&self.key, Header::plain(kind, self.tick(), self.me, EpochId::NONE), body)
-    }
-
-    /// Whether the swarm is open, and what everybody may do then.
-    pub(super) fn open_roles(&self, swarm: &[u8; 32]) -> Option<Roles> {
-        let statements = self.read_records(|view| {
-            let ids = catalogue::open_statements(view)?;
-            ids.iter().map(|id| view.record(id)).collect::<io::Result<Vec<_>>>()
-        });
-        statements.ok()?.into_iter().flatten().find_map(|bytes| {
-            let checked = Checked::new(bytes).ok()?;
-            OpenStatement::from_bytes(checked.record().body()).ok()?.verify(swarm).ok()
-        })
     }
 }
 
@@ -533,4 +555,8 @@ pub(super) fn records_of(
         out.extend(found.into_iter().map(|candidate| (candidate.file, keys.clone())));
     }
     Ok(out)
+}
+
+fn stopping() -> WriteError {
+    WriteError::ReadOnly("this node is stopping".into())
 }

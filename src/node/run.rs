@@ -6,12 +6,13 @@ use super::Shared;
 use super::event::Event;
 use super::files;
 use super::view::{Member, View};
-use crate::core::membership::{Down, Effect, Input, MemberChange, MemberState, Membership};
+use crate::core::membership::{Change, Down, Effect, Input, MemberChange, MemberState, Membership};
 use crate::id::NodeId;
 use crate::sys::Time;
 use crate::transport::{Ended, LinkEvent, Message as Frame};
 use crate::wire::codec::Encode;
 use crate::wire::control::PeerState;
+use crate::wire::gossip::GossipMessage;
 use crate::wire::hello::Lane;
 use crate::wire::message::kind;
 use bytes::Bytes;
@@ -46,11 +47,16 @@ impl Loop {
     /// Runs until the sender of events is gone.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         self.handle(Input::Tick);
+        let shared = self.shared.clone();
         loop {
-            let now = self.shared.sys.clock.now();
+            let now = shared.sys.clock.now();
             let wake = if self.stale() { self.wake.min(self.publish_after) } else { self.wake };
             tokio::select! {
                 biased;
+                // First: a peer's gossip counts only once its link is known.
+                news = shared.link_news.next() => {
+                    news.into_values().for_each(|event| self.link(event));
+                }
                 event = events.recv() => match event {
                     Some(event) => self.event(event),
                     None => return,
@@ -60,13 +66,15 @@ impl Loop {
         }
     }
 
-    fn event(&mut self, event: Event) {
+    fn link(&mut self, event: LinkEvent) {
         match event {
-            Event::Link(LinkEvent::Up { peer, dialled, addr, .. }) => {
+            LinkEvent::Up { peer, dialled, addr, .. } => {
                 self.shared.chooser().alive(peer);
+                self.shared.transport().keep(peer, true);
                 self.handle(Input::LinkUp { peer, dialled, addr });
             }
-            Event::Link(LinkEvent::Down { peer, how }) => {
+            LinkEvent::Down { peer, how } => {
+                self.shared.transport().keep(peer, false);
                 let how = match how {
                     Ended::Closed | Ended::Lost(_) => Down::Closed,
                     Ended::Silent => Down::Lost,
@@ -75,8 +83,20 @@ impl Loop {
                 self.handle(Input::LinkDown { peer, how });
             }
             // Somebody of another version is nobody that could be linked.
-            Event::Link(LinkEvent::Mismatch { .. }) => {}
-            Event::Gossip(from, message) => self.handle(Input::Gossip { from, message }),
+            LinkEvent::Mismatch { .. } => {}
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Gossip(from, message, permit) => {
+                if matches!(message, GossipMessage::Ping { .. }) {
+                    // What it let hang is forgiven: it runs again.
+                    self.shared.chooser().alive(from);
+                }
+                self.handle(Input::Gossip { from, message });
+                drop(permit);
+            }
             Event::DialFailed(addr, expect) => self.handle(Input::DialFailed { addr, expect }),
             Event::Bootstrap(addr) => self.handle(Input::Bootstrap { addr }),
             Event::SetSelf(state) => self.handle(Input::SetSelf(*state)),
@@ -107,7 +127,10 @@ impl Loop {
         match effect {
             Effect::Send { to, message } => self.send(to, message.to_bytes().into()),
             Effect::Dial { addr, expect } => self.dial(addr, expect),
-            Effect::Close { peer } => self.shared.transport().close(peer),
+            Effect::Close { peer } => {
+                self.shared.transport().keep(peer, false);
+                self.shared.transport().unlink(peer);
+            }
             Effect::Changed(change) => self.changed(&change),
             Effect::SavePeers(peers) => files::save_peers(&self.shared, peers),
             Effect::WakeAt(at) => self.wake = at,
@@ -136,6 +159,10 @@ impl Loop {
 
     fn changed(&self, change: &MemberChange) {
         tracing::debug!(peer = %change.id, what = ?change.what, "membership");
+        if matches!(change.what, Change::Dead | Change::Left | Change::Forgotten) {
+            // What waits for an answer from it need not wait for its own deadline.
+            self.shared.transport().close(change.id);
+        }
         self.shared.member_changed(change);
     }
 

@@ -40,6 +40,8 @@ mod refusal {
     pub(super) const DISK: u16 = 20;
     /// The node does not wait here, or does not accept the step.
     pub(super) const NOT_WAITING: u16 = 21;
+    /// The asker does not have the right.
+    pub(super) const NOT_ADMIN: u16 = 22;
 }
 
 /// Chunks that others said they hold; the oldest are forgotten first.
@@ -98,36 +100,33 @@ impl Handler for Service {
     fn notify(&self, peer: NodeId, message: Frame) {
         match message.kind {
             kind::GOSSIP => match GossipMessage::from_bytes(&message.head) {
-                // A full queue loses gossip, which the next comparison of tables makes good.
-                Ok(gossip) => drop(self.0.events.try_send(Event::Gossip(peer, gossip))),
+                Ok(gossip) => self.0.take_gossip(peer, gossip, message.head.len()),
                 Err(err) => tracing::warn!(peer = %peer.short(), %err, "malformed gossip"),
             },
-            kind::PUSH_ON => self.0.clone().take_push(peer, &message.head),
+            kind::PUSH_ON => self.0.take_push(peer, &message.head),
             _ => tracing::debug!(peer = %peer.short(), kind = message.kind, "unknown notice"),
         }
     }
 
     fn link(&self, event: LinkEvent) {
-        let shared = self.0.clone();
-        match &event {
+        let shared = &self.0;
+        let peer = match &event {
             LinkEvent::Up { peer, stranger: false, observed, .. } => {
                 lock(&shared.links).insert(*peer);
                 observed.iter().for_each(|addr| shared.seen_at(*addr));
+                *peer
             }
-            LinkEvent::Up { .. } | LinkEvent::Mismatch { .. } => return,
+            LinkEvent::Up { peer, addr, .. } => return shared.door.here(*peer, *addr),
+            LinkEvent::Mismatch { .. } => return,
             LinkEvent::Down { peer, .. } => {
                 shared.door.gone(peer);
                 if !lock(&shared.links).remove(peer) {
                     return;
                 }
+                *peer
             }
-        }
-        if let Err(err) = shared.events.try_send(Event::Link(event)) {
-            // Links must not be lost: wait in a task of its own, of which there are at most as
-            // many as there are connections.
-            let tokio::sync::mpsc::error::TrySendError::Full(event) = err else { return };
-            tokio::spawn(async move { shared.event(event).await });
-        }
+        };
+        shared.link_news.tell(peer, event);
     }
 }
 
@@ -149,6 +148,9 @@ impl Shared {
             kind::FIND => self.answer_find(&parse(&head)?)?,
             kind::WAITING => self.waiting_here().to_bytes(),
             kind::RELAY => self.answer_relay(parse(&head)?).await?,
+            kind::DENY if !self.is_admin(&peer) => {
+                return Err(no(refusal::NOT_ADMIN, "only an admin may turn others away"));
+            }
             kind::DENY => {
                 self.turn_away(parse::<Deny>(&head)?.node);
                 Vec::new()
@@ -158,6 +160,15 @@ impl Shared {
             _ => return Err(no(refusal::MALFORMED, "a question that this node does not know")),
         };
         Ok(Frame { kind, head: reply.into(), body: Bytes::new() })
+    }
+
+    /// Hands gossip to the loop. When it cannot follow, gossip is lost, which the next comparison
+    /// of tables makes good.
+    fn take_gossip(&self, peer: NodeId, gossip: GossipMessage, len: usize) {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        if let Ok(permit) = self.gossip.clone().try_acquire_many_owned(len) {
+            drop(self.events.try_send(Event::Gossip(peer, gossip, permit)));
+        }
     }
 
     async fn answer_have(&self, have: Have) -> Result<Vec<u8>, Refusal> {
@@ -266,18 +277,6 @@ impl Shared {
 
     fn answer_approve(&self, step: &[u8]) -> Result<Vec<u8>, Refusal> {
         self.take_step(step).map_err(|err| no(refusal::NOT_WAITING, &err.to_string()))
-    }
-
-    /// Records that were pushed on without being asked for: worked on beside, as many as fit.
-    fn take_push(self: Arc<Self>, peer: NodeId, head: &[u8]) {
-        match Push::from_bytes(head) {
-            Ok(push) => drop(tokio::spawn(async move {
-                if let Err(err) = self.take_records(peer, push.records).await {
-                    tracing::warn!(%err, "records were not kept");
-                }
-            })),
-            Err(err) => tracing::warn!(peer = %peer.short(), %err, "malformed push"),
-        }
     }
 
     /// Tells a peer that this node holds chunks which it is about to get.

@@ -11,10 +11,10 @@ use super::serve::Service;
 use super::view::View;
 use super::worker::{self, repair::Repair};
 use super::{Config, Fatal, Shared};
-use crate::core::access::Joiner;
-use crate::core::catalogue;
+use crate::core::access::{Grant, Joiner, Roles};
+use crate::core::catalogue::{self, Record, View as _};
+use crate::core::limits;
 use crate::core::membership::{Identity, Membership, Vouch};
-use crate::core::{access, limits};
 use crate::crypto::{NodeKey, SwarmKey};
 use crate::id::{ChunkId, NodeId};
 use crate::store::{self, Store};
@@ -59,6 +59,9 @@ pub enum StartError {
     /// The port cannot be listened on.
     #[error(transparent)]
     Listen(#[from] transport::StartError),
+    /// The tables cannot be read.
+    #[error("cannot read this node's tables: {0}")]
+    Tables(io::Error),
     /// The first records could not be written.
     #[error("cannot write the swarm's first records: {0}")]
     Found(#[from] super::PublishError),
@@ -191,12 +194,22 @@ async fn standing(
     key: &NodeKey,
 ) -> Result<(crate::crypto::OwnerKey, Option<Standing>), StartError> {
     let (fs, rng, dir) = (&*config.system.fs, &*config.system.rng, &config.config_dir);
+    let key_id = key.id();
     let _lock = config_lock(config).await?;
     let owner = files::owner_key(fs, rng, dir)?;
+    let found = files::swarm_key(fs, dir)?;
     if let Some(standing) = files::standing(fs, &config.data_dir)? {
-        return Ok((owner, Some(Standing { swarm: standing.swarm, grant: standing.grant })));
+        // Whose key came later is an admin from now on, and its grant says so.
+        let promoted = found
+            .filter(|key| key.public() == standing.swarm && !is_admin(&standing))
+            .map(|key| grant_oneself(config, &key, key_id, owner.public()));
+        if let Some(promoted) = &promoted {
+            files::save_standing(fs, &config.data_dir, promoted)?;
+        }
+        let files::Standing { swarm, grant } = promoted.unwrap_or(standing);
+        return Ok((owner, Some(Standing { swarm, grant })));
     }
-    let swarm = match files::swarm_key(fs, dir)? {
+    let swarm = match found {
         Some(swarm) => swarm,
         None if config.bootstrap.is_empty() => files::make_swarm_key(fs, rng, dir)?,
         None => return Ok((owner, None)),
@@ -204,9 +217,14 @@ async fn standing(
     if Some(swarm.swarm()) == config.avoid {
         return Ok((owner, None));
     }
-    let standing = grant_oneself(config, &swarm, key.id(), owner.public());
+    let standing = grant_oneself(config, &swarm, key_id, owner.public());
     files::save_standing(fs, &config.data_dir, &standing)?;
     Ok((owner, Some(Standing { swarm: standing.swarm, grant: standing.grant })))
+}
+
+fn is_admin(standing: &files::Standing) -> bool {
+    let grant = Grant::from_bytes(&standing.grant);
+    grant.is_ok_and(|grant| grant.terms.roles.contains(Roles::ADMIN))
 }
 
 /// Whoever has the swarm key is admin, and lets himself in.
@@ -223,7 +241,8 @@ pub(super) fn grant_oneself(
 }
 
 async fn config_lock(config: &Config) -> Result<Box<dyn Lock>, StartError> {
-    let path = config.config_dir.join("lock");
+    // Not the name of the data directory's lock: one directory may be both.
+    let path = config.config_dir.join("config.lock");
     for _ in 0..CONFIG_LOCK_TRIES {
         match config.system.fs.lock(&path) {
             Ok(lock) => return Ok(lock),
@@ -302,15 +321,20 @@ fn share(
         sealers: super::put::Sealers::default(),
         openers: super::get::Openers::default(),
         events,
+        link_news: super::LinkNews::default(),
+        gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
+        behind: worker::reconcile::Behind::default(),
         repair,
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),
         pointers: Mutex::default(),
         observed: Mutex::default(),
+        hosts: Mutex::default(),
         host_swarm: Mutex::default(),
         troubles: Mutex::default(),
         changes: broadcast::channel(limits::EVENTS).0,
         records_changed: watch::Sender::default(),
+        readers_changed: watch::Sender::default(),
         fatal: watch::Sender::default(),
     };
     (Arc::new(shared), Channels { events: events_end, repair: repair_end })
@@ -346,11 +370,17 @@ impl Shared {
         };
         let Some(swarm) = self.swarm_key()? else { return Ok(()) };
         let known = self.read_records(|view| {
-            let granted = !catalogue::grants_of(view, &self.me)?.is_empty();
+            let grants = catalogue::grants_of(view, &self.me)?;
+            let grants = grants.iter().map(|id| view.record(id));
+            let grants: Vec<_> = grants.collect::<io::Result<_>>()?;
+            let is_ours =
+                |bytes| Record::parse(bytes).is_ok_and(|record| record.body() == standing.grant);
+            let granted = grants.into_iter().flatten().any(is_ours);
             Ok((granted, !catalogue::epochs(view)?.is_empty()))
         });
-        let (granted, epoch) = known.unwrap_or_default();
-        if !granted && let Ok(grant) = access::Grant::from_bytes(&standing.grant) {
+        // Without the tables nothing is known, least of all that the swarm has no epoch yet.
+        let (granted, epoch) = known.map_err(StartError::Tables)?;
+        if !granted && let Ok(grant) = Grant::from_bytes(&standing.grant) {
             self.publish_grant(&swarm, &grant).await?;
         }
         if !epoch && self.config.bootstrap.is_empty() {
@@ -400,6 +430,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(run.run(channels.events));
     tasks.spawn(worker::describe::run(shared.clone()));
     tasks.spawn(worker::reconcile::run(shared.clone()));
+    tasks.spawn(worker::issue::run(shared.clone()));
     tasks.spawn(Repair::new(shared.clone()).run(channels.repair));
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;

@@ -1,6 +1,6 @@
-//! Connections between nodes: TCP with TLS 1.3, one port, separate connections for control and bulk,
-//! requests with answers and one-way messages. It owns sockets and who is at their other end; what
-//! messages mean, who may join, and which peers are wanted is its [`Handler`]'s matter.
+//! Connections between nodes: TCP with TLS 1.3, one port, separate connections for control and
+//! bulk, requests with answers and one-way messages. It owns sockets and who is at their other end;
+//! what messages mean, who may join, and which peers are wanted is its [`Handler`]'s matter.
 //!
 //! ```text
 //! listen ─╮                                ╭─ reader ─ Handler::{serve, notify}
@@ -273,6 +273,13 @@ impl Transport {
     /// Keeps the control connection to a peer open although it is idle, or no longer.
     pub fn keep(&self, peer: NodeId, keep: bool) {
         self.0.pool.keep(peer, keep);
+    }
+
+    /// Closes the control connections to a peer in order; chunks that are on their way go on.
+    pub fn unlink(&self, peer: NodeId) {
+        for conn in self.0.pool.list(Some(peer)).iter().filter(|conn| conn.lane == Lane::Control) {
+            self.0.pool.leave(&self.0, conn);
+        }
     }
 
     /// Closes all connections to a peer in order.

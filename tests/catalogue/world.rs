@@ -4,7 +4,8 @@
 use crate::maptables::MapTables;
 use p2pfs::core::catalogue::{
     Applied, Attributes, Authority, Checked, Context, Draft, EpochRecord, FileVersion, GrantFacts,
-    Header, Keyring, Kind, Recipient, SecretBox, Source, View, apply, catch_up, seal_tree, sign,
+    Header, Keyring, Kind, Recipient, Refusal, SecretBox, Source, View, apply, catch_up, seal_tree,
+    sign, vet,
 };
 use p2pfs::core::hlc::{Hlc, at_ms};
 use p2pfs::core::tree::{NewFile, Planned, Tree, TreeError};
@@ -108,7 +109,14 @@ impl Replica {
         };
         let rules = Rules::of_swarm();
         let context = Context { keyring: &self.keyring, authority: &rules };
+        let vetted = vet(&self.store, &rules, self.now_ms, &checked).unwrap();
         let applied = apply(&mut self.store, context, source, &checked).unwrap();
+        // What was asked before is what happened; only how many may wait is known to `apply` alone.
+        match (vetted, applied) {
+            (Applied::New, Applied::New | Applied::Sealed)
+            | (Applied::Waiting, Applied::Known | Applied::Refused(Refusal::Author)) => {}
+            _ => assert!(vetted == applied || source == Source::Disk, "{vetted:?} {applied:?}"),
+        }
         if !matches!(applied, Applied::Refused(_) | Applied::Known) {
             self.store.records.insert(checked.record().id, bytes.to_vec());
             let _ = self.clock.observe(checked.record().header.clock, self.now_ms);

@@ -278,6 +278,11 @@ impl Source for FromMemory {
         Ok(len)
     }
 
+    fn rewind(&mut self) -> bool {
+        self.at = 0;
+        true
+    }
+
     fn finish(&mut self) -> Result<(), SourceChanged> {
         Ok(())
     }

@@ -128,3 +128,23 @@ async fn an_address_in_use_is_named() {
     let Err(StartError::AddressInUse(addr)) = again.await else { panic!("started") };
     assert_eq!(addr, ann.addr());
 }
+
+#[tokio::test]
+async fn a_stranger_that_comes_back_as_a_member_is_news() {
+    let ann = Setup::real(1).start().await;
+    let member = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_member = Arc::clone(&member);
+    let judge = Box::new(move |_| match is_member.load(std::sync::atomic::Ordering::Relaxed) {
+        true => Admission::Member,
+        false => Admission::Stranger,
+    });
+    let bob = Setup { judge, ..Setup::real(2) }.start().await;
+    ann.dial(&bob).await.unwrap();
+    bob.handler.until(|events| Recorder::ups(events) == 1).await;
+    member.store(true, std::sync::atomic::Ordering::Relaxed);
+    ann.dial(&bob).await.unwrap();
+    let events = bob.handler.until(|events| Recorder::ups(events) == 2).await;
+    assert!(matches!(events[0], LinkEvent::Up { stranger: true, .. }));
+    assert!(matches!(events[1], LinkEvent::Down { .. }));
+    assert!(matches!(events[2], LinkEvent::Up { stranger: false, .. }));
+}

@@ -23,6 +23,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Threads that run tasks. Bulk work has threads of its own behind `sys::Spawn`.
 const WORKERS: usize = 2;
+/// The key of the swarm, inside the configuration directory.
+const SWARM_KEY: &str = "swarm.key";
 /// Open files that are asked for: connections, segments and passed descriptors with room to spare.
 const OPEN_FILES: u64 = 65_536;
 
@@ -52,6 +54,8 @@ async fn serve(ui: &Ui, settings: &Settings) -> Result<(), CommandError> {
             _ = terminate.recv() => {}
         }
     };
+    let swarm_key = settings.places.config_dir.join(SWARM_KEY);
+    let had_key = swarm_key.exists();
     let Running { service, ended } = tokio::select! {
         biased;
         () = stopped() => return Ok(()),
@@ -66,7 +70,8 @@ async fn serve(ui: &Ui, settings: &Settings) -> Result<(), CommandError> {
         }
     };
     let millis = u64::try_from(clock.now().since(begun).as_millis()).unwrap_or(u64::MAX);
-    announce(ui, settings, &*service, millis).await?;
+    let made = !had_key && swarm_key.exists();
+    announce(ui, settings, &*service, made, millis).await?;
     let end = {
         let service = service.clone();
         async move {
@@ -102,6 +107,7 @@ async fn announce(
     ui: &Ui,
     settings: &Settings,
     service: &dyn Service,
+    made: bool,
     millis: u64,
 ) -> Result<(), CommandError> {
     let status = ask(service, Request::Status).await?;
@@ -113,10 +119,13 @@ async fn announce(
         return ui.flush();
     }
     if io::stderr().is_terminal() {
-        for line in banner(settings, &status, millis) {
+        for line in banner(settings, &status, made, millis) {
             ui.say(line);
         }
         return Ok(());
+    }
+    if made {
+        tracing::info!("made a new swarm; its keys are in {}", config_dir(settings));
     }
     let me = &status.identity;
     tracing::info!(
@@ -133,7 +142,11 @@ async fn announce(
     Ok(())
 }
 
-fn banner(settings: &Settings, status: &Status, millis: u64) -> Vec<String> {
+fn config_dir(settings: &Settings) -> String {
+    shown(&settings.places.config_dir.to_string_lossy()).into_owned()
+}
+
+fn banner(settings: &Settings, status: &Status, made: bool, millis: u64) -> Vec<String> {
     let me = &status.identity;
     let port = settings.listen.first().map_or(4000, std::net::SocketAddr::port);
     let listen = me.listen.first().and_then(|addr| addr.rsplit_once(':')?.1.parse().ok());
@@ -148,10 +161,17 @@ fn banner(settings: &Settings, status: &Status, millis: u64) -> Vec<String> {
         ),
         format!("  Socket     {}", shown(&settings.places.socket.to_string_lossy())),
     ];
+    if made {
+        lines.push(format!("  New swarm  its keys are in {}", config_dir(settings)));
+        lines.push(
+            "             who has them decides who joins: keep a copy in a safe place".into(),
+        );
+    }
     if status.state == NodeState::Waiting {
         let code = status.code.as_deref().map(shown).unwrap_or_default();
-        lines.push(format!("waiting for approval {code}"));
-        lines.push(format!("  on a member run:  p2pfs approve {code}"));
+        lines.push(format!(
+            "  Waiting    for approval {code}; on a member run:  p2pfs approve {code}"
+        ));
     } else {
         lines.push("  Try        p2pfs put FILE".into());
         lines.push(format!("  Next node  p2pfs daemon --bootstrap HOST:{port}"));

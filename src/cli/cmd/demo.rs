@@ -6,10 +6,11 @@
 mod stage;
 
 use super::{ls, status};
-use crate::cli::args::{DemoArgs, LsArgs};
+use crate::cli::args::DemoArgs;
 use crate::cli::error::CommandError;
 use crate::cli::ui::Ui;
-use crate::client::Client;
+use crate::cli::{interrupted, unable};
+use crate::client::{Client, check_source};
 use crate::id::FileHash;
 use crate::sys::os::OsClock;
 use crate::sys::{Clock, Time};
@@ -19,11 +20,14 @@ use serde::Serialize;
 use stage::Stage;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Copies that the demo's swarm keeps: with two of three nodes left, repair can be seen.
 const REPLICAS: u8 = 2;
 /// Longest wait for any step.
 const STEP_DEADLINE: Duration = Duration::from_secs(60);
+/// How far to the right the answers stand.
+const MARGIN: &str = "    ";
 /// Pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -42,76 +46,96 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
+    /// Says what comes next.
+    fn title(&mut self, words: &str) -> Result<(), CommandError> {
+        self.begun = self.clock.now();
+        self.line(words)
+    }
+
+    /// Shows a command that a person would type now.
     fn command(&mut self, command: &str) -> Result<(), CommandError> {
         self.begun = self.clock.now();
-        if self.ui.json {
+        self.line(&format!("  $ {command}"))
+    }
+
+    /// Shows what a command says.
+    fn words(&self, words: &str) -> Result<(), CommandError> {
+        self.line(&format!("{MARGIN}{words}"))
+    }
+
+    fn line(&self, line: &str) -> Result<(), CommandError> {
+        if !self.is_seen() {
             return Ok(());
         }
-        self.ui.data(format_args!("$ {command}"))?;
+        self.ui.data(line)?;
         self.ui.flush()
     }
 
-    fn words(&self, words: &str) -> Result<(), CommandError> {
-        if self.ui.json { Ok(()) } else { self.ui.data(format_args!("  {words}")) }
+    fn is_seen(&self) -> bool {
+        !self.ui.json && !self.ui.quiet
     }
 
+    /// Says what a step has come to, and how long it took.
     fn done(&self, step: &str, words: &str) -> Result<(), CommandError> {
         let ms = self.clock.now().since(self.begun).as_millis();
         let ms = u64::try_from(ms).unwrap_or(u64::MAX);
         if self.ui.json {
             self.ui.object(&Step { step, ms })?;
-        } else {
-            self.ui.data(format_args!("  {words} ({})\n", text::took(ms)))?;
+            return self.ui.flush();
         }
-        self.ui.flush()
+        self.words(&format!("{words} ({})", text::took(ms)))
     }
 }
 
 pub(in crate::cli) async fn run(ui: &Ui, args: &DemoArgs) -> Result<(), CommandError> {
+    // A closed terminal ends the demo like Ctrl-C: its daemons must not outlive it.
+    let mut hangup = signal(SignalKind::hangup()).map_err(|err| unable(&err))?;
+    tokio::select! {
+        biased;
+        _ = hangup.recv() => Err(interrupted()),
+        played = play(ui, args) => played,
+    }
+}
+
+async fn play(ui: &Ui, args: &DemoArgs) -> Result<(), CommandError> {
     let executable = std::env::current_exe()
         .map_err(|_| Failure::new(Code::Failed, "this executable's own path is not known"))?;
     let file = args.file.clone().unwrap_or_else(|| executable.clone());
     // The commands that are shown run in another directory.
     let file = std::path::absolute(&file).unwrap_or(file);
+    check_source(&file)?;
     let mut stage = Stage::new(executable)?;
     let clock = OsClock::new();
     let mut show = Show { ui, clock, begun: clock.now() };
     start(&mut show, &mut stage).await?;
     let hash = put(&mut show, &stage, &file).await?;
+    list(&mut show, &stage, hash).await?;
     kill(&mut show, &mut stage)?;
     get(&mut show, &stage, hash, &file).await?;
     repaired(&mut show, &stage, hash).await?;
-    if !ui.json {
-        ui.data("All of it is gone now: no daemon runs, nothing was left behind.")?;
-    }
-    Ok(())
+    drop(stage);
+    show.line("The daemons have ended and their directory is gone: nothing was left behind.")
 }
 
 async fn start(show: &mut Show<'_>, stage: &mut Stage) -> Result<(), CommandError> {
-    let begun = show.clock.now();
-    show.command(&format!("cd {}", shown(&stage.path("").to_string_lossy())))?;
-    show.command("export P2PFS_CONFIG_DIR=$PWD/config")?;
-    let ports = stage::free_ports()?;
-    for (name, port) in stage::NAMES.into_iter().zip(ports) {
-        let mut flags = vec![
-            "--name".to_owned(),
-            name.to_owned(),
-            "--listen".into(),
-            format!("127.0.0.1:{port}"),
-            "--repair-delay".into(),
-            "1s".into(),
-        ];
-        if name == stage::NAMES[0] {
-            flags.extend(["--replicas".into(), REPLICAS.to_string()]);
-        } else {
-            flags.extend(["--bootstrap".into(), format!("127.0.0.1:{}", ports[0])]);
-        }
+    show.title("Three nodes on this machine become a swarm that keeps 2 copies of everything")?;
+    let begun = show.begun;
+    show.command(&format!("cd {}", shown(&stage.root().to_string_lossy())))?;
+    show.command(&format!("export P2PFS_CONFIG_DIR=$PWD/config P2PFS_REPLICAS={REPLICAS}"))?;
+    let mut first: Option<String> = None;
+    for name in stage::NAMES {
+        let flags = ["--name", name, "--listen", "127.0.0.1:0"].map(str::to_owned);
+        let to = first.iter().flat_map(|first| ["--bootstrap".to_owned(), first.clone()]);
+        let flags: Vec<String> = flags.into_iter().chain(to).collect();
         show.command(&format!("p2pfs daemon --data-dir {name} {} &", flags.join(" ")))?;
-        stage.start(name, &flags)?;
+        stage.start(name, &flags, REPLICAS)?;
         until(stage, &format!("node {name} did not start"), async || {
             Ok(stage.client(name).id().await.is_ok())
         })
         .await?;
+        if first.is_none() {
+            first = stage.client(name).id().await?.listen.into_iter().next();
+        }
     }
     until(stage, "the three nodes did not find each other", async || {
         for name in stage::NAMES {
@@ -123,10 +147,11 @@ async fn start(show: &mut Show<'_>, stage: &mut Stage) -> Result<(), CommandErro
     })
     .await?;
     show.begun = begun;
-    show.done("start", "three nodes, each knows the others")
+    show.done("start", "each of them knows the two others")
 }
 
 async fn put(show: &mut Show<'_>, stage: &Stage, file: &Path) -> Result<FileHash, CommandError> {
+    show.title("A file goes in through node a")?;
     let shown_file = file.to_string_lossy();
     show.command(&format!("p2pfs --data-dir a put {} --wait all", shown(&shown_file)))?;
     let path = crate::cli::target::path(file.file_name().unwrap_or_default())?;
@@ -135,25 +160,28 @@ async fn put(show: &mut Show<'_>, stage: &Stage, file: &Path) -> Result<FileHash
     show.words(&stored.hash.to_string())?;
     let bytes = text::size(stored.size);
     show.done("put", &format!("{bytes}, {} of {} copies", stored.copies, stored.replicas))?;
-
-    show.command("p2pfs --data-dir c ls")?;
-    until(stage, "the name did not reach node c", async || {
-        Ok(stage.client("c").stat(Target::Hash(stored.hash)).await.is_ok())
-    })
-    .await?;
-    if !show.ui.json {
-        let list = LsArgs { path: "/".into(), long: false, recursive: false };
-        ls::run(show.ui, &stage.client("c"), &list).await?;
-    }
-    show.done("ls", "the same on every node")?;
     Ok(stored.hash)
 }
 
+async fn list(show: &mut Show<'_>, stage: &Stage, hash: FileHash) -> Result<(), CommandError> {
+    show.title("Every node lists it")?;
+    show.command("p2pfs --data-dir c ls")?;
+    until(stage, "the name did not reach node c", async || {
+        Ok(stage.client("c").stat(Target::Hash(hash)).await.is_ok())
+    })
+    .await?;
+    if show.is_seen() {
+        ls::table(show.ui, &stage.client("c"), MARGIN).await?;
+    }
+    show.done("ls", "the same on every node")
+}
+
 fn kill(show: &mut Show<'_>, stage: &mut Stage) -> Result<(), CommandError> {
+    show.title("Node a dies")?;
     let pid = stage.pid("a");
     show.command(&format!("kill -9 {pid}"))?;
     stage.kill("a")?;
-    show.done("kill", "node a is dead")
+    show.done("kill", "dead")
 }
 
 async fn get(
@@ -162,7 +190,8 @@ async fn get(
     hash: FileHash,
     file: &Path,
 ) -> Result<(), CommandError> {
-    show.command(&format!("p2pfs --data-dir b get {hash} -o out"))?;
+    show.title("The file comes back from the others, and is the same")?;
+    show.command(&format!("p2pfs --data-dir b get {} -o out", hash.short()))?;
     let out = stage.path("out");
     let saved = stage.client("b").get_path(Target::Hash(hash), &out, false).await?;
     show.done("get", &format!("{}, every byte checked", text::size(saved.fetched.bytes)))?;
@@ -180,6 +209,7 @@ async fn get(
 }
 
 async fn repaired(show: &mut Show<'_>, stage: &Stage, hash: FileHash) -> Result<(), CommandError> {
+    show.title("The copies that node a had are made again; nobody types a command for that")?;
     show.command("p2pfs --data-dir b status")?;
     let client = stage.client("b");
     until(stage, "the missing copies were not made", async || {
@@ -188,12 +218,10 @@ async fn repaired(show: &mut Show<'_>, stage: &Stage, hash: FileHash) -> Result<
         Ok(death_is_known && status.under_replicated == 0 && whole(&client, hash).await?)
     })
     .await?;
-    if !show.ui.json {
-        for line in status::lines(&client.status().await?) {
-            show.words(&line)?;
-        }
+    for line in status::lines(&client.status().await?) {
+        show.words(&line)?;
     }
-    show.done("repair", "every chunk has two living copies again; nobody typed a command for it")
+    show.done("repair", "everything has 2 copies again, on b and c")
 }
 
 /// Whether the living nodes hold as many copies as there should be.

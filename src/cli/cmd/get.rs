@@ -6,8 +6,9 @@ use crate::cli::target;
 use crate::cli::ui::{TerminalText, Ui};
 use crate::client::{Client, Saved, is_broken_pipe};
 use crate::text::{self, shown};
-use crate::wire::control::{Failure, Fetched, Range, Target};
+use crate::wire::control::{Code, Failure, Fetched, Range};
 use serde::Serialize;
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -29,7 +30,7 @@ pub(in crate::cli) async fn run(
     ui.meter().label(format!("get {name}"));
     let output = args.output.as_deref().unwrap_or(Path::new("."));
     if output.as_os_str() == "-" {
-        return print(ui, client, target, None).await;
+        return print(ui, client, &args.target, None).await;
     }
     let saved = client.get_path(target.clone(), output, args.force).await;
     let saved = saved.map_err(|failure| target::explain(&target, failure))?;
@@ -47,7 +48,9 @@ pub(in crate::cli) async fn cat(
     client: &Client,
     args: &CatArgs,
 ) -> Result<(), CommandError> {
-    print(ui, client, target::parse(&args.target)?, args.range).await
+    // Made for pipes, at whose end another program may own the terminal.
+    ui.meter().hush();
+    print(ui, client, &args.target, args.range).await
 }
 
 /// `out: 1.2 MiB, every byte checked, from calm-heron, dry-fox (0.02 s)`
@@ -70,20 +73,20 @@ fn summary(saved: &Saved) -> String {
 async fn print(
     ui: &Ui,
     client: &Client,
-    target: Target,
+    name: &OsStr,
     range: Option<Range>,
 ) -> Result<(), CommandError> {
+    let target = target::parse(name)?;
     let explain = |failure: Failure| target::explain(&target, failure);
     if ui.data_is_seen {
-        client.get(target.clone(), range, TerminalText::default()).await.map_err(|failure| {
-            let failure = explain(failure);
-            if failure.hints.is_empty() {
-                failure.hint("write it to a file:  -o FILE")
-            } else {
-                failure
-            }
-        })?;
-        return Ok(());
+        ui.meter().hush();
+        let mut text = TerminalText::default();
+        let shown = client.get(target.clone(), range, &mut text).await;
+        return match shown {
+            Ok(_) => Ok(()),
+            Err(_) if text.is_binary() => Err(binary(name).into()),
+            Err(failure) => Err(explain(failure).into()),
+        };
     }
     let stdout = std::io::stdout();
     let fd = stdout.as_fd().try_clone_to_owned()?;
@@ -92,4 +95,10 @@ async fn print(
         Err(_) if is_broken_pipe(&stdout) => Err(CommandError::BrokenPipe),
         Err(failure) => Err(explain(failure).into()),
     }
+}
+
+fn binary(name: &OsStr) -> Failure {
+    let name = shown(&name.to_string_lossy()).into_owned();
+    Failure::new(Code::Failed, format!("{name} is binary and is not written to a terminal"))
+        .hint(format!("write it to a file:  p2pfs get {name} -o FILE"))
 }

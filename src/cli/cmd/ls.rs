@@ -5,7 +5,7 @@ use crate::cli::args::LsArgs;
 use crate::cli::error::CommandError;
 use crate::cli::target;
 use crate::cli::ui::{Align, Table, Ui};
-use crate::client::Client;
+use crate::client::{Client, Items};
 use crate::sys::Clock;
 use crate::sys::os::OsClock;
 use crate::text::{self, shown_bytes};
@@ -23,28 +23,59 @@ pub(in crate::cli) async fn run(
         }
         return Ok(());
     }
-    let mut table = Table::new(ui, columns(args.long));
-    let now = OsClock::new().wall_ms();
-    let (mut number, mut bytes, mut below) = (0, 0_u64, 0);
-    while let Some(file) = files.next().await? {
-        if file.kind != FileKind::Dir {
-            number += 1;
-            bytes = bytes.saturating_add(file.size);
-            below += u64::from(file.copies.is_some_and(|copies| copies < file.replicas));
-        }
-        table.row(if args.long { long(&file) } else { short(&file, now) })?;
-    }
-    if !table.finish()? {
+    let mut totals = Totals::default();
+    let table = Table::new(ui, columns(args.long));
+    if !rows(table, &mut files, args.long, &mut totals).await? {
         ui.say("no files here; store one:  p2pfs put FILE");
         return Ok(());
     }
-    let missing = match below {
+    let missing = match totals.below {
         0 => String::new(),
-        below => format!(", {} below the wanted copies (p2pfs status)", count(below, "file")),
+        1 => ", 1 file has fewer copies than wanted:  p2pfs status".into(),
+        below => format!(", {below} files have fewer copies than wanted:  p2pfs status"),
     };
     ui.flush()?;
-    ui.remark(format_args!("{}, {}{missing}", count(number, "file"), text::size(bytes)));
+    let (files, bytes) = (count(totals.files, "file"), text::size(totals.bytes));
+    ui.remark(format_args!("{files}, {bytes}{missing}"));
     Ok(())
+}
+
+/// The table of everything, for a screen that says the rest itself.
+pub(super) async fn table(
+    ui: &Ui,
+    client: &Client,
+    margin: &'static str,
+) -> Result<(), CommandError> {
+    let mut files = client.list("/".into(), true).await?;
+    let table = Table::new(ui, columns(false)).indented(margin);
+    rows(table, &mut files, false, &mut Totals::default()).await?;
+    Ok(())
+}
+
+#[derive(Default)]
+struct Totals {
+    files: u64,
+    bytes: u64,
+    below: u64,
+}
+
+/// Prints the rows; true when there was any.
+async fn rows(
+    mut table: Table<'_>,
+    files: &mut Items<FileInfo>,
+    whole: bool,
+    totals: &mut Totals,
+) -> Result<bool, CommandError> {
+    let now = OsClock::new().wall_ms();
+    while let Some(file) = files.next().await? {
+        if file.kind != FileKind::Dir {
+            totals.files += 1;
+            totals.bytes = totals.bytes.saturating_add(file.size);
+            totals.below += u64::from(file.copies.is_some_and(|copies| copies < file.replicas));
+        }
+        table.row(if whole { long(&file) } else { short(&file, now) })?;
+    }
+    table.finish()
 }
 
 fn columns(long: bool) -> &'static [(&'static str, Align)] {
@@ -65,7 +96,7 @@ fn columns(long: bool) -> &'static [(&'static str, Align)] {
 
 fn short(file: &FileInfo, now: u64) -> Vec<String> {
     let hash = file.hash.map_or_else(|| "-".into(), |hash| hash.short());
-    let age = text::span(now.saturating_sub(file.time_ms));
+    let age = super::ago(now.saturating_sub(file.time_ms));
     vec![hash, size(file), copies(file), age, name(file)]
 }
 

@@ -22,3 +22,8 @@ fn count(number: u64, noun: &str) -> String {
 fn copies(number: u8) -> String {
     if number == 1 { "1 copy".into() } else { format!("{number} copies") }
 }
+
+/// How long ago something was, for a table: `now`, `12 s`, `3 min`.
+fn ago(millis: u64) -> String {
+    if millis < 1_000 { "now".into() } else { crate::text::span(millis) }
+}

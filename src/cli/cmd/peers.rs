@@ -51,7 +51,7 @@ fn row(peer: &PeerInfo) -> Vec<String> {
         peer.rtt_us.map_or_else(|| "-".into(), text::rtt),
         text::size(peer.used),
         text::size(peer.capacity),
-        if peer.seen_ms < 1_000 { "now".into() } else { text::span(peer.seen_ms) },
+        super::ago(peer.seen_ms),
         if peer.zone.is_empty() { "-".into() } else { peer.zone.clone() },
         peer.version.clone(),
     ]

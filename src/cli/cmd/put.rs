@@ -9,6 +9,9 @@ use crate::text::{self, shown, shown_bytes};
 use crate::wire::control::{Code, Failure, Put, Stored};
 use std::os::fd::AsFd;
 
+/// Smaller files are stored before there is a rate to speak of.
+const RATE_FROM: u64 = 1 << 20;
+
 pub(in crate::cli) async fn run(
     ui: &Ui,
     client: &Client,
@@ -30,7 +33,10 @@ pub(in crate::cli) async fn run(
         timeout_ms,
         ..Put::default()
     };
-    let name = shown(&args.path.to_string_lossy()).into_owned();
+    let name = match stream {
+        true => "standard input".into(),
+        false => shown(&args.path.to_string_lossy()).into_owned(),
+    };
     ui.meter().label(format!("put {name}"));
     let stored = if stream {
         let input = std::io::stdin().as_fd().try_clone_to_owned().map_err(|err| {
@@ -45,10 +51,12 @@ pub(in crate::cli) async fn run(
         ui.object(&stored)?;
     } else {
         ui.say(summary(&name, &stored));
-        ui.data(stored.hash)?;
-        if let Some(rest) = rest(&stored) {
+        if stored.wait_met
+            && let Some(rest) = rest(&stored)
+        {
             ui.say(rest);
         }
+        ui.data(stored.hash)?;
     }
     if stored.wait_met {
         return Ok(());
@@ -57,9 +65,8 @@ pub(in crate::cli) async fn run(
     ui.flush()?;
     let message =
         format!("stored, but only {} of {} copies are on disk yet", stored.copies, stored.replicas);
-    Err(Failure::new(Code::Degraded, message)
-        .hint("the rest are made in the background:  p2pfs status")
-        .into())
+    let failure = Failure::new(Code::Degraded, message);
+    Err(rest(&stored).into_iter().fold(failure, Failure::hint).into())
 }
 
 /// `stored file.txt as /file.txt: 1.2 MiB, 3 of 3 copies on 3 machines (0.31 s, 3.9 MiB/s)`
@@ -72,7 +79,8 @@ fn summary(name: &str, stored: &Stored) -> String {
     };
     let rate = u128::from(stored.size) * 1_000 / u128::from(stored.took_ms.max(1));
     let rate = text::size(u64::try_from(rate).unwrap_or(u64::MAX));
-    let speed = if known { String::new() } else { format!(", {rate}/s") };
+    let telling = !known && stored.size >= RATE_FROM;
+    let speed = if telling { format!(", {rate}/s") } else { String::new() };
     format!(
         "{verb} {name} {place}: {}, {} ({}{speed})",
         text::size(stored.size),
@@ -92,14 +100,14 @@ fn copies(stored: &Stored) -> String {
 
 /// What becomes of the copies that are missing.
 fn rest(stored: &Stored) -> Option<String> {
-    let missing = stored.replicas.saturating_sub(stored.copies);
-    if missing == 0 {
-        None
-    } else if stored.nodes_with_room < u32::from(stored.replicas) {
-        Some(
-            "the other copies are made when nodes join:  p2pfs daemon --bootstrap HOST:4000".into(),
-        )
+    let (these, are) = match stored.replicas.saturating_sub(stored.copies) {
+        0 => return None,
+        1 => ("the other copy", "is"),
+        _ => ("the other copies", "are"),
+    };
+    Some(if stored.nodes_with_room < u32::from(stored.replicas) {
+        format!("{these} {are} made when nodes join:  p2pfs daemon --bootstrap HOST:4000")
     } else {
-        Some("the other copies are being made now".into())
-    }
+        format!("{these} {are} being made now:  p2pfs status")
+    })
 }

@@ -37,10 +37,12 @@ fn lines(stat: &FileStat) -> Vec<(&'static str, String)> {
             zero => format!(", {zero} of them all zero"),
         };
         let chunks = count(stat.chunks, "chunk");
-        lines.push((
-            "Size",
-            format!("{} ({} B) in {chunks}{zero}", text::size(info.size), info.size),
-        ));
+        let size = text::size(info.size);
+        let bytes = match info.size {
+            0..1024 => String::new(),
+            bytes => format!(" ({bytes} B)"),
+        };
+        lines.push(("Size", format!("{size}{bytes} in {chunks}{zero}")));
         lines.push(("Stored", format!("{} per copy", text::size(stat.stored_bytes))));
         let copies = info.copies.map_or_else(|| "?".into(), |copies| copies.to_string());
         lines.push(("Copies", format!("{copies} of {}", info.replicas)));

@@ -34,20 +34,23 @@ pub(in crate::cli) async fn run(
 pub(super) fn lines(status: &Status) -> Vec<String> {
     let me = &status.identity;
     let mut lines = vec![format!(
-        "running: {} ({}), up {}, pid {}, p2pfs {}",
+        "{} ({}) is running: up {}, pid {}, p2pfs {}",
         shown(&me.name),
         me.id.short(),
         text::span(status.uptime_s.saturating_mul(1_000)),
         status.pid,
         shown(&me.version)
     )];
-    if status.state == NodeState::Waiting {
-        let code = status.code.as_deref().map(shown).unwrap_or_default();
-        lines.push(format!("waiting for approval {code}"));
-        lines.push(format!("  on a member run:  p2pfs approve {code}"));
-        lines.extend(status.problems.iter().map(|problem| format!("  ! {}", shown(problem))));
-        return lines;
+    lines.push(format!("  Listen  {}", shown(&me.listen.join(", "))));
+    if status.state == NodeState::Member {
+        lines.extend(member(status));
     }
+    lines.extend(attention(status));
+    lines
+}
+
+/// What a member has to say.
+fn member(status: &Status) -> Vec<String> {
     let peers = [
         (status.peers_alive, "alive"),
         (status.peers_suspect, "suspect"),
@@ -58,69 +61,49 @@ pub(super) fn lines(status: &Status) -> Vec<String> {
         .filter(|(number, state)| *number > 0 || *state == "alive")
         .map(|(number, state)| format!("{number} {state}"))
         .collect();
-    let swarm = me.swarm.map(|swarm| format!(" of swarm {}", swarm.short())).unwrap_or_default();
-    lines.push(format!("  Peers    {}{swarm}", peers.join(", ")));
-    lines.push(format!("  Listen   {}", shown(&me.listen.join(", "))));
-    lines.push(format!(
-        "  Files    {}, {}, {} wanted",
-        count(status.files, "file"),
-        text::size(status.files_bytes),
-        super::copies(status.replicas)
-    ));
-    lines.push(format!(
-        "  Here     {} in {} of {} offered, {} free on the disk",
-        text::size(status.bytes_here),
-        count(status.chunks_here, "chunk"),
-        text::size(status.capacity),
-        text::size(status.free_bytes)
-    ));
+    let swarm = status.identity.swarm;
+    let swarm = swarm.map_or_else(String::new, |swarm| format!(", swarm {}", swarm.short()));
+    let mut lines = vec![
+        format!("  Peers   {}{swarm}", peers.join(", ")),
+        format!(
+            "  Files   {}, {}, {} wanted",
+            count(status.files, "file"),
+            text::size(status.files_bytes),
+            super::copies(status.replicas)
+        ),
+        format!(
+            "  Here    {}, {} of {} offered, {} free on the disk",
+            count(status.chunks_here, "chunk"),
+            text::size(status.bytes_here),
+            text::size(status.capacity),
+            text::size(status.free_bytes)
+        ),
+    ];
     if status.cached_bytes > 0 {
-        lines.push(format!("  Cached   {}, freed when needed", text::size(status.cached_bytes)));
+        lines.push(format!("  Cached  {}, freed when needed", text::size(status.cached_bytes)));
     }
     if status.repaired > 0 {
-        lines.push(format!("  Repaired {}", count(status.repaired, "chunk")));
+        let copies = if status.repaired == 1 { "copy" } else { "copies" };
+        lines.push(format!("  Repair  {} {copies} made since the start", status.repaired));
     }
-    lines.extend(attention(status));
     lines
 }
 
-/// What is not well, and what would help.
+/// What is not well, in the daemon's words, and who waits to be let in.
 fn attention(status: &Status) -> Vec<String> {
-    let mut points = Vec::new();
-    if let Some(why) = &status.read_only {
-        points.push(format!("nothing new is taken: {}", shown(why)));
-    }
-    if status.under_replicated > 0 {
-        points.push(format!(
-            "{} below {}, {} to copy",
-            count(status.under_replicated, "chunk"),
-            super::copies(status.replicas),
-            text::size(status.repair_bytes)
-        ));
-    }
-    if status.nodes_missing > 0 {
-        points.push(format!(
-            "{} with room needed for that:  p2pfs daemon --bootstrap HOST:4000",
-            match status.nodes_missing {
-                1 => "another node is".into(),
-                missing => format!("{missing} further nodes are"),
-            }
-        ));
-    }
-    points.extend(status.problems.iter().map(|problem| shown(problem).into_owned()));
-    points.extend(status.waiting.iter().map(|node| {
+    let waiting = status.waiting.iter().map(|node| {
         format!(
-            "{} ({}) at {} waits for approval:  p2pfs approve CODE  (its daemon shows the code) \
-             or  p2pfs deny {}",
+            "{} ({}) at {} waits for approval:  p2pfs approve CODE  or  p2pfs deny {}",
             shown(&node.name),
             node.id.short(),
             shown(&node.address),
             node.id.short()
         )
-    }));
+    });
+    let problems = status.problems.iter().map(|problem| shown(problem).into_owned());
+    let points: Vec<String> = problems.chain(waiting).map(|point| format!("  ! {point}")).collect();
     if points.is_empty() {
-        return vec!["  All is well".into()];
+        return vec!["All is well".into()];
     }
-    let head = std::iter::once("Needs attention".to_owned());
-    head.chain(points.into_iter().map(|point| format!("  ! {point}"))).collect()
+    [vec!["Needs attention".into()], points].concat()
 }

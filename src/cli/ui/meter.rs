@@ -5,7 +5,8 @@ use crate::sys::os::OsClock;
 use crate::sys::{Clock, Time};
 use crate::text;
 use crate::wire::control::Progress;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,15 +18,22 @@ const LINE_AFTER: Duration = Duration::from_secs(5);
 /// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// Terminals that are narrower show no bar: the figures say more.
+const BAR_FROM: usize = 76;
+/// Columns that the figures take, and the bar where there is one.
+const FIGURES: usize = 64;
+/// Fewest columns of a label.
+const LABEL_MIN: usize = 12;
+
 /// A progress display; shared with the client, which feeds it.
 pub(in crate::cli) struct Meter {
     terminal: bool,
-    silent: bool,
     clock: OsClock,
     state: Mutex<State>,
 }
 
 struct State {
+    silent: bool,
     label: String,
     started: Time,
     next_line: Time,
@@ -36,9 +44,9 @@ impl Meter {
     pub(super) fn new(terminal: bool, silent: bool) -> Self {
         let clock = OsClock::new();
         let started = clock.now();
-        let state =
-            State { label: String::new(), started, next_line: started + LINE_AFTER, bar: None };
-        Self { terminal, silent, clock, state: Mutex::new(state) }
+        let next_line = started + LINE_AFTER;
+        let state = State { silent, label: String::new(), started, next_line, bar: None };
+        Self { terminal, clock, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -50,13 +58,18 @@ impl Meter {
         self.state().label = label;
     }
 
+    /// Shows nothing from now on: the content itself goes to the same terminal.
+    pub(in crate::cli) fn hush(&self) {
+        self.state().silent = true;
+    }
+
     /// Takes the news.
     pub(in crate::cli) fn update(&self, progress: Progress) {
-        if self.silent {
-            return;
-        }
         let now = self.clock.now();
         let mut state = self.state();
+        if state.silent {
+            return;
+        }
         if self.terminal {
             if now.since(state.started) >= BAR_AFTER {
                 state.bar(progress).set_position(progress.done);
@@ -95,31 +108,72 @@ impl Meter {
 
 impl State {
     fn bar(&mut self, progress: Progress) -> &ProgressBar {
+        let columns = columns();
         let label = &self.label;
         let bar = self.bar.get_or_insert_with(|| {
             let target = ProgressDrawTarget::stderr_with_hz(10);
             let bar = ProgressBar::with_draw_target(progress.total, target);
-            bar.with_style(style(progress.total.is_some())).with_prefix(label.clone())
+            let label = shortened(label, columns.saturating_sub(FIGURES));
+            bar.with_style(style(progress.total.is_some(), columns)).with_prefix(label)
         });
         if let Some(total) = progress.total
             && bar.length() != Some(total)
         {
             bar.set_length(total);
-            bar.set_style(style(true));
+            bar.set_style(style(true, columns));
         }
         bar
     }
 }
 
-fn style(known: bool) -> ProgressStyle {
-    let template = if known {
-        "{prefix} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta}"
-    } else {
-        "{prefix} {spinner} {binary_bytes} {binary_bytes_per_sec} {elapsed}"
+/// Width of the terminal behind standard error.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).map(|size| usize::from(size.ws_col));
+    size.ok().filter(|&columns| columns > 0).unwrap_or(80)
+}
+
+/// The label, with its middle left out where it does not fit: its end tells files apart.
+fn shortened(label: &str, room: usize) -> String {
+    let room = room.max(LABEL_MIN);
+    let length = label.chars().count();
+    if length <= room {
+        return label.to_owned();
+    }
+    let verb = label.find(' ').map_or(0, |at| at + 1);
+    let rest: String = label.chars().skip(length - (room - verb - 1)).collect();
+    format!("{}…{rest}", &label[..verb])
+}
+
+fn style(known: bool, columns: usize) -> ProgressStyle {
+    let template = match (known, columns) {
+        (true, BAR_FROM..) => "{prefix} {bar:20} {done} of {all}, {rate}/s, {left} left",
+        (true, _) => "{prefix} {done} of {all}, {rate}/s",
+        (false, _) => "{prefix} {done}, {rate}/s, {elapsed}",
     };
+    let bytes = |bytes: f64| text::size(bytes as u64);
+    let write = |to: &mut dyn fmt::Write, words: String| {
+        // The buffer of a line takes everything.
+        to.write_str(&words).ok();
+    };
+    let span = |time: Duration| text::span(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     ProgressStyle::with_template(template)
         .expect("the templates above are well-formed")
         .progress_chars("━╸ ")
+        .with_key("done", move |at: &ProgressState, to: &mut dyn fmt::Write| {
+            write(to, text::size(at.pos()));
+        })
+        .with_key("all", move |at: &ProgressState, to: &mut dyn fmt::Write| {
+            write(to, text::size(at.len().unwrap_or(0)));
+        })
+        .with_key("rate", move |at: &ProgressState, to: &mut dyn fmt::Write| {
+            write(to, bytes(at.per_sec()));
+        })
+        .with_key("left", move |at: &ProgressState, to: &mut dyn fmt::Write| {
+            write(to, span(Duration::from_secs(at.eta().as_secs().max(1))));
+        })
+        .with_key("elapsed", move |at: &ProgressState, to: &mut dyn fmt::Write| {
+            write(to, span(Duration::from_secs(at.elapsed().as_secs())));
+        })
 }
 
 /// `put film.mkv 41 % 860.2 MiB of 2.1 GiB, 108.0 MiB/s, 12 s left`
@@ -155,5 +209,12 @@ mod tests {
         assert_eq!(plain("put -", open, Duration::from_secs(5)), "put - 50.0 MiB, 10.0 MiB/s");
         let none = Progress { done: 0, total: Some(0) };
         assert_eq!(plain("put e", none, Duration::ZERO), "put e 0 B, 0 B/s");
+    }
+
+    #[test]
+    fn a_long_label_keeps_its_verb_and_its_end() {
+        assert_eq!(shortened("put film.mkv", 20), "put film.mkv");
+        assert_eq!(shortened("put /a/very/long/way/to/film.mkv", 16), "put …to/film.mkv");
+        assert_eq!(shortened("put höchst-wünschenswert", 4), "put …enswert");
     }
 }

@@ -25,6 +25,7 @@ pub(in crate::cli) struct Table<'a> {
     aligns: Vec<Align>,
     widths: Vec<usize>,
     rows: Vec<Vec<String>>,
+    margin: &'static str,
     any: bool,
 }
 
@@ -37,8 +38,16 @@ impl<'a> Table<'a> {
             aligns: columns.iter().map(|(_, align)| *align).collect(),
             widths: head.iter().map(String::len).collect(),
             rows: vec![head],
+            margin: "",
             any: false,
         }
+    }
+
+    /// The same table, further to the right.
+    #[must_use]
+    pub(in crate::cli) fn indented(mut self, margin: &'static str) -> Self {
+        self.margin = margin;
+        self
     }
 
     /// Adds a row. The cells are escaped.
@@ -62,7 +71,8 @@ impl<'a> Table<'a> {
 
     fn print(&mut self) -> Result<(), CommandError> {
         for row in std::mem::take(&mut self.rows) {
-            self.ui.data(line(&row, &self.aligns, &self.widths))?;
+            let line = line(&row, &self.aligns, &self.widths);
+            self.ui.data(format_args!("{}{line}", self.margin))?;
         }
         Ok(())
     }

@@ -11,9 +11,16 @@ use tokio::io::AsyncWrite;
 pub(in crate::cli) struct TerminalText {
     /// The beginning of a character whose end has not arrived.
     pending: Vec<u8>,
+    /// Whether something came that is not text.
+    binary: bool,
 }
 
 impl TerminalText {
+    /// Whether something was held back because it is not text.
+    pub(in crate::cli) fn is_binary(&self) -> bool {
+        self.binary
+    }
+
     /// What of `bytes` can be shown now.
     fn check(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut text = std::mem::take(&mut self.pending);
@@ -46,7 +53,7 @@ impl AsyncWrite for TerminalText {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         // A terminal takes what it is given; nothing else runs in this process meanwhile.
-        let text = self.check(bytes)?;
+        let text = self.check(bytes).inspect_err(|_| self.binary = true)?;
         io::stdout().lock().write_all(&text)?;
         Poll::Ready(Ok(bytes.len()))
     }

@@ -23,7 +23,7 @@ use super::table::{
 };
 use crate::core::hlc;
 use crate::id::{EpochId, NodeId, RecordId, Tag};
-use crate::sys::TableWrite;
+use crate::sys::{TableRead, TableWrite};
 use crate::wire::codec::{Decode, Encode, Malformed};
 use std::collections::BTreeSet;
 use std::io;
@@ -142,6 +142,29 @@ impl Checked {
     }
 }
 
+/// What would become of a record from a peer, without changing anything: asked before its bytes are
+/// kept. `New` stands for `Sealed` too. How many may wait is the caller's decision ([`waiting`]).
+pub fn vet(
+    tables: &dyn TableRead,
+    authority: &dyn Authority,
+    now_ms: u64,
+    checked: &Checked,
+) -> io::Result<Applied> {
+    let record = &checked.0;
+    if tables.get(RECORD, &record.id.0)?.is_some() {
+        return Ok(Applied::Known);
+    }
+    if hlc::too_far_ahead(record.header.clock, now_ms) {
+        return Ok(Applied::Refused(Refusal::Ahead));
+    }
+    let Some(body) = Body::read(record, authority) else {
+        return Ok(Applied::Refused(Refusal::Body));
+    };
+    let open = !matches!(body, Body::File(_) | Body::Tree)
+        || may_write(tables, &record.header.author, record.header.clock)?;
+    Ok(if open { Applied::New } else { Applied::Waiting })
+}
+
 /// Applies a record to the tables, in any order and as often as one likes. An error leaves the
 /// tables half changed: roll the transaction back.
 pub fn apply(
@@ -195,7 +218,7 @@ impl Body {
 }
 
 /// Whether any grant, or an open statement, lets the author write at that clock reading.
-fn may_write(store: &dyn ViewMut, author: &NodeId, clock: u64) -> io::Result<bool> {
+fn may_write(store: &dyn TableRead, author: &NodeId, clock: u64) -> io::Result<bool> {
     let ms = hlc::ms_of(clock);
     for (_, row) in scan(store, GRANT, &author.0, None, usize::MAX)? {
         let (writes, (from, until)): (bool, (u64, u64)) = value(&row)?;
@@ -237,7 +260,7 @@ fn forget_waiting(store: &mut dyn ViewMut, record: &Record) -> io::Result<()> {
 }
 
 /// How many records wait for a grant of their author.
-fn waiting(store: &dyn ViewMut) -> io::Result<u64> {
+pub fn waiting(store: &dyn TableRead) -> io::Result<u64> {
     store.get(TOTAL, TOTAL_WAITING)?.map_or(Ok(0), |bytes| value(&bytes))
 }
 

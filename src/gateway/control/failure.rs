@@ -30,11 +30,12 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         }
         Error::Approval(err) => approval(err),
         Error::UnknownPeer => Failure::new(Code::NotFound, "no peer is called that")
-            .hint("p2pfs peers")
-            .hint("or give an address: p2pfs connect host:4000"),
+            .hint("who is there:  p2pfs peers")
+            .hint("by address:  p2pfs connect HOST:4000"),
         Error::Dial(err) => dial(err),
         Error::Resolve(host) => {
-            Failure::new(Code::Unreachable, format!("cannot resolve {}", shown(host)))
+            Failure::new(Code::Unreachable, format!("the host name {} is not known", shown(host)))
+                .hint("is it right? An address works too:  p2pfs connect 192.0.2.1:4000")
         }
         Error::NotReady(err) => not_ready(*err),
         Error::File(err) => Failure::new(Code::Failed, err.to_string()),
@@ -64,7 +65,7 @@ fn not_found(target: Option<&Target>, asked: usize, unreachable: usize) -> Failu
         }
         _ => format!("{what} is not found in this swarm ({detail})"),
     };
-    let failure = Failure::new(Code::NotFound, sentence).hint("list all files: p2pfs ls");
+    let failure = Failure::new(Code::NotFound, sentence).hint("list all files:  p2pfs ls");
     match target {
         Some(Target::Prefix(digits)) if digits.len() > 56 => {
             failure.hint("a whole hash has 64 hex digits")
@@ -92,7 +93,7 @@ fn put(err: &PutError) -> Failure {
             Code::Unreachable,
             format!("only {copies} of {needed} copies could be made; the file is not listed"),
         )
-        .hint("who answers: p2pfs peers")
+        .hint("who answers:  p2pfs peers")
         .hint("repeat the put: what is stored already is not sent again"),
         PutError::Publish(err) => publish(err),
         PutError::NotReady(err) => not_ready(*err),
@@ -103,11 +104,10 @@ fn space(err: &WriteError) -> Failure {
     match err {
         WriteError::NoCapacity => {
             Failure::new(Code::NoSpace, "the capacity that the nodes offer is used up")
-                .hint("offer more: p2pfs daemon --capacity SIZE, or let another node join")
+                .hint("offer more:  p2pfs daemon --capacity SIZE, or let another node join")
         }
-        WriteError::DiskFull => {
-            Failure::new(Code::NoSpace, "the disk of this node is full").hint("p2pfs status")
-        }
+        WriteError::DiskFull => Failure::new(Code::NoSpace, "the disk of this node is full")
+            .hint("what takes the room:  p2pfs status"),
         WriteError::ReadOnly(why) => {
             Failure::new(Code::Failed, format!("this node takes nothing new: {}", shown(why)))
                 .hint("check the disk, then start the daemon again")
@@ -122,7 +122,7 @@ fn publish(err: &PublishError) -> Failure {
             Code::Unreachable,
             format!("stored, but only {kept} of {needed} nodes know of it so far"),
         )
-        .hint("the others learn of it when they answer again: p2pfs peers"),
+        .hint("the others learn of it when they answer again:  p2pfs peers"),
         PublishError::TooLarge => {
             Failure::new(Code::Usage, "the change is too large for one record")
         }
@@ -164,7 +164,7 @@ fn unavailable(err: &Unavailable, target: Option<&Target>) -> Failure {
         Code::Unreachable,
         format!("{what}: a chunk may be only on {}, not reachable", names.join(", ")),
     )
-    .hint("try again when they are back: p2pfs peers")
+    .hint("try again when they are back:  p2pfs peers")
 }
 
 fn write(err: &io::Error) -> Failure {
@@ -188,9 +188,8 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
         TreeError::NotADirectory(at) => {
             Failure::new(Code::Conflict, format!("{} is not a directory", shown_bytes(at)))
         }
-        TreeError::IsADirectory => {
-            Failure::new(Code::Usage, format!("{what} is a directory")).hint("p2pfs ls PATH")
-        }
+        TreeError::IsADirectory => Failure::new(Code::Usage, format!("{what} is a directory"))
+            .hint(format!("what is in it:  p2pfs ls {what}")),
         TreeError::IsALink => Failure::new(Code::Conflict, format!("{what} is a link")),
         TreeError::Exists => Failure::new(Code::Conflict, format!("{what} exists already")),
         TreeError::NotEmpty => Failure::new(Code::Conflict, format!("{what} is not empty")),
@@ -212,7 +211,7 @@ fn approval(err: &ApprovalError) -> Failure {
                 .hint("approve at a machine of the user who made the swarm")
         }
         ApprovalError::Code(err) => Failure::new(Code::Usage, err.to_string())
-            .hint("the waiting daemon shows the code: p2pfs status"),
+            .hint("the waiting daemon shows the code:  p2pfs status"),
         ApprovalError::NoMatch { waiting: 0 } => {
             Failure::new(Code::NotFound, "no node waits for approval")
                 .hint("is the other daemon running with --bootstrap to a member of this swarm?")
@@ -223,7 +222,7 @@ fn approval(err: &ApprovalError) -> Failure {
         )
         .hint("a code changes after 10 minutes or 5 tries: look again at the waiting daemon"),
         ApprovalError::Unknown => Failure::new(Code::NotFound, "no waiting node is called that")
-            .hint("who waits: p2pfs status"),
+            .hint("who waits:  p2pfs status"),
         ApprovalError::File(err) => Failure::new(Code::Failed, err.to_string()),
         ApprovalError::Publish(err) => publish(err),
         ApprovalError::NotReady(err) => not_ready(*err),
@@ -249,10 +248,11 @@ fn dial(err: &DialError) -> Failure {
 fn not_ready(err: NotReady) -> Failure {
     match err {
         NotReady::Waiting => Failure::new(Code::Denied, "this node waits for approval")
-            .hint("its code: p2pfs status; then on a member: p2pfs approve CODE"),
+            .hint("its code:  p2pfs status")
+            .hint("then on a member:  p2pfs approve CODE"),
         NotReady::NoEpoch => {
             Failure::new(Code::Unreachable, "this node has not read its swarm's catalogue yet")
-                .hint("does it reach its swarm? p2pfs status")
+                .hint("does it reach its swarm?  p2pfs status")
         }
     }
 }

@@ -129,7 +129,7 @@ impl Shared {
             flags: 0,
         };
         // Two plans for one path must see each other, so plan and record are one step.
-        let _planning = self.catalogue.planning.lock().await;
+        let planning = self.catalogue.planning.clone().lock_owned().await;
         if self.is_written_down(put, content, &file)? {
             return Ok(());
         }
@@ -139,7 +139,7 @@ impl Shared {
             let id = id_of(&records[0]);
             records.push(self.name_it(put, path, keys, claim, content, id)?);
         }
-        self.publish(records, vec![claim.id], needed).await?;
+        self.publish(records, vec![claim.id], needed, Some(planning)).await?;
         Ok(())
     }
 

@@ -142,47 +142,32 @@ impl Shared {
         nodes.into_iter().map(|node| node.info()).collect()
     }
 
-    /// What is not well, most urgent first, each with the reason.
+    /// What is not well, most urgent first, each once and with what would help. The only place
+    /// where such sentences are made: screens print them as they are.
     fn problems(&self, status: &Status, damaged: u64) -> Vec<String> {
         let mut out = Vec::new();
         if let Some(why) = &status.read_only {
             out.push(format!("this node takes nothing new: {why}"));
         }
         if let Some(code) = &status.code {
-            out.push(format!("waiting for approval {code}: on a member run  p2pfs approve {code}"));
-        }
-        if status.need_nodes > 0 {
-            let nodes = if status.nodes_missing == 1 { "node" } else { "nodes" };
             out.push(format!(
-                "{} have fewer than {} copies: {} more {nodes} with space needed",
-                chunks(status.need_nodes),
-                status.replicas,
-                status.nodes_missing.max(1),
+                "waiting for approval {code}; on a member run:  p2pfs approve {code}"
             ));
         }
-        let repairable = status.under_replicated.saturating_sub(status.need_nodes);
-        if repairable > 0 {
-            let bytes = text::size(status.repair_bytes);
-            out.push(format!("{} being copied again ({bytes} from here)", chunks(repairable)));
-        }
+        out.extend(lacking(status, self.view().with_room()));
         if damaged > 0 {
-            out.push(format!("{} damaged on this disk, to be fetched again", chunks(damaged)));
+            let damaged = chunks(damaged, "is", "are");
+            out.push(format!("{damaged} damaged on this disk and fetched again from other nodes"));
         }
         for member in self.view().members.values() {
-            let silent = self.sys.clock.now().since(member.since);
+            let silent = text::span(millis(self.sys.clock.now().since(member.since)));
             let name = text::shown(&member.name()).into_owned();
             match member.state {
                 PeerState::Suspect => out.push(format!("{name} does not answer")),
-                PeerState::Dead => {
-                    out.push(format!("{name} is dead for {}", text::span(millis(silent))));
-                }
+                PeerState::Dead => out.push(format!("{name} has been dead for {silent}")),
                 PeerState::Alive | PeerState::Left => {}
             }
         }
-        out.extend(status.waiting.iter().map(|node| {
-            let name = text::shown(&node.name).into_owned();
-            format!("{name} ({}) waits for approval", node.address)
-        }));
         out.extend(lock(&self.troubles).values().cloned());
         out
     }
@@ -241,8 +226,26 @@ impl Shared {
     }
 }
 
-fn chunks(count: u64) -> String {
-    if count == 1 { "1 chunk".to_owned() } else { format!("{count} chunks") }
+/// What is said about chunks that lack copies: that they are being copied, or that it takes more
+/// nodes, as long as fewer have room than there should be copies or one has found no place.
+fn lacking(status: &Status, with_room: usize) -> Option<String> {
+    if status.under_replicated == 0 {
+        return None;
+    }
+    let below = chunks(status.under_replicated, "has", "have");
+    let fewer = format!("{below} fewer copies than wanted");
+    let with_room = u32::try_from(with_room).unwrap_or(u32::MAX);
+    let short = u32::from(status.replicas).saturating_sub(with_room).max(status.nodes_missing);
+    Some(match short {
+        0 => format!("{fewer}; the missing ones are being made"),
+        1 => format!("{fewer}: another node with room is needed"),
+        more => format!("{fewer}: {more} more nodes with room are needed"),
+    })
+}
+
+/// `1 chunk is`, `2 chunks are`.
+fn chunks(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 chunk {one}") } else { format!("{count} chunks {many}") }
 }
 
 fn millis(span: std::time::Duration) -> u64 {

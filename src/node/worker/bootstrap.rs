@@ -5,7 +5,7 @@
 use crate::core::catalogue;
 use crate::node::door::Standing;
 use crate::node::event::Event;
-use crate::node::{Fatal, Shared, files, start};
+use crate::node::{Fatal, Shared, files, lock, start};
 use crate::transport::DialError;
 use crate::wire::hello::{Lane, RefuseCode};
 use std::net::SocketAddr;
@@ -16,6 +16,8 @@ use std::time::Duration;
 const WAITING_EVERY: Duration = Duration::from_secs(1);
 /// How often names are resolved again once the node is a member.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+/// Addresses remembered as those of bootstrap names.
+const HOSTS_MAX: usize = 256;
 
 /// Runs for as long as the node does.
 pub(in crate::node) async fn run(shared: Arc<Shared>) {
@@ -26,6 +28,9 @@ pub(in crate::node) async fn run(shared: Arc<Shared>) {
         }
         for (host, port) in &shared.config.bootstrap {
             try_one(&shared, host, *port, waiting).await;
+        }
+        if waiting && shared.enter_open() {
+            continue;
         }
         let pause = if waiting { WAITING_EVERY } else { RESOLVE_EVERY };
         let mut standing = shared.standing.subscribe();
@@ -57,6 +62,7 @@ async fn try_one(shared: &Arc<Shared>, host: &str, port: u16, waiting: bool) {
     };
     // What is wrong with the name is noted under the name, with an address under the address.
     shared.trouble(host, None);
+    shared.note_hosts(&addrs);
     for addr in addrs {
         if shared.is_own(addr) {
             let what = format!("{addr} is this node itself; ignored");
@@ -111,13 +117,31 @@ impl Shared {
             }
         };
         // A key of another swarm than the host's opens no door there.
-        let wanted = *super::super::lock(&self.host_swarm);
+        let wanted = *lock(&self.host_swarm);
         if Some(key.swarm()) == self.config.avoid || wanted.is_some_and(|id| id != key.swarm()) {
             return false;
         }
         let file = start::grant_oneself(&self.config, &key, self.me, self.owner.public());
         self.enter(Standing { swarm: file.swarm, grant: file.grant });
         true
+    }
+
+    /// A waiting node whose host belongs to an open swarm goes in.
+    fn enter_open(&self) -> bool {
+        let Some(standing) = self.open_door() else { return false };
+        tracing::warn!(
+            "this swarm is open: everybody who reaches it can read, change and store everything"
+        );
+        self.enter(standing);
+        true
+    }
+
+    /// Remembers what the bootstrap names stand for. A name that stands for ever new addresses is
+    /// dialled all the same.
+    fn note_hosts(&self, addrs: &[SocketAddr]) {
+        let mut hosts = lock(&self.hosts);
+        let room = HOSTS_MAX.saturating_sub(hosts.len());
+        hosts.extend(addrs.iter().take(room));
     }
 
     /// Whether the address is one that this node listens on.
@@ -131,7 +155,7 @@ impl Shared {
 
     /// The bootstrap peer belongs to another swarm: a node with data must not mix them.
     fn met_other_swarm(&self, addr: SocketAddr) {
-        let given = self.config.bootstrap.iter().any(|(_, port)| *port == addr.port());
+        let given = lock(&self.hosts).contains(&addr);
         if !given || self.standing().is_none() || self.view().others().next().is_some() {
             return;
         }

@@ -2,5 +2,6 @@
 
 pub(super) mod bootstrap;
 pub(super) mod describe;
+pub(super) mod issue;
 pub(super) mod reconcile;
 pub(super) mod repair;

@@ -1,11 +1,11 @@
 //! Makes this node's catalogue equal to a neighbour's: with every neighbour when the link comes up,
-//! with a random one every half minute. What to ask is decided by `core::catalogue::sync`; records
+//! with a random one every half minute, and with one whose records came too fast. What to ask is decided by `core::catalogue::sync`; records
 //! that come are taken like any other.
 
 use crate::core::catalogue::sync::{Exchange, SyncError};
 use crate::core::limits;
 use crate::id::NodeId;
-use crate::node::{AskError, Shared};
+use crate::node::{AskError, Shared, lock};
 use crate::store::WriteError;
 use crate::transport::Message as Frame;
 use crate::wire::codec::{Decode, Encode};
@@ -15,7 +15,9 @@ use crate::wire::sync::Answer;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 #[derive(Debug, thiserror::Error)]
 enum ReconcileError {
@@ -29,30 +31,66 @@ enum ReconcileError {
     Write(#[from] WriteError),
 }
 
+/// Neighbours that are reconciled with at once: one that hangs must not keep the others waiting.
+const AT_ONCE: usize = 3;
+
+/// Peers that have records for which there was no room when they came.
+#[derive(Default)]
+pub(in crate::node) struct Behind {
+    peers: Mutex<BTreeSet<NodeId>>,
+    more: Notify,
+}
+
+impl Behind {
+    /// Has the worker fetch what `peer` has.
+    pub(in crate::node) fn note(&self, peer: NodeId) {
+        lock(&self.peers).insert(peer);
+        self.more.notify_one();
+    }
+}
+
 /// Runs for as long as the node does.
 pub(in crate::node) async fn run(shared: Arc<Shared>) {
     let mut views = shared.views();
     let mut met: BTreeSet<NodeId> = BTreeSet::new();
+    let mut wanted: BTreeSet<NodeId> = BTreeSet::new();
+    let mut busy: BTreeSet<NodeId> = BTreeSet::new();
+    let mut work: JoinSet<NodeId> = JoinSet::new();
+    let mut due = shared.sys.clock.now() + shared.config.reconcile_every;
     loop {
+        let now = shared.sys.clock.now();
         // A member cannot be asked before its address is known, which the view tells.
         let links: BTreeSet<NodeId> =
             shared.links().into_iter().filter(|id| shared.view().lives(id)).collect();
         met.retain(|id| links.contains(id));
-        let new: Vec<NodeId> = links.difference(&met).copied().collect();
-        for id in new {
+        wanted.append(&mut std::mem::take(&mut *lock(&shared.behind.peers)));
+        wanted.extend(links.difference(&met));
+        wanted.retain(|id| links.contains(id));
+        let next: Vec<NodeId> = wanted.difference(&busy).copied().collect();
+        for id in next.into_iter().take(AT_ONCE.saturating_sub(work.len())) {
+            wanted.remove(&id);
             met.insert(id);
-            shared.reconcile(id).await;
+            busy.insert(id);
+            let shared = shared.clone();
+            work.spawn(async move {
+                shared.reconcile(id).await;
+                id
+            });
         }
         tokio::select! {
             biased;
+            Some(done) = work.join_next() => if let Ok(id) = done {
+                busy.remove(&id);
+            },
             changed = views.changed() => if changed.is_err() {
                 return;
             },
-            () = tokio::time::sleep(shared.config.reconcile_every) => {
+            () = shared.behind.more.notified() => {}
+            () = tokio::time::sleep(due.since(now)) => {
+                due = now.max(due) + shared.config.reconcile_every;
                 let links: Vec<NodeId> = met.iter().copied().collect();
                 if !links.is_empty() {
-                    let at = shared.sys.rng.u64() as usize % links.len();
-                    shared.reconcile(links[at]).await;
+                    wanted.insert(links[shared.sys.rng.u64() as usize % links.len()]);
                 }
             }
         }

@@ -210,7 +210,7 @@ impl Repair {
         while let Some(answer) = asking.join_next().await {
             if let Ok((id, cids, Ok(bits))) = answer {
                 let yes = cids.into_iter().zip(bits).filter(|(_, bit)| *bit);
-                yes.for_each(|(cid, _)| drop(holders.entry(cid).or_default().insert(id)));
+                yes.for_each(|(cid, _)| _ = holders.entry(cid).or_default().insert(id));
             }
         }
         holders

@@ -117,8 +117,9 @@ fn machine() -> [u8; 8] {
 
 fn fatal_words(fatal: &Fatal) -> Failure {
     let Fatal::OtherSwarm { addr, .. } = fatal;
-    Failure::new(Code::Conflict, format!("{addr} belongs to another swarm than this node"))
-        .hint("a second swarm needs its own directory: p2pfs daemon --data-dir DIR --bootstrap ...")
+    Failure::new(Code::Conflict, format!("{addr} belongs to another swarm than this node")).hint(
+        "a second swarm needs its own directory:  p2pfs daemon --data-dir DIR --bootstrap ...",
+    )
 }
 
 fn not_started(err: &StartError) -> Failure {
@@ -131,12 +132,15 @@ fn not_started(err: &StartError) -> Failure {
                 format!("a daemon is already running{by} in {}", shown(&dir)),
             )
             .hint("p2pfs status")
-            .hint("a second node on this machine: p2pfs daemon --data-dir DIR --listen [::]:4001")
+            .hint("a second node on this machine:  p2pfs daemon --data-dir DIR --listen [::]:4001")
         }
         StartError::Directory { path, source } => super::unusable(path, source),
         StartError::File(err) => file(err),
         StartError::Store(err) => store(err),
         StartError::Listen(err) => listen(err),
+        StartError::Tables(err) => {
+            Failure::new(Code::Failed, format!("cannot read the node's tables: {}", reason(err)))
+        }
         StartError::Found(err) => Failure::new(Code::Failed, err.to_string()),
     }
 }
@@ -173,8 +177,8 @@ fn listen(err: &ListenError) -> Failure {
     match err {
         ListenError::AddressInUse(addr) => {
             Failure::new(Code::Conflict, format!("port {} is in use ({addr})", addr.port()))
-                .hint("is a daemon running already? p2pfs status")
-                .hint("any free port: p2pfs daemon --listen [::]:0")
+                .hint("is a daemon running already?  p2pfs status")
+                .hint("any free port:  p2pfs daemon --listen [::]:0")
         }
         ListenError::Listen { addr, source } => {
             Failure::new(Code::Failed, format!("cannot listen on {addr}: {}", reason(source)))

@@ -11,7 +11,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -48,7 +47,17 @@ impl Stage {
         Client::new(paths::socket_in(&self.path(name)))
     }
 
-    pub(super) fn start(&mut self, name: &'static str, flags: &[String]) -> Result<(), Failure> {
+    /// The directory of all that.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn start(
+        &mut self,
+        name: &'static str,
+        flags: &[String],
+        replicas: u8,
+    ) -> Result<(), Failure> {
         let failed = |_| Failure::new(Code::Failed, format!("node {name} cannot be started"));
         let log = File::create(self.log(name)).map_err(failed)?;
         let mut command = Command::new(&self.executable);
@@ -64,6 +73,7 @@ impl Stage {
             .arg("--config-dir")
             .arg(self.path("config"))
             .args(flags)
+            .env("P2PFS_REPLICAS", replicas.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -118,20 +128,6 @@ impl Drop for Stage {
         // What cannot be removed is in the directory for temporary files.
         std::fs::remove_dir_all(&self.root).ok();
     }
-}
-
-/// Three ports that are free at the moment.
-pub(super) fn free_ports() -> Result<[u16; 3], Failure> {
-    let no_port = |_| Failure::new(Code::Failed, "no port is free on 127.0.0.1");
-    let mut ports = [0; 3];
-    // All are held until the last is known, so that they differ.
-    let mut held = Vec::new();
-    for port in &mut ports {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(no_port)?;
-        *port = listener.local_addr().map_err(no_port)?.port();
-        held.push(listener);
-    }
-    Ok(ports)
 }
 
 /// Whether two files have the same bytes.
