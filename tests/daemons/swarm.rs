@@ -115,11 +115,6 @@ impl Swarm {
         (0..self.len()).filter(|at| self.up[*at]).collect()
     }
 
-    /// Whether all machines but at most `down` run and reach each other.
-    pub(crate) fn is_calm(&self, down: usize) -> bool {
-        self.links.is_empty() && self.running().len() + down >= self.len()
-    }
-
     /// Lets a little time pass; what was reported meanwhile, with the machine that was asked.
     pub(crate) fn step(&mut self) -> Vec<(usize, Report)> {
         self.sim.step().expect("no host gives up with an error");
