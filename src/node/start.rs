@@ -190,8 +190,8 @@ fn is_of_others(why: io::ErrorKind) -> bool {
     matches!(why, PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
 }
 
-/// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons of
-/// the same user wait meanwhile, so that they find one swarm key and not one each.
+/// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons
+/// of the same user wait meanwhile, so that they find one swarm key and not one each.
 async fn standing(
     config: &Config,
     key: &NodeKey,
