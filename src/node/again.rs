@@ -5,7 +5,7 @@
 
 use super::Shared;
 use super::get::OpenFile;
-use super::memory::Slot;
+use super::memory::{Slot, User};
 use super::put::{Content, Whereabouts};
 use super::records::records_of;
 use super::replicate::{Promise, Tally, terms};
@@ -37,7 +37,7 @@ impl Shared {
             return Ok((source, None));
         }
         let (shared, keys) = (self.clone(), keys.clone());
-        let slot = self.memory.take().await;
+        let slot = self.memory.take(User::Work).await;
         let (source, hash) = self
             .job(move || {
                 let hash = shared.hash_if_known(&mut *source, &keys, slot)?;

@@ -113,6 +113,8 @@ pub(crate) struct Shared {
     views: watch::Sender<Arc<View>>,
     chooser: Mutex<Chooser>,
     memory: Memory,
+    /// For chunks on their way to peers.
+    fetched: Memory,
     sealers: put::Sealers,
     openers: get::Openers,
     events: mpsc::Sender<Event>,

@@ -10,6 +10,7 @@ use super::below::{self, Counts, Row};
 use crate::core::repair::{Holder, Verdict, judge};
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::Shared;
+use crate::node::memory::User;
 use crate::node::view::View;
 use crate::store::{Held, Op, Replica};
 use crate::sys::Time;
@@ -483,7 +484,7 @@ impl Shared {
         cid: ChunkId,
         to: NodeId,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut slot = self.memory.take().await;
+        let mut slot = self.memory.take(User::Work).await;
         let shared = self.clone();
         let (sealed, slot) = self
             .job(move || {
