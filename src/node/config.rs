@@ -1,6 +1,7 @@
 //! What a node is started with. Every period and bound that a test or the simulation may want to
 //! change is a field here; where a value comes from (flag, variable, file) is `crate::config`'s.
 
+use crate::core::placement::Balance;
 use crate::core::{limits, membership};
 use crate::id::SwarmId;
 use crate::sys::os::{OsClock, OsFs, OsNet, OsRng, OsSpawn};
@@ -69,6 +70,8 @@ pub struct Config {
     /// The same for all nodes of one machine, which copies are spread over; `sys::os::machine`
     /// gives it. When all nodes of a swarm have the same, they count as one machine.
     pub machine: [u8; 8],
+    /// By what writers and readers choose among the candidates of a chunk.
+    pub balance: Balance,
     /// Bytes that the node offers; none: 80 % of the free space, leaving at least 1 GiB.
     pub capacity: Option<u64>,
     /// Copies of a file when its put says nothing else, 1 to 8.
@@ -108,6 +111,7 @@ impl Config {
             name: None,
             zone: String::new(),
             machine: [0; 8],
+            balance: Balance::Auto,
             capacity: None,
             replicas: limits::REPLICAS,
             open: false,

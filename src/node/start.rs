@@ -23,7 +23,6 @@ use crate::transport::{self, Buffers, Transport};
 use crate::wire::approve::JoinRequest;
 use crate::wire::codec::{Decode, Encode};
 use crate::wire::gossip::MemberRecord;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -191,8 +190,8 @@ fn is_of_others(why: io::ErrorKind) -> bool {
     matches!(why, PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
 }
 
-/// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons of
-/// the same user wait meanwhile, so that they find one swarm key and not one each.
+/// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons
+/// of the same user wait meanwhile, so that they find one swarm key and not one each.
 async fn standing(
     config: &Config,
     key: &NodeKey,
@@ -319,9 +318,10 @@ fn share(
         standing: watch::Sender::new(standing),
         door: super::Door::default(),
         transport: OnceLock::new(),
-        views: watch::Sender::new(Arc::new(View::new(me, BTreeMap::new()))),
+        views: watch::Sender::new(Arc::new(View::empty(me))),
         chooser: Mutex::default(),
-        memory: Memory::new(),
+        memory: Memory::new(limits::WORK_BYTES),
+        fetched: Memory::new(limits::FETCH_BYTES),
         sealers: super::put::Sealers::default(),
         openers: super::get::Openers::default(),
         events,
@@ -329,6 +329,7 @@ fn share(
         gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
         behind: worker::reconcile::Behind::default(),
         repair,
+        repair_missed: Default::default(),
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),
         pointers: Mutex::default(),
@@ -436,7 +437,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(worker::describe::run(shared.clone()));
     tasks.spawn(worker::reconcile::run(shared.clone()));
     tasks.spawn(worker::issue::run(shared.clone()));
-    tasks.spawn(Repair::new(shared.clone()).run(channels.repair));
+    tasks.spawn(Repair::new(shared.clone(), channels.repair).run());
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;
     tracing::error!("a part of the node has ended unexpectedly");

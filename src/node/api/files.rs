@@ -31,6 +31,8 @@ use std::time::Duration;
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a put that waits for repair looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// The same, when it takes long.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Chunks of a file that `stat` asks the members about; a larger file is sampled from its front.
 const STAT_CHUNKS: usize = 16 * 1024;
 
@@ -66,7 +68,7 @@ impl Shared {
         };
         let needed = Promise::now(&self.view(), replicas).nodes;
         self.write_down(&put, &keys, claim, &content, needed).await?;
-        let wait_met = self.wait_for_copies(&put, claim, &content.tally).await;
+        let wait_met = self.wait_for_copies(&put, claim, content.hash, &content.tally).await;
         let wanted = wanted(put.wait, replicas).filter(|_| wait_met);
         let mut stored = self.stored(put.path, &content, replicas, wait_met, began);
         if wanted.is_some_and(|wanted| stored.copies < wanted) {
@@ -216,16 +218,25 @@ impl Shared {
     }
 
     /// Waits for as many copies as were asked for; whether they are there.
-    async fn wait_for_copies(&self, put: &Put, claim: Claim, tally: &Tally) -> bool {
+    async fn wait_for_copies(
+        self: &Arc<Self>,
+        put: &Put,
+        claim: Claim,
+        hash: FileHash,
+        tally: &Tally,
+    ) -> bool {
         let Some(wanted) = wanted(put.wait, claim.replicas) else { return true };
         let reached = async {
             tally.reached(usize::from(wanted)).await;
-            let enough = |copies: usize| copies >= usize::from(wanted);
-            // What the put itself could not deliver, repair will: when there are nodes for it.
-            while !enough(tally.count().copies)
-                && !self.copies_of(&claim.id).is_some_and(|copies| copies >= wanted)
-            {
-                tokio::time::sleep(LOOK_AGAIN).await;
+            let count = tally.count();
+            let mut enough = !count.any || count.copies >= usize::from(wanted);
+            let mut pause = LOOK_AGAIN;
+            // What the put itself could not deliver, repair will: when there are nodes for it. What
+            // was noted of this claim may be of an earlier version, so the holders are asked.
+            while !enough {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LOOK_AGAIN_MAX);
+                enough = self.fewest_copies(hash).await.is_some_and(|copies| copies >= wanted);
             }
         };
         match put.timeout_ms {
@@ -235,6 +246,20 @@ impl Shared {
             }
             Some(ms) => tokio::time::timeout(Duration::from_millis(ms), reached).await.is_ok(),
         }
+    }
+
+    /// How many copies every chunk of a file has now, as its holders say.
+    async fn fewest_copies(self: &Arc<Self>, hash: FileHash) -> Option<u8> {
+        let keyring = self.catalogue.keyring();
+        let records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
+        let file = self.open_file(hash, records).await.ok()?;
+        let rows = self.rows(&file).await.ok()?;
+        let mut cids: Vec<ChunkId> =
+            rows.iter().filter(|row| !row.is_zero()).map(|row| row.cid).collect();
+        if let RecordContent::Stored { manifest, .. } = &file.record.content {
+            cids.push(*manifest);
+        }
+        Some(self.holders_now(&cids).await.1)
     }
 
     /// When all copies are there, or the put has given up on some, writes down how many.
@@ -259,9 +284,9 @@ impl Shared {
     ) -> Stored {
         let view = self.view();
         let mut count = content.tally.count();
-        if content.length == 0 || count.holders.is_empty() {
+        if !count.any {
             // Nothing but records: those are here, and at every member soon.
-            count.copies = count.copies.max(1);
+            (count.copies, count.machines) = (1, 1);
             count.holders = vec![self.me];
         }
         count.holders.sort_by_key(|id| *id != self.me);
@@ -271,7 +296,7 @@ impl Shared {
             path,
             copies: u8::try_from(count.copies).unwrap_or(u8::MAX),
             replicas,
-            machines: u8::try_from(view.machines(&count.holders)).unwrap_or(u8::MAX).max(1),
+            machines: u8::try_from(count.machines).unwrap_or(u8::MAX),
             holders: count.holders.iter().map(|id| view.name(id)).collect(),
             new_bytes: count.new_bytes,
             nodes_with_room: u32::try_from(view.with_room()).unwrap_or(u32::MAX),

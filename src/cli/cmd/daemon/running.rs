@@ -2,10 +2,10 @@
 //! swarm of its own to join another one, and stopped once. The errors of its start become sentences
 //! here.
 
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::gateway::control::{NodeService, Service};
 use crate::node::{
-    Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm,
+    Balance, Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm,
 };
 use crate::sys::{BoxFuture, os};
 use crate::text::{reason, shown};
@@ -94,6 +94,7 @@ fn node_config(settings: &Settings) -> Config {
     config.bootstrap = hosts.map(|at| (at.host.clone(), at.port)).collect();
     config.name.clone_from(&settings.name);
     config.zone = settings.zone.clone().unwrap_or_default();
+    config.balance = balance(settings.balance);
     config.capacity = settings.capacity;
     config.replicas = settings.replicas;
     config.repair_delay = settings.repair_delay;
@@ -101,6 +102,14 @@ fn node_config(settings: &Settings) -> Config {
     config.settings.clone_from(&settings.rows);
     config.machine = os::machine();
     config
+}
+
+fn balance(setting: config::Balance) -> Balance {
+    match setting {
+        config::Balance::Auto => Balance::Auto,
+        config::Balance::LeastStored => Balance::LeastStored,
+        config::Balance::LeastLatency => Balance::LeastLatency,
+    }
 }
 
 fn fatal_words(fatal: &Fatal) -> Failure {
