@@ -33,7 +33,7 @@ fn a_file_outlives_the_node_where_it_was_put_and_gets_its_copies_back() {
     let status = swarm[1].status();
     assert!(number(&status, "under_replicated") > 0 && number(&status, "nodes_missing") == 1);
     let problems = status["problems"].to_string();
-    assert!(problems.contains("1 more node with space needed"), "{problems}");
+    assert!(problems.contains("another node with room is needed"), "{problems}");
     let said = swarm[1].run(&["status"]);
     assert!(said.out.contains("Needs attention"), "{}", said.out);
     assert_eq!(swarm[1].run(&["status", "--check"]).code, 5);
