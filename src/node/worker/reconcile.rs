@@ -104,7 +104,8 @@ impl Shared {
             Ok((0, 0)) => {}
             Ok((fetched, pushed)) => {
                 let peer = self.view().name(&with);
-                tracing::info!(peer = %peer.escape_debug(), fetched, pushed, "catalogues reconciled");
+                let peer = peer.escape_debug();
+                tracing::info!(%peer, fetched, pushed, "catalogues reconciled");
             }
             Err(err) => tracing::debug!(peer = %with.short(), %err, "reconciling broke off"),
         }
