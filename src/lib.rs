@@ -85,7 +85,7 @@
 //! # The way of a put
 //!
 //! `cli::cmd::put` opens the file and passes its descriptor over the Unix socket ([`client`],
-//! [`wire::control`]). [`gateway`] hands it to [`node::api`]. There the file is read chunk by
+//! [`wire::control`]). [`gateway`] hands it to `node::api`. There the file is read chunk by
 //! chunk; each chunk is hashed ([`chunk`]), compressed if that pays, sealed ([`crypto`]) and
 //! brought to its homes, which [`core::placement`] computes from the member table: written to the
 //! own [`store`], sent to the others through [`transport`]. A node answers when the chunk is on its

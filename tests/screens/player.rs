@@ -135,7 +135,7 @@ impl Player {
     pub(crate) fn type_in(&mut self, machine: &str, line: &str) -> String {
         let line = self.real(line);
         if !line.starts_with("p2pfs daemon") {
-            return self.mask(&Terminal::run(&mut self.command(machine, &line)).to_end());
+            return self.mask(&Terminal::run(&mut self.command(machine, &line)).finish());
         }
         // In the place of the shell, so that to kill it is to kill the daemon.
         let mut daemon = Terminal::run(&mut self.command(machine, &format!("exec {line}")));
@@ -183,7 +183,7 @@ impl Player {
                     serde_json::from_str(&self.ask(machine, "status")).ok()?;
                 status["code"].as_str().map(str::to_owned)
             });
-            line = codes.last().map_or(line, |code| format!("p2pfs approve {code}"));
+            line = codes.next_back().map_or(line, |code| format!("p2pfs approve {code}"));
         }
         line
     }

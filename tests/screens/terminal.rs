@@ -71,7 +71,7 @@ impl Terminal {
     }
 
     /// Everything that was said, once the command has ended.
-    pub(crate) fn to_end(mut self) -> String {
+    pub(crate) fn finish(mut self) -> String {
         let begun = Instant::now();
         while let Ok(more) = self.said.recv_timeout(DEADLINE.saturating_sub(begun.elapsed())) {
             self.text.push_str(&more);
