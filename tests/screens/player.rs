@@ -178,7 +178,7 @@ impl Player {
             line = line.replace(&format!("{machine}:4000"), address);
         }
         if line.starts_with("p2pfs approve ") {
-            let codes = self.daemons.keys().filter_map(|machine| {
+            let mut codes = self.daemons.keys().filter_map(|machine| {
                 let status: serde_json::Value =
                     serde_json::from_str(&self.ask(machine, "status")).ok()?;
                 status["code"].as_str().map(str::to_owned)
