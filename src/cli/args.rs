@@ -139,7 +139,7 @@ Examples:
   p2pfs daemon --bootstrap host:4000 --bootstrap [2001:db8::1]:4000
   p2pfs daemon --data-dir /srv/p2pfs --capacity 500GB --listen 0.0.0.0:4100")]
 pub struct DaemonArgs {
-    /// Address and port to listen on; may be repeated [default: all, port 4000]
+    /// Address and port to listen on; may be repeated (default: `[::]:4000`)
     ///
     /// `:4001` means all addresses; port 0 lets the system choose.
     #[arg(long, env = "P2PFS_LISTEN", hide_env_values = true, value_name = "ADDR:PORT")]

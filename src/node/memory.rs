@@ -120,11 +120,6 @@ impl Memory {
         self.uses.fetch_add(u64::from(held > 0), Ordering::Relaxed)
     }
 
-    /// Whether nothing is in memory.
-    pub(super) fn is_idle(&self) -> bool {
-        self.permits.available_permits() == self.slots
-    }
-
     /// Gives the buffers that are not in use back to the system.
     pub(super) fn trim(&self) {
         lock(&self.free).clear();

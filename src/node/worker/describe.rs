@@ -22,9 +22,11 @@ const ADDRS: usize = 4;
 pub(in crate::node) async fn run(shared: Arc<Shared>) {
     let mut repaired = shared.repair_tally.subscribe();
     let mut said = None;
-    let mut idle = 0;
+    let (mut idle, mut uses) = (0, 0);
     loop {
-        idle = if shared.memory.is_idle() { idle + 1 } else { 0 };
+        let uses_now = shared.memory.uses();
+        idle = if uses == uses_now { idle + 1 } else { 0 };
+        uses = uses_now;
         if idle == IDLE_LOOKS {
             shared.memory.trim();
             shared.view().trim();
