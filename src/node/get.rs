@@ -119,13 +119,16 @@ impl Shared {
 
     /// A chunk of the own store, damaged ones counting as missing.
     fn read_here(
-        &self,
+        self: &Arc<Self>,
         cid: ChunkId,
         buf: &mut dyn FnMut(usize) -> BytesMut,
     ) -> io::Result<Option<Bytes>> {
         match self.store.read(cid, buf) {
             Ok(bytes) => Ok(bytes),
-            Err(ReadError::Damaged) => Ok(None),
+            Err(ReadError::Damaged) => {
+                self.is_damaged(cid);
+                Ok(None)
+            }
             Err(ReadError::Io(err)) => Err(err),
         }
     }

@@ -57,7 +57,7 @@ use crate::core::transfer::Chooser;
 use crate::crypto::{NodeKey, OwnerKey};
 use crate::id::SwarmId;
 use crate::id::{ChunkId, NodeId};
-use crate::store::{FollowTables, Op, Outcome as Kept, Store, SubmitError};
+use crate::store::{FollowTables, Op, Outcome as Kept, Store, SubmitError, Verdict};
 use crate::transport::Transport;
 use door::{Door, Standing};
 use event::{Event, LinkNews};
@@ -270,12 +270,22 @@ impl Shared {
     /// Has a chunk of this node hashed again, because it did not open.
     fn check_again(self: &Arc<Self>, cid: ChunkId) {
         let shared = self.clone();
-        self.sys.spawn.run(Box::new(move || {
-            // A damaged one counts as missing from now on, and repair fetches it.
-            if let Err(err) = shared.store.verify(cid) {
-                tracing::warn!(%err, "a chunk cannot be read");
-            }
+        self.sys.spawn.run(Box::new(move || match shared.store.verify(cid) {
+            Ok(Verdict::Damaged) => shared.is_damaged(cid),
+            Ok(_) => {}
+            Err(err) => tracing::warn!(%err, "a chunk cannot be read"),
         }));
+    }
+
+    /// The store has found the replica here damaged: it is fetched again.
+    fn is_damaged(self: &Arc<Self>, cid: ChunkId) {
+        let shared = self.clone();
+        tokio::spawn(async move {
+            // The store notes damage in the order of its changes: by then it has.
+            if shared.change_tables(|_| Ok(())).await.is_ok() {
+                shared.wants_repair(cid);
+            }
+        });
     }
 
     fn repair_queue(&self) -> &mpsc::Sender<ChunkId> {

@@ -216,7 +216,10 @@ impl Shared {
         match read.await.map_err(|_| no(refusal::DISK, "this node is stopping"))? {
             Ok(Some(sealed)) => Ok(Frame { kind: kind::FETCH, head: Bytes::new(), body: sealed }),
             Ok(None) => Err(no(refusal::NOT_HELD, "not held here")),
-            Err(ReadError::Damaged) => Err(no(refusal::NOT_HELD, "the copy here is damaged")),
+            Err(ReadError::Damaged) => {
+                self.is_damaged(fetch.cid);
+                Err(no(refusal::NOT_HELD, "the copy here is damaged"))
+            }
             Err(ReadError::Io(err)) => Err(disk(&err)),
         }
     }

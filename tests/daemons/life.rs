@@ -286,11 +286,6 @@ impl Source for FromMemory {
     fn finish(&mut self) -> Result<(), SourceChanged> {
         Ok(())
     }
-
-    fn rewind(&mut self) -> bool {
-        self.at = 0;
-        true
-    }
 }
 
 /// Where a get writes.

@@ -10,7 +10,7 @@ use crate::core::repair::{Holder, Verdict, judge};
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::Shared;
 use crate::node::view::View;
-use crate::store::{Held, Replica};
+use crate::store::{Held, Op, ReadError, Replica};
 use crate::sys::{Table, TableWrite, Time};
 use crate::wire::message::{CIDS_MAX, CLAIMS_MAX, ClaimTerms, Store as StoreMessage};
 use bytes::BytesMut;
@@ -108,10 +108,23 @@ impl Repair {
         {
             cids.insert(cid);
         }
+        for cid in &cids {
+            self.mend(*cid).await;
+        }
         let held = cids.into_iter().filter_map(|cid| self.replica(cid));
         let batch: Vec<Replica> = held.collect();
         self.work_on(batch).await;
         self.report();
+    }
+
+    /// Fetches a chunk again whose replica here is damaged.
+    async fn mend(&mut self, cid: ChunkId) {
+        match self.shared.try_mend(cid).await {
+            Ok(false) => {}
+            Ok(true) => self.tally.repaired += 1,
+            // It is tried again when somebody asks for it, and in the next sweep.
+            Err(err) => tracing::warn!(cid = %cid.short(), %err, "a damaged chunk stays so"),
+        }
     }
 
     fn replica(&self, cid: ChunkId) -> Option<Replica> {
@@ -128,6 +141,9 @@ impl Repair {
         let views = self.shared.views();
         self.round = self.round.wrapping_add(1);
         self.due = None;
+        for cid in self.shared.store.damaged().unwrap_or_default() {
+            self.mend(cid).await;
+        }
         let mut next = Some([0; 32]);
         while let Some(from) = next {
             let batch = match self.batch(ChunkId(from)) {
@@ -348,6 +364,9 @@ impl Shared {
                 (read, slot)
             })
             .await?;
+        if matches!(sealed, Err(ReadError::Damaged)) {
+            self.is_damaged(cid);
+        }
         let sealed = sealed?.ok_or("the chunk is gone")?;
         if crate::crypto::chunk_id(&sealed) != cid {
             self.check_again(cid);
@@ -367,6 +386,21 @@ impl Shared {
             self.ask_have(to, claim, vec![cid]).await?;
         }
         Ok(())
+    }
+
+    /// Puts a good copy in the place of a damaged replica; false when there is none.
+    async fn try_mend(
+        self: &Arc<Self>,
+        cid: ChunkId,
+    ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+        if !self.store.is_damaged(cid)? {
+            return Ok(false);
+        }
+        let _slot = self.memory.take().await;
+        let (sealed, _) = self.fetch(cid).await?;
+        // Its claims are here still.
+        self.write(vec![Op::Replica { cid, sealed, claim: None, hint: None }]).await?;
+        Ok(true)
     }
 
     /// The fewest copies of any chunk under a claim, as last seen here.
