@@ -319,10 +319,11 @@ impl Run {
 
     fn next_candidate(&mut self, instead_of: Option<NodeId>) {
         let view = self.shared.view();
-        let next = view.candidates(&self.delivery.cid).into_iter().find(|id| {
-            !self.tried.contains(id) && view.members.get(id).is_some_and(|m| m.has_room())
-        });
-        if let Some(id) = next {
+        let candidates = view.candidates(&self.delivery.cid).into_iter();
+        let untried = candidates.filter(|id| !self.tried.contains(id));
+        let takers = untried.filter_map(|id| view.members.get(&id).filter(|m| m.has_space()));
+        // Those that have more than their share come last.
+        if let Some(id) = takers.min_by_key(|m| !m.has_room()).map(|m| m.record.id) {
             self.start(id, instead_of.filter(|home| *home != self.shared.me));
         }
     }

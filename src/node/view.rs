@@ -14,6 +14,9 @@ use crate::wire::message::WaitingNode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// From so many 64ths of its capacity on a node is full, whatever the others have.
+const USED_UP: u8 = 59;
+
 /// A member as the shell sees it, this node included.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
@@ -35,6 +38,14 @@ impl Member {
     pub(super) fn has_room(&self) -> bool {
         let busy = [MemberFlags::FULL, MemberFlags::READ_ONLY, MemberFlags::DRAINING];
         self.lives() && !busy.iter().any(|flag| self.record.flags.has(*flag))
+    }
+
+    /// Whether it takes new data where nobody else can: it may have more than its share, but
+    /// it has space.
+    pub(super) fn has_space(&self) -> bool {
+        let shut = [MemberFlags::READ_ONLY, MemberFlags::DRAINING];
+        let out_of_space = self.record.flags.has(MemberFlags::FULL) && self.record.used >= USED_UP;
+        self.lives() && !out_of_space && !shut.iter().any(|flag| self.record.flags.has(*flag))
     }
 
     /// Its `--name`, or two words from its key.
@@ -92,7 +103,7 @@ impl View {
 
     /// Live members with room, this node included.
     pub(super) fn with_room(&self) -> usize {
-        self.members.values().filter(|m| m.has_room()).count()
+        self.members.values().filter(|m| m.has_space()).count()
     }
 
     /// Whether the node is a live member.
@@ -119,7 +130,7 @@ impl View {
 
     /// On how many machines live members with room are.
     pub(super) fn machines_with_room(&self) -> usize {
-        let ids: Vec<_> = self.members.values().filter(|m| m.has_room()).collect();
+        let ids: Vec<_> = self.members.values().filter(|m| m.has_space()).collect();
         self.machines(ids.iter().map(|m| &m.record.id))
     }
 
