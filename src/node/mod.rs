@@ -37,6 +37,7 @@ mod start;
 mod view;
 mod worker;
 
+pub use crate::core::placement::Balance;
 pub use crate::core::tree::TreeError;
 pub use crate::store::OpenError as StoreError;
 pub use crate::store::WriteError;
@@ -66,6 +67,7 @@ use records::Catalogue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
@@ -111,6 +113,8 @@ pub(crate) struct Shared {
     views: watch::Sender<Arc<View>>,
     chooser: Mutex<Chooser>,
     memory: Memory,
+    /// For chunks on their way to peers.
+    fetched: Memory,
     sealers: put::Sealers,
     openers: get::Openers,
     events: mpsc::Sender<Event>,
@@ -119,6 +123,8 @@ pub(crate) struct Shared {
     gossip: Arc<Semaphore>,
     behind: worker::reconcile::Behind,
     repair: mpsc::Sender<ChunkId>,
+    /// Whether some chunks were not handed to repair because too many waited.
+    repair_missed: AtomicBool,
     repair_tally: watch::Sender<RepairTally>,
     links: Mutex<BTreeSet<NodeId>>,
     pointers: Mutex<serve::PointerTable>,
@@ -149,6 +155,24 @@ impl Shared {
 
     fn views(&self) -> watch::Receiver<Arc<View>> {
         self.views.subscribe()
+    }
+
+    /// The nodes that should take a chunk now.
+    fn home(&self, view: &View, cid: &ChunkId, replicas: u8) -> Vec<NodeId> {
+        let chooser = self.chooser();
+        view.home(cid, replicas, self.config.balance, &|id| chooser.speed(id))
+    }
+
+    /// The live ones of these holders, in the order in which they are to be asked for a chunk.
+    fn readers_choice(&self, view: &View, holders: &[NodeId]) -> Vec<NodeId> {
+        let chooser = self.chooser();
+        let mut order = chooser.order(holders);
+        if self.config.balance == Balance::LeastStored {
+            let used = |id: &NodeId| view.members.get(id).map_or(0, |m| m.record.used);
+            order.sort_by_key(|id| (chooser.is_last(id), used(id)));
+        }
+        order.retain(|id| view.lives(id));
+        order
     }
 
     fn chooser(&self) -> MutexGuard<'_, Chooser> {
@@ -215,12 +239,6 @@ impl Shared {
         }
     }
 
-    /// A member is reached: what was wrong with addresses before says nothing about now. Those
-    /// that still lead nowhere are dialled again, and noted again.
-    fn forget_dial_troubles(&self) {
-        lock(&self.troubles).retain(|with, _| with.parse::<SocketAddr>().is_err());
-    }
-
     /// Whether the chunk is a replica here.
     fn holds(&self, cid: &ChunkId) -> bool {
         matches!(self.store.held(*cid), Ok(Some(held)) if held.replica)
@@ -276,22 +294,14 @@ impl Shared {
     /// Has a chunk of this node hashed again, because it did not open.
     fn check_again(self: &Arc<Self>, cid: ChunkId) {
         let shared = self.clone();
-        self.sys.spawn.run(Box::new(move || match shared.store.verify(cid) {
-            Ok(Verdict::Damaged) => shared.is_damaged(cid),
-            Ok(_) => {}
-            Err(err) => tracing::warn!(%err, "a chunk cannot be read"),
-        }));
-    }
-
-    /// The store has found the replica here damaged: it is fetched again.
-    fn is_damaged(self: &Arc<Self>, cid: ChunkId) {
-        let shared = self.clone();
-        tokio::spawn(async move {
-            // The store notes damage in the order of its changes: by then it has.
-            if shared.change_tables(|_| Ok(())).await.is_ok() {
-                shared.wants_repair(cid);
+        self.sys.spawn.run(Box::new(move || {
+            match shared.store.verify(cid) {
+                // It counts as missing from now on.
+                Ok(Verdict::Damaged) => shared.wants_repair(cid),
+                Ok(Verdict::Good | Verdict::Missing) => {}
+                Err(err) => tracing::warn!(%err, "a chunk cannot be read"),
             }
-        });
+        }));
     }
 
     fn repair_queue(&self) -> &mpsc::Sender<ChunkId> {

@@ -5,7 +5,7 @@
 use super::Shared;
 use super::event::Event;
 use super::files;
-use super::view::{Member, View};
+use super::view::Member;
 use crate::core::membership::{Change, Down, Effect, Input, MemberChange, MemberState, Membership};
 use crate::id::NodeId;
 use crate::sys::Time;
@@ -183,7 +183,8 @@ impl Loop {
             members.insert(member.record.id, member);
         }
         self.shared.chooser().retain(|id| members.contains_key(id));
-        self.shared.views.send_replace(Arc::new(View::new(self.shared.me, members)));
+        let view = self.shared.view().next(members, now, self.shared.config.repair_delay);
+        self.shared.views.send_replace(Arc::new(view));
         self.published = self.membership.version();
         self.publish_after = now + VIEW_EVERY;
     }

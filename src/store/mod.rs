@@ -46,8 +46,6 @@ pub const MAX_QUEUED_BYTES: usize = 32 << 20;
 pub const MAX_QUEUED: usize = 16_384;
 /// Rows that [`Store::replicas`] takes from one snapshot: a longer one would hold old pages.
 const REPLICA_PAGE: usize = 1024;
-/// Most damaged replicas that [`Store::damaged`] names at a time.
-pub const DAMAGED_MAX: usize = 1024;
 
 /// How a store is opened.
 pub struct Options {
@@ -472,26 +470,6 @@ impl Store {
     /// The claims on a chunk, each with whether it is committed.
     pub fn claims(&self, cid: ChunkId) -> io::Result<Vec<(Claim, bool)>> {
         self.read_tables(|tables| index::claims(tables, cid))
-    }
-
-    /// Whether there is a replica whose bytes here are damaged.
-    pub fn is_damaged(&self, cid: ChunkId) -> io::Result<bool> {
-        let row = self.read_tables(|tables| index::chunk(tables, cid))?;
-        Ok(row.is_some_and(|row| row.damaged))
-    }
-
-    /// The first [`DAMAGED_MAX`] of the replicas whose bytes here are damaged.
-    pub fn damaged(&self) -> io::Result<Vec<ChunkId>> {
-        let mut found = Vec::new();
-        if self.usage().damaged > 0 {
-            self.read_tables(|tables| {
-                index::replicas(tables, &[], None, &mut |cid, row| {
-                    found.extend(row.damaged.then_some(cid));
-                    found.len() < DAMAGED_MAX
-                })
-            })?;
-        }
-        Ok(found)
     }
 
     /// Calls `visit` for each good replica whose prefix (the first 20 bits of its name) is at

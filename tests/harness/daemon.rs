@@ -217,7 +217,7 @@ impl Drop for Daemon {
             let log = std::fs::read_to_string(self.log()).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             let last = lines[lines.len().saturating_sub(30)..].join("\n");
-            eprintln!("{}:\n{last}", self.log().display());
+            println!("{}:\n{last}", self.log().display());
         }
     }
 }
