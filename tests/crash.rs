@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Puts under way at a time.
 const WRITERS: u64 = 2;
-/// From the start of the puts to the kill, at most.
-const KILL_WITHIN_MS: u64 = 700;
+/// From the start of the puts to the kill, at most, in milliseconds.
+const KILL_WITHIN: u64 = 700;
 /// How long a killed node may take to be ready again.
 const READY: Duration = Duration::from_secs(10);
 
@@ -99,7 +99,8 @@ fn round(
                 scope.spawn(move || write(swarm, *at, seed, stop, kept));
             }
         }
-        std::thread::sleep(Duration::from_millis(dice.below(KILL_WITHIN_MS)));
+        let within = if is_full() { 4 * KILL_WITHIN } else { KILL_WITHIN };
+        std::thread::sleep(Duration::from_millis(dice.below(within)));
         end();
         stop.store(true, Ordering::Relaxed);
     });
