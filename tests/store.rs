@@ -250,9 +250,11 @@ fn filled() -> (Disk, Model) {
 
 #[test]
 fn tables_that_are_missing_cut_short_or_damaged_are_rebuilt() {
-    let damages: [fn(&mut Vec<u8>); 4] = [
+    let damages: [fn(&mut Vec<u8>); 6] = [
         Vec::clear,
         |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.truncate(bytes.len() / 3),
+        |bytes| bytes.truncate(4104),
         |bytes| bytes.iter_mut().step_by(997).for_each(|byte| *byte ^= 0x10),
         |bytes| bytes[..4096].fill(0),
     ];

@@ -7,7 +7,9 @@
 //! `format` for how a check is made). redb keeps pages that a checkpoint needs until the next one
 //! is durable, so a page and its check need not become durable together. Page 0 alone is
 //! overwritten in place; redb uses less than 504 bytes of it, and the check follows at byte 504,
-//! in the same disk sector, which a disk writes as a whole.
+//! in the same disk sector, which a disk writes as a whole. Behind it, at byte 512, is the length
+//! that the file was given last (u64, then a check): redb concludes from the length what is in the
+//! file, and one that was cut short would lead it astray.
 
 use super::format::Checker;
 use crate::sys::File;
@@ -21,6 +23,8 @@ const CHECK: usize = 8;
 /// One disk sector: what page 0 really uses.
 const SECTOR: usize = 512;
 const FIRST_USED: usize = SECTOR - CHECK;
+/// In the place of a page's number in the check of the length.
+const LENGTH: u64 = u64::MAX;
 
 /// Says for all handles of one table file whether it can still be used.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +108,31 @@ impl CheckedPages {
         self.file.write_at(&parts, first * SLOT as u64)
     }
 
+    /// Bytes of the pages, when the file is as long as it was made.
+    fn pages_len(&self) -> io::Result<u64> {
+        let len = self.file.len()?;
+        if len > 0 {
+            let mut note = [0; 8 + CHECK];
+            self.read_exact(&mut note, SECTOR as u64)?;
+            let (made, check) = note.split_at(8);
+            if self.check.page(LENGTH, made) != check || len.to_le_bytes() != made {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the table file has another length than it was given",
+                ));
+            }
+        }
+        Ok(len / SLOT as u64 * PAGE as u64)
+    }
+
+    /// When a process dies in between, the next one finds another length, and makes a new file.
+    fn set_pages_len(&self, len: u64) -> io::Result<()> {
+        let len = len.div_ceil(PAGE as u64) * SLOT as u64;
+        self.file.set_len(len)?;
+        let made = len.to_le_bytes();
+        self.file.write_at(&[&made, &self.check.page(LENGTH, &made)], SECTOR as u64)
+    }
+
     fn read_exact(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
         if self.file.read_at(out, offset)? == out.len() {
             Ok(())
@@ -134,7 +163,7 @@ fn page_number(offset: u64, len: usize) -> io::Result<u64> {
 
 impl redb::StorageBackend for CheckedPages {
     fn len(&self) -> io::Result<u64> {
-        self.note(self.file.len().map(|len| len / SLOT as u64 * PAGE as u64))
+        self.note(self.pages_len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -142,7 +171,7 @@ impl redb::StorageBackend for CheckedPages {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.note(self.file.set_len(len.div_ceil(PAGE as u64) * SLOT as u64))
+        self.note(self.set_pages_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -37,6 +37,32 @@ fn a_put_makes_directories_and_the_same_name_again_a_new_version() {
 }
 
 #[test]
+fn two_members_who_put_into_a_new_directory_make_one() {
+    let (mut a, mut b) = pair();
+    a.put("/d/e/a", 1).unwrap();
+    b.put("/d/e/b", 2).unwrap();
+    b.put("/d/c", 3).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(a.lines(), ["/d/", "/d/c 3", "/d/e/", "/d/e/a 1", "/d/e/b 2"]);
+    // One that was moved away leaves its place to another one.
+    a.rename("/d", "/old").unwrap();
+    a.put("/d/new", 4).unwrap();
+    meet(&mut a, &mut b);
+    let lines = b.lines();
+    assert!(lines.contains(&"/d/new 4".to_owned()) && lines.contains(&"/old/c 3".to_owned()));
+    assert_eq!(lines.len(), 7, "{lines:?}");
+    // One that was removed comes back, for both.
+    a.remove("/d/new").unwrap();
+    a.remove("/d").unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(b.lines().len(), 5);
+    a.put("/d/a", 5).unwrap();
+    b.put("/d/b", 6).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(a.lines()[..3], ["/d/", "/d/a 5", "/d/b 6"]);
+}
+
+#[test]
 fn concurrent_edits_keep_both_and_a_later_version_keeps_the_copy() {
     let (mut a, mut b) = pair();
     a.put("/f.txt", 1).unwrap();
@@ -144,6 +170,8 @@ fn a_cycle_of_moves_opens_where_the_last_move_came_from() {
 #[test]
 fn concurrent_directories_of_one_name_are_both_reachable() {
     let (mut a, mut b) = pair();
+    a.mkdir("/d").unwrap();
+    b.mkdir("/d").unwrap();
     a.put("/d/of-a", 1).unwrap();
     b.put("/d/of-b", 2).unwrap();
     meet(&mut a, &mut b);

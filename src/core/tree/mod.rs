@@ -9,6 +9,8 @@
 //! then the highest (clock, id). A loser stays visible under its conflict name until a record names
 //! it as parent; it is not shown while its content is what is shown already. A removed directory
 //! stays while something is in it. What a name leads to is the winner of the inode's own register.
+//! Directories that a put makes on its way have an inode that follows from their place, so that two
+//! of them made at once are one.
 
 mod conflict;
 mod find;

@@ -5,7 +5,7 @@
 //! Invariant: a change names as parents the heads that its author saw *under that name*, and never
 //! a record that is shown as a conflict copy: that stays until somebody resolves it.
 
-use super::{Entry, Tree, TreeError, components};
+use super::{Entry, Tree, TreeError, Version, components};
 use crate::core::catalogue::browse::{self, ChangeAt};
 use crate::core::catalogue::{
     Attributes, Change, Draft, FileVersion, Name, Node, PARENTS_MAX, Place, Target, entry_tag,
@@ -15,6 +15,9 @@ use crate::crypto::EpochKeys;
 use crate::id::{InodeId, RecordId, Tag};
 use std::collections::BTreeSet;
 use std::io;
+
+/// Directories that were moved away from one place before their successors' inodes are random.
+const GENERATIONS_MAX: u8 = 16;
 
 /// A file that was stored, to be named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,11 +211,30 @@ impl Planner<'_, '_> {
         for name in missing {
             let name = Name::new(name).ok_or(TreeError::BadPath)?;
             let attributes = Attributes { mode: 0o755, ..Attributes::default() };
-            let inode = new_inode();
+            let inode = self.inode_on_the_way(&parent, &name)?.unwrap_or_else(&mut *new_inode);
             self.place_dir(inode, Some(Place { parent, name }), None, attributes)?;
             parent = inode;
         }
         Ok((parent, Name::new(last).ok_or(TreeError::BadPath)?))
+    }
+
+    /// The inode of a directory that nobody made for its own sake: it follows from its place, so
+    /// that two members who put files into a new directory at once make one directory and not two
+    /// of one name. One that is in use, because a directory was moved away from there, is passed
+    /// over; none when that happened too often.
+    fn inode_on_the_way(&self, parent: &InodeId, name: &Name) -> io::Result<Option<InodeId>> {
+        const CONTEXT: &str = "p2pfs 2026-11 inode of a directory on the way v1";
+        for generation in 0..GENERATIONS_MAX {
+            let place = [&parent.0[..], &[generation], name.as_bytes()].concat();
+            let mut inode = InodeId([0; 16]);
+            inode.0.copy_from_slice(&blake3::derive_key(CONTEXT, &place)[..16]);
+            let heads = self.tree.versions(&inode)?;
+            let is_free = |v: &Version| matches!(v.node, Node::Dir { place: None, .. });
+            if heads.iter().all(is_free) {
+                return Ok(Some(inode));
+            }
+        }
+        Ok(None)
     }
 
     fn place_dir(

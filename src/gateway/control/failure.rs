@@ -81,13 +81,15 @@ fn put(err: &PutError) -> Failure {
         }
         PutError::Read(err) => {
             Failure::new(Code::Failed, format!("cannot read the file: {}", reason(err)))
+                .hint("nothing was stored; put it again when it can be read")
         }
         PutError::Changed(_) => Failure::new(
             Code::Conflict,
             "the file changed while it was being read; nothing was stored",
         )
         .hint("put it again when nothing writes to it"),
-        PutError::TooLarge(_) => Failure::new(Code::Usage, "a file can have at most 8 TiB"),
+        PutError::TooLarge(_) => Failure::new(Code::Usage, "a file can have at most 8 TiB")
+            .hint("cut it into several files:  split --bytes 1T FILE"),
         PutError::NoSpace(err) => space(err),
         PutError::TooFewCopies { copies, needed } => Failure::new(
             Code::Unreachable,
@@ -136,7 +138,8 @@ fn get(err: &GetError, target: Option<&Target>) -> Failure {
         GetError::Corrupt(err) => Failure::new(
             Code::Corrupt,
             format!("the content does not match its hash and no other source is left: {err}"),
-        ),
+        )
+        .hint(DAMAGED),
         GetError::Write(err) => write(err),
         GetError::Store(err) => disk(err),
         GetError::NotReady(err) => not_ready(*err),
@@ -151,14 +154,16 @@ fn unavailable(err: &Unavailable, target: Option<&Target>) -> Failure {
         return Failure::new(
             Code::Corrupt,
             format!("{what}: only damaged copies of a chunk were offered, by {}", wrong.join(", ")),
-        );
+        )
+        .hint(DAMAGED);
     }
     if names.is_empty() {
-        return Failure::new(
-            Code::Unreachable,
-            format!("{what}: a chunk is on none of the {} nodes that answered", err.asked),
-        )
-        .hint("p2pfs status");
+        let sentence = match err.asked {
+            0 => format!("{what}: a chunk of it is not here, and no other node answers"),
+            1 => format!("{what}: a chunk of it is neither here nor on the node that answered"),
+            asked => format!("{what}: a chunk of it is on none of the {asked} nodes that answered"),
+        };
+        return Failure::new(Code::Unreachable, sentence).hint("who answers:  p2pfs peers");
     }
     Failure::new(
         Code::Unreachable,
@@ -167,13 +172,18 @@ fn unavailable(err: &Unavailable, target: Option<&Target>) -> Failure {
     .hint("try again when they are back:  p2pfs peers")
 }
 
+const DAMAGED: &str =
+    "start the nodes that are away: one of them may have a good copy:  p2pfs peers";
+
 fn write(err: &io::Error) -> Failure {
     match err.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Failure::new(Code::NoSpace, "no space left where the file is written")
+                .hint("another place for it:  p2pfs get FILE -o PATH")
         }
         io::ErrorKind::Interrupted => Failure::new(Code::Interrupted, "the get was cancelled"),
-        _ => Failure::new(Code::Failed, format!("cannot write the file: {}", reason(err))),
+        _ => Failure::new(Code::Failed, format!("cannot write the file: {}", reason(err)))
+            .hint("another place for it:  p2pfs get FILE -o PATH"),
     }
 }
 
