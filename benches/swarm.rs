@@ -1,6 +1,6 @@
-//! The figures of the README: real daemons on loopback, real files, and the reference beside each in
-//! the same run. `cargo bench --bench swarm` prints them; nothing here fails because a machine is
-//! slow. Sizes: `P2PFS_BENCH_MIB` (1024), runs: `P2PFS_BENCH_RUNS` (5).
+//! The figures of the README: real daemons on loopback, real files, and the reference beside each
+//! in the same run. `cargo bench --bench swarm` prints them; nothing here fails because a machine
+//! is slow. Sizes: `P2PFS_BENCH_MIB` (1024), runs: `P2PFS_BENCH_RUNS` (5).
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -13,3 +13,5 @@ mod files;
 mod harness;
 #[path = "cli/offline.rs"]
 mod offline;
+#[path = "harness/said.rs"]
+mod said;

@@ -116,8 +116,8 @@ impl Manifest {
     }
 
     /// Proves the rows against the file hash: their number fits the length, and their values merge
-    /// to `hash`. What this does not prove is the chunks themselves ([`super::verify`]), the rows of
-    /// pages ([`Page::prove`]), and with them the length.
+    /// to `hash`. What this does not prove is the chunks themselves ([`super::verify`]), the rows
+    /// of pages ([`Page::prove`]), and with them the length.
     pub fn prove(&self, hash: &FileHash) -> Result<(), Disproved> {
         if self.rows.len() as u64 != rows_for(self.length) {
             return Err(Disproved::RowCount);

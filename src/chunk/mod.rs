@@ -165,7 +165,8 @@ pub fn verify_zero(value: &ChunkValue, length: u64, index: u64) -> Result<(), Di
 
 /// Whether every byte is zero. Stops at the first piece that has another.
 pub fn is_zero(plain: &[u8]) -> bool {
-    // Most chunks differ within the first bytes; `memcmp` is the fastest loop for those that do not.
+    // Most chunks differ within the first bytes; `memcmp` is the fastest loop for those that do
+    // not.
     let (head, rest) = plain.split_at(plain.len().min(64));
     head == &ZEROS[..head.len()] && rest.chunks(4096).all(|piece| piece == &ZEROS[..piece.len()])
 }

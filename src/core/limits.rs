@@ -64,7 +64,8 @@ pub const REPLICAS_MAX: u8 = 8;
 /// Replicas when nothing else is said.
 pub const REPLICAS: u8 = 3;
 
-/// How long a put waits for members that are known but do not answer before it says what is durable.
+/// How long a put waits for members that are known but do not answer before it says what is
+/// durable.
 pub const PUT_PATIENCE: Duration = Duration::from_secs(30);
 /// The shortest wait before a request is asked of the next candidate as well.
 pub const HEDGE_MIN: Duration = Duration::from_millis(250);

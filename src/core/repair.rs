@@ -44,9 +44,9 @@ pub struct Verdict {
 }
 
 /// Judges one chunk that `me` holds, perhaps in place of the home `hint` that was down: that one
-/// gets it when it is back, whoever is responsible. `others` are live holders outside the candidates, which count
-/// as copies only while too few candidates hold it and never decide who is responsible unless no
-/// candidate holds it.
+/// gets it when it is back, whoever is responsible. `others` are live holders outside the
+/// candidates, which count as copies only while too few candidates hold it and never decide who is
+/// responsible unless no candidate holds it.
 pub fn judge(
     me: NodeId,
     candidates: &[Holder],

@@ -49,8 +49,8 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// Encodes the chunk of `len` bytes that stands at `room[1..]` in place, and returns the encoded
-    /// length. `room` has at least [`chunk::raw_encoded_len`] bytes.
+    /// Encodes the chunk of `len` bytes that stands at `room[1..]` in place, and returns the
+    /// encoded length. `room` has at least [`chunk::raw_encoded_len`] bytes.
     pub(super) fn encode(&mut self, room: &mut [u8], len: usize, compress: bool) -> usize {
         let (used, total) = match self.compressed(&room[1..=len], compress) {
             Some(frame) => {

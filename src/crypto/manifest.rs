@@ -1,12 +1,13 @@
-//! Sealing of a manifest (or root) under its file's hash: who knows `H` and reads in the epoch opens
-//! it, and so can prove it. Owns the key and nonce derivation; the manifest's form is `chunk`'s.
+//! Sealing of a manifest (or root) under its file's hash: who knows `H` and reads in the epoch
+//! opens it, and so can prove it. Owns the key and nonce derivation; the manifest's form is
+//! `chunk`'s.
 //!
 //! # Format
 //!
 //! ```text
 //! key = BLAKE3 derive_key("p2pfs 2026-11 manifest one v1", K_man ‖ H)
-//! n   = first 24 bytes of keyed_hash(derive_key("p2pfs 2026-11 manifest nonce v1", K_man), manifest)
-//! M   = n ‖ XChaCha20-Poly1305(key, n, manifest, aad = L)
+//! n   = first 24 bytes of keyed_hash(derive_key("p2pfs 2026-11 manifest nonce v1", K_man),
+//! manifest) M   = n ‖ XChaCha20-Poly1305(key, n, manifest, aad = L)
 //! ```
 //!
 //! Invariant: one `H` may have several manifests (another epoch's chunks, other options), so the

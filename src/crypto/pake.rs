@@ -10,8 +10,8 @@
 //! admin  → joiner   keyed_hash(K_admin, grant), XChaCha20-Poly1305(K_seal, nonce 0, grant)
 //! ```
 //!
-//! The three keys are BLAKE3 `derive_key`s of the SPAKE2 key, which covers the code, both node ids, X
-//! and Y. Nonce 0 is safe because `K_seal` belongs to one run and [`Paired::seal`] consumes it.
+//! The three keys are BLAKE3 `derive_key`s of the SPAKE2 key, which covers the code, both node ids,
+//! X and Y. Nonce 0 is safe because `K_seal` belongs to one run and [`Paired::seal`] consumes it.
 //!
 //! Invariant: who sits in the middle, or plays one side, can test one code per run, while the run
 //! is going on, and learns nothing that would let it test another one afterwards.

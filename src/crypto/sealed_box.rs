@@ -1,12 +1,13 @@
-//! Boxes that only one key opens: epoch secrets to a node, private files to an owner. Owns the owner
-//! key and the box format; who may get a box is `core::access`'s matter.
+//! Boxes that only one key opens: epoch secrets to a node, private files to an owner. Owns the
+//! owner key and the box format; who may get a box is `core::access`'s matter.
 //!
 //! # Format
 //!
 //! ```text
-//! e    = BLAKE3 derive_key("p2pfs 2026-11 box ephemeral v1", seed ‖ recipient ‖ u32 LE length of context ‖ context ‖ plain)
-//! k    = BLAKE3 derive_key("p2pfs 2026-11 box key v1", X25519(e, recipient) ‖ X25519(e, base) ‖ recipient)
-//! box  = X25519(e, base) ‖ XChaCha20-Poly1305(k, nonce 0, plain, aad = context)
+//! e    = BLAKE3 derive_key("p2pfs 2026-11 box ephemeral v1", seed ‖ recipient ‖ u32 LE length of
+//! context ‖ context ‖ plain) k    = BLAKE3 derive_key("p2pfs 2026-11 box key v1", X25519(e,
+//! recipient) ‖ X25519(e, base) ‖ recipient) box  = X25519(e, base) ‖ XChaCha20-Poly1305(k, nonce
+//! 0, plain, aad = context)
 //! ```
 //!
 //! `recipient` is an X25519 public key; a node's is the Montgomery form of its ed25519 key.
@@ -79,8 +80,8 @@ pub fn seal_to_node(
     seal_to_owner(&key.to_montgomery().to_bytes(), seed, context, plain)
 }
 
-/// Seals `plain` to the X25519 key `owner`, with a fresh random `seed`. Fails when the key is one of
-/// the few that give every sender the same secret.
+/// Seals `plain` to the X25519 key `owner`, with a fresh random `seed`. Fails when the key is one
+/// of the few that give every sender the same secret.
 pub fn seal_to_owner(
     owner: &[u8; 32],
     seed: &[u8; 32],

@@ -1,6 +1,6 @@
-//! Questions to one peer, typed. Owns the bookkeeping that every question needs: the peer's address,
-//! the deadline, its speed in the chooser, and whether the answer is well formed. Which peer to ask
-//! and what to do when it fails is decided by the caller.
+//! Questions to one peer, typed. Owns the bookkeeping that every question needs: the peer's
+//! address, the deadline, its speed in the chooser, and whether the answer is well formed. Which
+//! peer to ask and what to do when it fails is decided by the caller.
 
 use super::Shared;
 use crate::core::limits;

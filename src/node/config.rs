@@ -44,7 +44,15 @@ impl Default for System {
     }
 }
 
-/// Settings of a node.
+/// Settings of a node. Take [`Config::new`] and change what should be different:
+///
+/// ```
+/// let mut config = p2pfs::Config::new("/srv/p2pfs", "/etc/p2pfs");
+/// config.listen = vec!["0.0.0.0:4100".parse().expect("an address with a port")];
+/// config.bootstrap = vec![("host.example".into(), 4000)];
+/// config.capacity = Some(500_000_000_000);
+/// config.machine = p2pfs::sys::os::machine();
+/// ```
 #[derive(Clone)]
 pub struct Config {
     /// Node key, segments, tables, lock.
@@ -59,7 +67,8 @@ pub struct Config {
     pub name: Option<String>,
     /// Failure zone, at most 16 bytes; empty: the machine's.
     pub zone: String,
-    /// The same for all nodes of one machine.
+    /// The same for all nodes of one machine, which copies are spread over; `sys::os::machine`
+    /// gives it. When all nodes of a swarm have the same, they count as one machine.
     pub machine: [u8; 8],
     /// By what writers and readers choose among the candidates of a chunk.
     pub balance: Balance,
@@ -90,7 +99,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults, for a node that keeps its state in these two directories.
+    /// The defaults, for a node that keeps its state in these two directories. Both are made when
+    /// missing. Nodes with the same configuration directory belong to one person: the first of them
+    /// that starts without `bootstrap` makes a swarm, the others let themselves in.
     pub fn new(data_dir: impl Into<PathBuf>, config_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),

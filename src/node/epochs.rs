@@ -1,6 +1,6 @@
-//! Who can read: opens the epochs that are sealed to this node, and seals them to others. Founding a
-//! swarm and granting are here too, because both come with secrets. What grants and epoch records say
-//! is `core::access`'s and `core::catalogue`'s.
+//! Who can read: opens the epochs that are sealed to this node, and seals them to others. Founding
+//! a swarm and granting are here too, because both come with secrets. What grants and epoch records
+//! say is `core::access`'s and `core::catalogue`'s.
 //!
 //! In an open swarm each epoch is also sealed to a key that everybody knows (`everybody`): its
 //! statement says that everybody may read, so nobody has to be there to let a new node read.

@@ -322,7 +322,8 @@ impl Shared {
         if kept < needed { Err(PublishError::TooFew { kept, needed }) } else { Ok(kept) }
     }
 
-    /// Has `wanted` other nodes keep the records, the fastest on other machines first; those who do.
+    /// Has `wanted` other nodes keep the records, the fastest on other machines first; those who
+    /// do.
     async fn push_to_some(self: &Arc<Self>, pushes: &[Push], wanted: usize) -> BTreeSet<NodeId> {
         let view = self.view();
         let mine = view.members.get(&self.me).map(|m| m.record.machine);

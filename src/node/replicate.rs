@@ -280,7 +280,8 @@ impl Run {
         self.hand_over();
     }
 
-    /// All copies are there, or enough and no more time for the others, or nothing can be hoped for.
+    /// All copies are there, or enough and no more time for the others, or nothing can be hoped
+    /// for.
     fn finished(&self, elapsed: Duration) -> bool {
         let full = self.holders.len() >= usize::from(self.delivery.promise.replicas);
         let slow = self.promised && elapsed > limits::HEDGE_MAX && self.shared.memory_is_short();

@@ -18,7 +18,7 @@ use crate::core::membership::{Identity, Membership, Vouch};
 use crate::crypto::{NodeKey, SwarmKey};
 use crate::id::{ChunkId, NodeId};
 use crate::store::{self, Store};
-use crate::sys::{Lock, OpenMode};
+use crate::sys::{Fs, Lock, OpenMode};
 use crate::transport::{self, Buffers, Transport};
 use crate::wire::approve::JoinRequest;
 use crate::wire::codec::{Decode, Encode};
@@ -78,7 +78,12 @@ pub struct Node {
 const CONFIG_LOCK_TRIES: u32 = 100;
 
 impl Node {
-    /// Starts a node: opens the data directory, listens, and joins or founds a swarm.
+    /// Starts a node: opens the data directory, listens, and joins or founds a swarm. It runs as
+    /// tasks of the tokio runtime that this is called in (which needs its timer and its I/O), until
+    /// [`Node::stop`]. It returns when the node answers; other members are found meanwhile.
+    ///
+    /// # Errors
+    /// When a directory, a key, the store or the port cannot be used; then nothing runs.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let lock = claim(&config)?;
         let fs = &*config.system.fs;
@@ -147,8 +152,7 @@ impl Node {
 fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     let fs = &*config.system.fs;
     for dir in [&config.data_dir, &config.config_dir] {
-        fs.create_dir_all(dir)
-            .map_err(|source| StartError::Directory { path: dir.clone(), source })?;
+        make_dir(fs, dir).map_err(|source| StartError::Directory { path: dir.clone(), source })?;
     }
     let path = config.data_dir.join("lock");
     let io = |source| StartError::Directory { path: config.data_dir.clone(), source };
@@ -167,8 +171,28 @@ fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     Ok(lock)
 }
 
-/// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons of
-/// the same user wait meanwhile, so that they find one swarm key and not one each.
+/// Makes a directory whose name survives a power failure: without that everything in it is lost,
+/// however well it was synced. A directory that was there may not be durable yet either.
+fn make_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+    fs.create_dir_all(dir)?;
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match fs.sync_dir(above) {
+            // Where this user may not look or nothing can be written, the name is others' work.
+            Err(err) if is_of_others(err.kind()) => return Ok(()),
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+fn is_of_others(why: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(why, PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
+}
+
+/// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons
+/// of the same user wait meanwhile, so that they find one swarm key and not one each.
 async fn standing(
     config: &Config,
     key: &NodeKey,

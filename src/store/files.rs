@@ -125,8 +125,8 @@ impl Files {
         Ok(file)
     }
 
-    /// Whether a large record is read for the first time in a while. Most files are read from end to
-    /// end once, and their pages would only drive out what others need; what is asked for again
+    /// Whether a large record is read for the first time in a while. Most files are read from end
+    /// to end once, and their pages would only drive out what others need; what is asked for again
     /// stays in the cache.
     pub(super) fn reads_once(&self, class: Class, place: Place) -> bool {
         if place.payload < LARGE {

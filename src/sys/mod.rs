@@ -1,7 +1,8 @@
 //! The seams to the machine: the only way to a socket, a file, the time, random bytes or a thread.
 //! Production uses the implementations in `os`; the simulation swaps each of them (turmoil's
 //! network, a file system that forgets unsynced bytes, virtual time, a seeded source) and every
-//! decision above runs unchanged. `tests/tidy.rs` refuses the standard library's own doors elsewhere.
+//! decision above runs unchanged. `tests/tidy.rs` refuses the standard library's own doors
+//! elsewhere.
 //!
 //! This folder holds traits and thin adapters; it decides nothing.
 

@@ -45,8 +45,8 @@ pub struct PooledBuf {
 }
 
 impl Buffers {
-    /// A budget of `bytes`, raised to one full frame when it is less. One peer may hold a quarter of
-    /// it, or one full frame when that is more.
+    /// A budget of `bytes`, raised to one full frame when it is less. One peer may hold a quarter
+    /// of it, or one full frame when that is more.
     pub fn new(bytes: usize) -> Self {
         let budget = bytes.clamp(LARGE, u32::MAX as usize);
         Self(Arc::new(Pool {
@@ -56,8 +56,8 @@ impl Buffers {
         }))
     }
 
-    /// Waits for `len` bytes, at most one full frame, on behalf of `peer`. First come, first served;
-    /// a peer at its share does not stand in the way of others. Their content is arbitrary.
+    /// Waits for `len` bytes, at most one full frame, on behalf of `peer`. First come, first
+    /// served; a peer at its share does not stand in the way of others. Their content is arbitrary.
     pub async fn take(&self, peer: NodeId, len: usize) -> PooledBuf {
         assert!(len <= LARGE, "the frame limits are checked before memory is asked for");
         let cost = if len > LARGE_FROM { LARGE } else { len } as u32;

@@ -98,8 +98,8 @@ pub trait Handler: Send + Sync + 'static {
     fn stranger_kinds(&self) -> &[u16];
 
     /// Does what a peer asks. At most 64 run for each connection; further requests wait unread. The
-    /// future is dropped when the connection ends, so work that must be finished belongs into a task
-    /// of its own. It must not wait for a response over the same connection, and on a bulk
+    /// future is dropped when the connection ends, so work that must be finished belongs into a
+    /// task of its own. It must not wait for a response over the same connection, and on a bulk
     /// connection it must not answer with the bytes that it was sent: they hold the memory that the
     /// reader needs, and their way out may depend on the other side's reader.
     fn serve(

@@ -1,6 +1,6 @@
-//! Connections between nodes: TCP with TLS 1.3, one port, separate connections for control and bulk,
-//! requests with answers and one-way messages. It owns sockets and who is at their other end; what
-//! messages mean, who may join, and which peers are wanted is its [`Handler`]'s matter.
+//! Connections between nodes: TCP with TLS 1.3, one port, separate connections for control and
+//! bulk, requests with answers and one-way messages. It owns sockets and who is at their other end;
+//! what messages mean, who may join, and which peers are wanted is its [`Handler`]'s matter.
 //!
 //! ```text
 //! listen ─╮                                ╭─ reader ─ Handler::{serve, notify}

@@ -1,6 +1,6 @@
-//! What waits to be written on one connection. Its bound follows from its parts: at most 64 requests
-//! and 64 answers, because no more are ever under way; one frame of each of the transport's own
-//! kinds; and one-way messages, of which the oldest make room for new ones.
+//! What waits to be written on one connection. Its bound follows from its parts: at most 64
+//! requests and 64 answers, because no more are ever under way; one frame of each of the
+//! transport's own kinds; and one-way messages, of which the oldest make room for new ones.
 
 use crate::transport::handler::Message;
 use crate::wire::codec::Encode;

@@ -4,7 +4,8 @@
 //!
 //! Invariant: a stream leaves here only together with the id whose key the other side has proved,
 //! and in production ([`Security::tls`]) there is no other way to a stream. Nothing is resumed, no
-//! ticket is sent, no early data taken: a node that has lost its place cannot come back by a memory.
+//! ticket is sent, no early data taken: a node that has lost its place cannot come back by a
+//! memory.
 
 use crate::crypto::NodeKey;
 use crate::id::NodeId;
@@ -63,8 +64,8 @@ impl Security {
     }
 
     /// **No security at all**: each side names its key in the clear and is believed. For the
-    /// deterministic simulation, where thousands of handshakes would take all the time and TLS draws
-    /// random bytes that no seed fixes. No option of the program leads here.
+    /// deterministic simulation, where thousands of handshakes would take all the time and TLS
+    /// draws random bytes that no seed fixes. No option of the program leads here.
     pub const fn named_for_simulation() -> Self {
         Self(Kind::Named)
     }

@@ -1,5 +1,5 @@
-//! What a joiner, the member it asks and an admin say to each other while `p2pfs approve` runs. Owns
-//! the four messages and their binary form; what they mean and when they count is
+//! What a joiner, the member it asks and an admin say to each other while `p2pfs approve` runs.
+//! Owns the four messages and their binary form; what they mean and when they count is
 //! `core::access`'s matter, the cryptography `crypto`'s.
 //!
 //! # Format, version 1

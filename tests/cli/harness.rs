@@ -1,6 +1,7 @@
 //! A directory of its own for each test, the executable in it, and a shelf: a service that keeps
 //! files in memory behind the real control socket.
 
+pub(crate) use crate::said::Said;
 use p2pfs::gateway::control::{ControlSocket, Outbox, Service};
 use p2pfs::id::{FileHash, NodeId};
 use p2pfs::sys::BoxFuture;
@@ -10,27 +11,10 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
-
-/// What came out of a command.
-pub(crate) struct Said {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
 
 /// A directory in which commands run.
 pub(crate) struct Place {
@@ -327,7 +311,9 @@ fn status() -> Status {
         need_nodes: 0,
         nodes_missing: 0,
         repaired: 0,
-        problems: Vec::new(),
+        problems: vec![
+            "waiting for approval ABCDEFGH; on a member run:  p2pfs approve ABCDEFGH".into(),
+        ],
         read_only: None,
     }
 }

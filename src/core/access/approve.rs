@@ -3,13 +3,13 @@
 //! times; the exchange itself is `crypto`'s ([`PairingAdmin`]), the messages `wire::approve`'s.
 //!
 //! The course: the joiner sends a [`JoinRequest`] to the member it knows, which keeps it in its
-//! [`WaitingRoom`] and relays. An admin's [`Approval`] makes one [`Offer`] per waiting joiner; the one
-//! with this code answers with a [`Reply`] that the admin can check, and gets a [`Verdict`] with its
-//! grant. The joiner takes the swarm's public key only from there.
+//! [`WaitingRoom`] and relays. An admin's [`Approval`] makes one [`Offer`] per waiting joiner; the
+//! one with this code answers with a [`Reply`] that the admin can check, and gets a [`Verdict`]
+//! with its grant. The joiner takes the swarm's public key only from there.
 //!
-//! Invariant: a run counts as failed from the moment the joiner has answered until the right verdict
-//! is there, so whoever guesses pays for each guess, with or without finishing the run; after
-//! [`MAX_RUNS`] the code is void. Whoever relays can prevent an approval, and nothing else.
+//! Invariant: a run counts as failed from the moment the joiner has answered until the right
+//! verdict is there, so whoever guesses pays for each guess, with or without finishing the run;
+//! after [`MAX_RUNS`] the code is void. Whoever relays can prevent an approval, and nothing else.
 
 use super::{Grant, Refused};
 use crate::crypto::{Paired, PairingAdmin, PairingCode, PairingJoiner};
@@ -135,9 +135,9 @@ impl Approval {
         self.runs.len()
     }
 
-    /// A joiner's answer. When it is the one with the code, `issue` makes its grant from the request
-    /// that the joiner has confirmed, and the verdict is for that joiner; the other runs are over.
-    /// [`ApproveError::Mismatch`]: not this one.
+    /// A joiner's answer. When it is the one with the code, `issue` makes its grant from the
+    /// request that the joiner has confirmed, and the verdict is for that joiner; the other runs
+    /// are over. [`ApproveError::Mismatch`]: not this one.
     pub fn reply(
         &mut self,
         joiner: &NodeId,
@@ -221,8 +221,8 @@ impl Joiner {
         Ok(Reply { run: offer.run, message, confirmation })
     }
 
-    /// The end of a run. The grant, and with it the swarm's public key, is this node's; a grant that
-    /// did not come under the key of a run is never looked at.
+    /// The end of a run. The grant, and with it the swarm's public key, is this node's; a grant
+    /// that did not come under the key of a run is never looked at.
     pub fn verdict(
         &mut self,
         now: Time,

@@ -3,13 +3,13 @@
 //!
 //! # Format, version 1
 //!
-//! *Grant*: version `1`, swarm public key (32), node id (32), owner key (32), roles (1), label (text of
-//! at most 64 bytes), not before (8), not after (8), serial (16), signature (64) over all before it,
-//! domain `p2pfs grant v1`. Times are milliseconds since 1970. Roles: 1 read, 2 write, 4 store,
-//! 8 invite, 16 admin; the other bits are 0.
+//! *Grant*: version `1`, swarm public key (32), node id (32), owner key (32), roles (1), label
+//! (text of at most 64 bytes), not before (8), not after (8), serial (16), signature (64) over all
+//! before it, domain `p2pfs grant v1`. Times are milliseconds since 1970. Roles: 1 read, 2 write, 4
+//! store, 8 invite, 16 admin; the other bits are 0.
 //!
-//! *Open statement*: version `1`, swarm public key (32), time it was made (8), signature (64), domain
-//! `p2pfs open statement v1`.
+//! *Open statement*: version `1`, swarm public key (32), time it was made (8), signature (64),
+//! domain `p2pfs open statement v1`.
 //!
 //! Invariant: a decoded grant means nothing until [`Grant::verify`] has said yes.
 
@@ -134,8 +134,8 @@ impl Grant {
         grant
     }
 
-    /// Whether `node` may join the swarm of `swarm` at the wall-clock time `now_ms`, and what it may
-    /// do there.
+    /// Whether `node` may join the swarm of `swarm` at the wall-clock time `now_ms`, and what it
+    /// may do there.
     pub fn verify(&self, swarm: &[u8; 32], node: &NodeId, now_ms: u64) -> Result<Roles, Refused> {
         if self.swarm != *swarm {
             return Err(Refused::Swarm);
@@ -200,7 +200,8 @@ fn roles(bits: u8) -> Result<Roles, Malformed> {
     if bits & !Roles::ALL == 0 { Ok(Roles(bits)) } else { Err(Malformed::Invalid("roles")) }
 }
 
-/// The swarm key's word that every node may join, read, write and store: a swarm made with `--open`.
+/// The swarm key's word that every node may join, read, write and store: a swarm made with
+/// `--open`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenStatement {
     /// The public half of the swarm key that signed it.

@@ -239,9 +239,19 @@ impl Membership {
         }
     }
 
+    /// Has good peers saved at that time, unless they are anyway before it.
+    pub(super) fn save_by(&mut self, at: Time) {
+        if self.saving.is_none_or(|due| due > at) {
+            self.timers.retain(|(_, timer)| *timer != Timer::Save);
+            self.saving = Some(at);
+            self.arm(at, Timer::Save);
+        }
+    }
+
     /// Names the good peers for the next start, filled up with random living members.
     pub(super) fn save(&mut self, turn: &mut Turn<'_>) {
-        self.arm(turn.now + self.config.save, Timer::Save);
+        self.saving = None;
+        self.save_by(turn.now + self.config.save);
         let mut ids: Vec<NodeId> = self.good.iter().copied().collect();
         for _ in 0..SAVED_MAX {
             let id = self.table.pick(&mut self.random).record.id;

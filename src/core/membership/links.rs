@@ -24,8 +24,8 @@ const TRIM_AGE: Duration = Duration::from_secs(10);
 const CROWDED_AGE: Duration = Duration::from_secs(2);
 /// The slowest a link's own record can make the time-out, as a multiple of the configured one.
 const PATIENCE: u32 = 3;
-/// From the first link to the first saving of good peers.
-const FIRST_SAVE: Duration = Duration::from_secs(1);
+/// From a new link to the next saving of good peers: by then it has said where it is.
+const SAVE_SOON: Duration = Duration::from_secs(1);
 /// Time after which a node that never compared tables counts as joined.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -149,10 +149,7 @@ impl Membership {
             self.good.retain(|peer| *peer != from);
             self.good.push_front(from);
             self.good.truncate(super::SAVED_MAX);
-            if !self.saving {
-                self.saving = true;
-                self.arm(turn.now + FIRST_SAVE, Timer::Save);
-            }
+            self.save_by(turn.now + SAVE_SOON);
         }
         true
     }

@@ -118,7 +118,8 @@ pub enum Input {
     },
     /// What this node says about itself.
     SetSelf(SelfState),
-    /// A member is let in no more: it is dropped from the table. `Vouch` must refuse it from now on.
+    /// A member is let in no more: it is dropped from the table. `Vouch` must refuse it from now
+    /// on.
     Forget {
         /// Whom.
         id: NodeId,
@@ -267,8 +268,8 @@ pub struct Membership {
     flushing: bool,
     /// Whether the last flush was large: then the next one collects for longer.
     busy: bool,
-    /// Whether good peers are being saved.
-    saving: bool,
+    /// When good peers are saved next.
+    saving: Option<Time>,
     timers: BTreeSet<(Time, Timer)>,
     /// Next wake asked for, and whether the first call has been.
     woken: Option<Time>,
@@ -305,7 +306,7 @@ impl Membership {
             leaving: false,
             flushing: false,
             busy: false,
-            saving: false,
+            saving: None,
             timers: BTreeSet::new(),
             woken: None,
         }

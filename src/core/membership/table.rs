@@ -169,7 +169,8 @@ impl Table {
         &self.slots[random.below(self.slots.len())]
     }
 
-    /// Adds a member, or replaces its record and state. `before`: how long it has been gone already.
+    /// Adds a member, or replaces its record and state. `before`: how long it has been gone
+    /// already.
     pub(super) fn put(&mut self, member: Member, before: Duration) {
         let slot = match self.find(&member.record.id) {
             Some(slot) => {

@@ -259,3 +259,22 @@ fn after_a_goodbye_nothing_is_done() {
     assert!(said.iter().any(|record| record.flags.has(MemberFlags::LEFT)));
     assert_eq!(node.pass(Duration::from_secs(5), &[]), []);
 }
+
+#[test]
+fn a_new_neighbour_is_remembered_within_a_second_however_long_ago_the_others_were() {
+    let mut node = Node::new(Box::new(All));
+    let saved = |effects: &[Effect]| -> Vec<usize> {
+        let peers = effects.iter().filter_map(|effect| match effect {
+            Effect::SavePeers(peers) => Some(peers.len()),
+            _ => None,
+        });
+        peers.collect()
+    };
+    node.meet(1);
+    assert_eq!(saved(&node.pass(Duration::from_millis(1100), &[1])), [1]);
+    assert_eq!(saved(&node.pass(Duration::from_secs(10), &[1])), [0; 0]);
+    node.meet(2);
+    assert_eq!(saved(&node.pass(Duration::from_millis(1100), &[1, 2])), [2]);
+    // And still only once a minute when nothing changes.
+    assert_eq!(saved(&node.pass(Duration::from_secs(121), &[1, 2])), [2, 2]);
+}

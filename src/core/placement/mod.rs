@@ -1,6 +1,6 @@
-//! Where a chunk belongs: capacity-weighted rendezvous hashing over (node, first 20 bits of the cid),
-//! the same on every machine that has the same member table. Owns the candidates, the home and
-//! the choice among candidates; who is alive, full or fast is told by the caller.
+//! Where a chunk belongs: capacity-weighted rendezvous hashing over (node, first 20 bits of the
+//! cid), the same on every machine that has the same member table. Owns the candidates, the home
+//! and the choice among candidates; who is alive, full or fast is told by the caller.
 //!
 //! Invariant: the candidates are a function of the members' ids, capacities and zones alone. Life,
 //! load and latency choose *among* the eight and never change them, so a node that is away for a
@@ -77,8 +77,8 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Takes a snapshot. The order of `members` does not matter; of two with one id the first counts,
-    /// and more than 65,535 are not looked at.
+    /// Takes a snapshot. The order of `members` does not matter; of two with one id the first
+    /// counts, and more than 65,535 are not looked at.
     pub fn new(members: impl IntoIterator<Item = Candidate>) -> Self {
         let mut members: Vec<_> = members.into_iter().take(usize::from(u16::MAX)).collect();
         members.sort_by_key(|member| member.id);
@@ -138,8 +138,8 @@ impl Placement {
         node.full = full;
     }
 
-    /// The nodes that may hold chunks with this prefix ([`crate::id::ChunkId::prefix`]), best first,
-    /// alive or not. When the members have several zones, so have the candidates.
+    /// The nodes that may hold chunks with this prefix ([`crate::id::ChunkId::prefix`]), best
+    /// first, alive or not. When the members have several zones, so have the candidates.
     pub fn candidates(&mut self, prefix: u32) -> Candidates {
         if self.nodes.len() <= UNCACHED_NODES {
             return self.race(prefix);
@@ -169,8 +169,8 @@ impl Placement {
         order.into_iter().map(|rank| candidates[rank]).collect()
     }
 
-    /// What the snapshot knows of a node for [`write_order`] and [`read_order`]; the caller adds what
-    /// it has measured.
+    /// What the snapshot knows of a node for [`write_order`] and [`read_order`]; the caller adds
+    /// what it has measured.
     pub fn choice(&self, node: u16) -> Choice {
         let node = &self.nodes[usize::from(node)];
         Choice {

@@ -1,20 +1,21 @@
-//! The arithmetic of placement: a node's score for a prefix, in integers only, so that every machine
-//! computes the same bits. Owns the tables; which nodes compete is `placement`'s.
+//! The arithmetic of placement: a node's score for a prefix, in integers only, so that every
+//! machine computes the same bits. Owns the tables; which nodes compete is `placement`'s.
 //!
 //! # Definition (part of the protocol; a change is a new version)
 //!
 //! * The *seed* of a node is the first 8 bytes, little-endian, of BLAKE3 `derive_key("p2pfs 2026-11
 //!   placement v1", node key)`.
-//! * `x(node, prefix)` is output number `prefix + 1` of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014)
-//!   begun at the seed.
+//! * `x(node, prefix)` is output number `prefix + 1` of SplitMix64 (Steele, Lea, Flood, OOPSLA
+//!   2014) begun at the seed.
 //! * `cost(x) = -log2((x + ½) / 2^64)` in units of 2^-57, by [`neg_log2`].
-//! * A capacity counts as `2^(q/4)`, `q = floor(4 log2 capacity)`; the *race time* is `cost / 2^(q/4)`.
+//! * A capacity counts as `2^(q/4)`, `q = floor(4 log2 capacity)`; the *race time* is `cost /
+//!   2^(q/4)`.
 //!
 //! The nodes in the order of their race times are the candidates. With `u` uniform, `-ln u / w` is
 //! exponential with rate `w`, and the first of several exponentials is node `i` with probability
 //! `w_i / Σ w`: shares in proportion to capacity, and a node that comes or goes moves only its own
-//! (weighted rendezvous hashing; Schindelhauer and Schomaker 2005). The base of the logarithm is one
-//! factor for all and changes nothing.
+//! (weighted rendezvous hashing; Schindelhauer and Schomaker 2005). The base of the logarithm is
+//! one factor for all and changes nothing.
 
 use crate::id::NodeId;
 
@@ -73,8 +74,9 @@ fn split_mix(seed: u64, prefix: u32) -> u64 {
 /// `-log2((x + ½) / 2^64)` in units of 2^-57, always above zero.
 ///
 /// The logarithm of the mantissa is interpolated in [`LOG2`]. A chord lies below the curve by at
-/// most h²/8 · log2 e = 1.72e-7 (h = 2^-10), and where the result is smallest, near `x = 2^64`, where
-/// the winners are, the chord ends exactly in 1: the *relative* error is below 2^-11 everywhere.
+/// most h²/8 · log2 e = 1.72e-7 (h = 2^-10), and where the result is smallest, near `x = 2^64`,
+/// where the winners are, the chord ends exactly in 1: the *relative* error is below 2^-11
+/// everywhere.
 #[inline]
 fn neg_log2(x: u64) -> u64 {
     // With the half, every x has a logarithm: 65-bit fixed point with one fraction bit, normalised.
@@ -103,9 +105,10 @@ const fn log2_table() -> [u64; STEPS + 1] {
     table
 }
 
-/// `log2(m / STEPS)` for `m` from `STEPS` to `2 * STEPS`, bit by bit: squaring doubles the logarithm,
-/// and a square of 2 or more gives a one and is halved. 62 fraction bits; each truncation weighs
-/// half of the one before, so the result is right to 2^-60 before it is cut to 57 bits.
+/// `log2(m / STEPS)` for `m` from `STEPS` to `2 * STEPS`, bit by bit: squaring doubles the
+/// logarithm, and a square of 2 or more gives a one and is halved. 62 fraction bits; each
+/// truncation weighs half of the one before, so the result is right to 2^-60 before it is cut to 57
+/// bits.
 const fn log2_of(m: u128) -> u64 {
     if m == (2 * STEPS) as u128 {
         return 1 << FRACTION;

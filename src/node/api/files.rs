@@ -69,8 +69,27 @@ impl Shared {
         let needed = Promise::now(&self.view(), replicas).nodes;
         self.write_down(&put, &keys, claim, &content, needed).await?;
         let wait_met = self.wait_for_copies(&put, claim, content.hash, &content.tally).await;
-        self.note_copies_later(claim, content.tally.clone());
-        Ok(self.stored(put.path, &content, replicas, wait_met, began))
+        let wanted = wanted(put.wait, replicas).filter(|_| wait_met);
+        let mut stored = self.stored(put.path, &content, replicas, wait_met, began);
+        if wanted.is_some_and(|wanted| stored.copies < wanted) {
+            // The copies that were waited for are repair's: it has noted them, the tally has not.
+            self.count_again(&mut stored).await?;
+        } else {
+            self.note_copies_later(claim, content.tally.clone());
+        }
+        Ok(stored)
+    }
+
+    /// Asks who has the file now.
+    async fn count_again(self: &Arc<Self>, stored: &mut Stored) -> Outcome<()> {
+        let stat = self.stat(&Target::Hash(stored.hash)).await?;
+        let whole = stat.holders.iter().filter(|h| h.chunks + stat.zero_chunks == stat.chunks);
+        let whole: Vec<&HolderInfo> = whole.collect();
+        let machines = self.view().machines(whole.iter().map(|holder| &holder.id));
+        stored.copies = stat.info.copies.unwrap_or(stored.copies);
+        stored.machines = u8::try_from(machines).unwrap_or(u8::MAX).max(1);
+        stored.holders = whole.into_iter().map(|holder| holder.name.clone()).collect();
+        Ok(())
     }
 
     /// The keys that seal new data. A node that has just started gets a moment to read them.
@@ -206,11 +225,7 @@ impl Shared {
         hash: FileHash,
         tally: &Tally,
     ) -> bool {
-        let wanted = match put.wait {
-            None => return true,
-            Some(Wait::All) => claim.replicas,
-            Some(Wait::Copies(copies)) => copies.min(claim.replicas),
-        };
+        let Some(wanted) = wanted(put.wait, claim.replicas) else { return true };
         let reached = async {
             tally.reached(usize::from(wanted)).await;
             let count = tally.count();
@@ -638,6 +653,14 @@ impl Shared {
         });
         events.unwrap_or_default()
     }
+}
+
+/// How many copies are waited for, when that is asked for.
+fn wanted(wait: Option<Wait>, replicas: u8) -> Option<u8> {
+    Some(match wait? {
+        Wait::All => replicas,
+        Wait::Copies(copies) => copies.min(replicas),
+    })
 }
 
 /// What a person meant, as far as the tree knows it.

@@ -2,9 +2,9 @@
 //! ones, and counts what is left. `core::repair` judges each chunk; here it is asked who holds it,
 //! and the copies are made.
 //!
-//! It looks at a chunk when a put hands it over or a reader finds it damaged, at all chunks when the
-//! candidates change, again soon when a copy failed, and at all of them once a day. What is below its
-//! copies is kept in a table (`below`), and the count rides in this node's member record.
+//! It looks at a chunk when a put hands it over or a reader finds it damaged, at all chunks when
+//! the candidates change, again soon when a copy failed, and at all of them once a day. What is
+//! below its copies is kept in a table (`below`), and the count rides in this node's member record.
 
 use super::below::{self, Counts, Row};
 use crate::core::repair::{Holder, Verdict, judge};

@@ -7,14 +7,11 @@ use crate::gateway::control::{NodeService, Service};
 use crate::node::{
     Balance, Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm,
 };
-use crate::sys::BoxFuture;
+use crate::sys::{BoxFuture, os};
 use crate::text::{reason, shown};
 use crate::wire::control::{Code, Failure};
 use std::sync::{Arc, RwLock};
 use tokio::sync::watch;
-
-/// Where the system keeps a number that is the same for all daemons of one machine.
-const MACHINE_ID: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
 /// A node at work, as the command sees it.
 pub(super) struct Running {
@@ -89,7 +86,7 @@ fn node_config(settings: &Settings) -> Config {
     config.repair_delay = settings.repair_delay;
     config.open = settings.open;
     config.settings.clone_from(&settings.rows);
-    config.machine = machine();
+    config.machine = os::machine();
     config
 }
 
@@ -99,15 +96,6 @@ fn balance(setting: config::Balance) -> Balance {
         config::Balance::LeastStored => Balance::LeastStored,
         config::Balance::LeastLatency => Balance::LeastLatency,
     }
-}
-
-/// A number of this machine that tells nobody its machine id.
-fn machine() -> [u8; 8] {
-    let id = MACHINE_ID.iter().find_map(|path| std::fs::read_to_string(path).ok());
-    let mut out = [0; 8];
-    let hash = blake3::derive_key("p2pfs 2026-11 machine v1", id.unwrap_or_default().as_bytes());
-    out.copy_from_slice(&hash[..8]);
-    out
 }
 
 fn fatal_words(fatal: &Fatal) -> Failure {
