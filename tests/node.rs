@@ -2,6 +2,8 @@
 //! each other in, and what they keep for each other. What a node shows to a person is tested
 //! through the real program in `cli`, time and chance in `sim`.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails has to end its test")]
+
 #[path = "node/door.rs"]
 mod door;
 #[path = "node/files.rs"]

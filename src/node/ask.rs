@@ -24,7 +24,7 @@ pub enum AskError {
     Unknown,
     /// It did not answer, or said no.
     #[error(transparent)]
-    Request(#[from] RequestError),
+    Request(Box<RequestError>),
     /// Its answer makes no sense.
     #[error("the peer's answer is malformed: {0}")]
     Malformed(#[from] Malformed),
@@ -33,7 +33,13 @@ pub enum AskError {
 impl AskError {
     /// Whether the peer answered, and said no.
     pub(super) fn is_no(&self) -> bool {
-        matches!(self, Self::Request(RequestError::Refused(_)))
+        matches!(self, Self::Request(err) if matches!(**err, RequestError::Refused(_)))
+    }
+}
+
+impl From<RequestError> for AskError {
+    fn from(err: RequestError) -> Self {
+        Self::Request(Box::new(err))
     }
 }
 

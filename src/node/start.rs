@@ -356,7 +356,7 @@ impl Shared {
             limits: transport::Limits::default(),
             listen: self.config.listen.clone(),
             handler: Arc::new(Service(self.clone())),
-            security: self.sys.security.clone(),
+            security: self.sys.security,
             requests: Buffers::new(limits::SERVE_BYTES / 2),
             responses: Buffers::new(limits::SERVE_BYTES / 2),
         });

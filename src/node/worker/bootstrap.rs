@@ -39,7 +39,7 @@ pub(in crate::node) async fn run(shared: Arc<Shared>) {
                 // The sender lives in `shared`.
                 drop(standing.wait_for(Option::is_some).await);
             } else {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         tokio::select! {
