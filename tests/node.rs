@@ -6,5 +6,7 @@
 
 #[path = "node/door.rs"]
 mod door;
+#[path = "node/files.rs"]
+mod files;
 #[path = "node/fixture.rs"]
 mod fixture;

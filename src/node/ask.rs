@@ -30,16 +30,16 @@ pub enum AskError {
     Malformed(#[from] Malformed),
 }
 
-impl From<RequestError> for AskError {
-    fn from(err: RequestError) -> Self {
-        Self::Request(Box::new(err))
-    }
-}
-
 impl AskError {
     /// Whether the peer answered, and said no.
     pub(super) fn is_no(&self) -> bool {
         matches!(self, Self::Request(err) if matches!(**err, RequestError::Refused(_)))
+    }
+}
+
+impl From<RequestError> for AskError {
+    fn from(err: RequestError) -> Self {
+        Self::Request(Box::new(err))
     }
 }
 

@@ -398,6 +398,10 @@ impl Openers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
+    pub(super) fn trim(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn put_back(&self, opener: Opener) {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < WINDOW {

@@ -70,7 +70,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use view::View;
 use worker::repair::Tally as RepairTally;
 
@@ -88,6 +88,9 @@ pub enum NotReady {
 /// Why a node ends by itself.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fatal {
+    /// A part of it broke down.
+    #[error("a part of this node broke down")]
+    Broken,
     /// The bootstrap peer belongs to another swarm, and this node has a swarm with data.
     #[error("{addr} belongs to another swarm")]
     OtherSwarm {
@@ -128,8 +131,8 @@ pub(crate) struct Shared {
     repair_tally: watch::Sender<RepairTally>,
     links: Mutex<BTreeSet<NodeId>>,
     pointers: Mutex<serve::PointerTable>,
-    /// Where peers have seen this node, latest first.
-    observed: Mutex<Vec<std::net::IpAddr>>,
+    observed: Mutex<worker::describe::Observed>,
+    observed_anew: Notify,
     /// What the bootstrap names stand for.
     hosts: Mutex<BTreeSet<SocketAddr>>,
     /// The swarm of the host that this node waits at.

@@ -327,6 +327,10 @@ impl Sealers {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop().unwrap_or_default()
     }
 
+    pub(super) fn trim(&self) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
     pub(super) fn put_back(&self, sealer: Sealer) {
         let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if free.len() < SEALERS {

@@ -13,7 +13,7 @@ use crate::core::hlc::Hlc;
 use crate::core::{catalogue, limits};
 use crate::crypto::{ContentSecret, EpochKeys};
 use crate::id::{ClaimId, FileHash, NodeId, RecordId};
-use crate::store::{Follow, FollowTables, Op, Outcome, Store, WriteError};
+use crate::store::{Follow, FollowTables, Op, Outcome, ReadError, Store, WriteError};
 use crate::sys::{Table, TableRead};
 use crate::transport::Message as Frame;
 use crate::wire::codec::{Decode, Encode};
@@ -245,7 +245,12 @@ impl TableRead for Snapshot<'_> {
 
 impl Records for Snapshot<'_> {
     fn record(&self, id: &RecordId) -> io::Result<Option<Vec<u8>>> {
-        self.store.record(*id).map_err(io::Error::other)
+        match self.store.record(*id) {
+            Ok(record) => Ok(record),
+            // One damaged record must not hide all others.
+            Err(ReadError::Damaged) => Ok(None),
+            Err(ReadError::Io(err)) => Err(err),
+        }
     }
 }
 

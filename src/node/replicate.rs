@@ -217,7 +217,7 @@ impl Shared {
         let (shared, tally) = (self.clone(), tally.clone());
         tokio::spawn(async move {
             let mut run = Run::new(&shared, delivery, tally);
-            run.finish_all().await;
+            run.finish().await;
         });
     }
 }
@@ -255,7 +255,7 @@ impl Run {
         }
     }
 
-    async fn finish_all(&mut self) {
+    async fn finish(&mut self) {
         let view = self.shared.view();
         let home = self.shared.home(&view, &self.delivery.cid, self.delivery.promise.replicas);
         let here = self.shared.holds(&self.delivery.cid);

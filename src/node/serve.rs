@@ -114,13 +114,14 @@ impl Handler for Service {
         let peer = match &event {
             LinkEvent::Up { peer, stranger: false, observed, .. } => {
                 lock(&shared.links).insert(*peer);
-                observed.iter().for_each(|addr| shared.seen_at(*addr));
+                observed.iter().for_each(|addr| shared.seen_at(*peer, *addr));
                 *peer
             }
             LinkEvent::Up { peer, addr, .. } => return shared.door.here(*peer, *addr),
             LinkEvent::Mismatch { .. } => return,
             LinkEvent::Down { peer, .. } => {
                 shared.door.gone(peer);
+                shared.not_seen_by(peer);
                 if !lock(&shared.links).remove(peer) {
                     return;
                 }

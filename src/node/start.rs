@@ -70,8 +70,8 @@ pub enum StartError {
 pub struct Node {
     pub(super) shared: Arc<Shared>,
     tasks: Mutex<JoinSet<()>>,
-    /// Held until the end, so that no second daemon uses the directory.
-    _lock: Box<dyn Lock>,
+    /// Held until the node has stopped, so that no second one uses the directory.
+    lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
 /// How long the start waits for another daemon that makes keys in the configuration directory.
@@ -104,7 +104,7 @@ impl Node {
         shared.listen().await?;
         shared.learn_epochs().await;
         shared.first_records().await?;
-        let node = Self { shared, tasks: Mutex::default(), _lock: lock };
+        let node = Self { shared, tasks: Mutex::default(), lock: Mutex::new(Some(lock)) };
         node.run(channels);
         Ok(node)
     }
@@ -144,6 +144,7 @@ impl Node {
         let shared = self.shared.clone();
         // Ends the writer: everything queued is on disk when it returns.
         drop(self.shared.job(move || shared.store.close()).await);
+        drop(super::lock(&self.lock).take());
     }
 }
 
@@ -334,6 +335,7 @@ fn share(
         links: Mutex::default(),
         pointers: Mutex::default(),
         observed: Mutex::default(),
+        observed_anew: Default::default(),
         hosts: Mutex::default(),
         host_swarm: Mutex::default(),
         troubles: Mutex::default(),
@@ -440,7 +442,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(Repair::new(shared.clone(), channels.repair).run());
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;
-    tracing::error!("a part of the node has ended unexpectedly");
+    shared.fatal.send_replace(Some(Fatal::Broken));
 }
 
 /// Believes records that are signed by the node that they are about, and that carry its grant.

@@ -165,13 +165,15 @@ pub(crate) async fn put(node: &Node, path: &str, bytes: &[u8], wait: Option<Wait
     node.put(put, Box::new(source), quiet()).await.unwrap()
 }
 
+/// The bytes of a file, if the node can find and read it now.
+pub(crate) async fn get_now(node: &Node, hash: FileHash) -> Option<Vec<u8>> {
+    let sink = Arc::new(Collected::default());
+    let get = Get { target: Target::Hash(hash), range: None, seekable: true };
+    node.get(get, sink.clone(), quiet()).await.ok()?;
+    Some(std::mem::take(&mut *sink.0.lock().unwrap()))
+}
+
 /// The bytes of a file, once the node can find and read it.
 pub(crate) async fn get(node: &Node, hash: FileHash) -> Vec<u8> {
-    until("the file can be read", async || {
-        let sink = Arc::new(Collected::default());
-        let get = Get { target: Target::Hash(hash), range: None, seekable: true };
-        node.get(get, sink.clone(), quiet()).await.ok()?;
-        Some(std::mem::take(&mut *sink.0.lock().unwrap()))
-    })
-    .await
+    until("the file can be read", async || get_now(node, hash).await).await
 }

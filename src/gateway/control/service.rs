@@ -78,6 +78,12 @@ impl Service for NodeService {
                 Request::Get(get) => get_file(&node, get, fds, out).await,
                 Request::Ls { path, recursive } => list(node, path, recursive, out).await,
                 Request::Events => stream_events(&node, &out).await,
+                Request::Complete { kind, prefix } => {
+                    // It walks the tree: not where other calls wait.
+                    let words = move || node.complete(kind, &prefix);
+                    let words = tokio::task::spawn_blocking(words).await;
+                    items(&words.unwrap_or_default(), &out).await
+                }
                 request => answer(&node, request, &out).await,
             }
         })
@@ -104,7 +110,6 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
         Request::Peers => items(&node.peers(), out).await,
         Request::Connections => items(&node.connections(), out).await,
         Request::Config => items(&node.settings(), out).await,
-        Request::Complete { kind, prefix } => items(&node.complete(kind, &prefix), out).await,
         _ => Err(Failure::new(Code::Usage, "not a request that this daemon knows")),
     }
 }

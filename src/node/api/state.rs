@@ -104,7 +104,8 @@ impl Shared {
             let others = view.members.values().filter(|m| m.record.id != self.me);
             u32::try_from(others.filter(|m| m.state == state).count()).unwrap_or(u32::MAX)
         };
-        let elsewhere: u64 = view.others().map(|member| member.record.counted).sum();
+        let counted = view.others().map(|member| member.record.counted);
+        let elsewhere = counted.fold(0, u64::saturating_add);
         let space = self.sys.fs.space(&self.config.data_dir)?;
         let member = self.standing().is_some();
         let mut status = Status {
@@ -125,7 +126,7 @@ impl Shared {
             cached_bytes: usage.cached_bytes,
             capacity: usage.capacity,
             free_bytes: space.available,
-            under_replicated: repair.below + elsewhere,
+            under_replicated: repair.below.saturating_add(elsewhere),
             repair_bytes: repair.bytes,
             need_nodes: repair.homeless,
             nodes_missing: u32::from(repair.nodes_missing),

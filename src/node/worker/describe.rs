@@ -1,20 +1,24 @@
 //! What this node says of itself in its member record: keeps it up to date and tells the
-//! membership when it has changed. How often it is gossiped is decided there.
+//! membership when it has changed. How often it is gossiped is decided there. While it is looking
+//! it also notices that nothing is going on, and gives memory back.
 
 use crate::core::membership::SelfState;
 use crate::core::placement::over_full;
+use crate::id::NodeId;
 use crate::node::door::Standing;
 use crate::node::event::Event;
 use crate::node::{Shared, lock};
+use crate::sys::Time;
 use crate::wire::gossip::{MemberFlags, Reach};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the own use of the disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looks without work after which buffers are given back: about a minute.
-const IDLE_LOOKS: u32 = 60;
+/// Without a chunk in memory for so long, caches shrink.
+const IDLE: Duration = Duration::from_secs(60);
 /// Addresses in a member record.
 const ADDRS: usize = 4;
 
@@ -22,15 +26,9 @@ const ADDRS: usize = 4;
 pub(in crate::node) async fn run(shared: Arc<Shared>) {
     let mut repaired = shared.repair_tally.subscribe();
     let mut said = None;
-    let (mut idle, mut uses) = (0, 0);
+    let mut idle = Idle { uses: 0, since: shared.sys.clock.now(), trimmed: false };
     loop {
-        let uses_now = shared.memory.uses();
-        idle = if uses == uses_now { idle + 1 } else { 0 };
-        uses = uses_now;
-        if idle == IDLE_LOOKS {
-            shared.memory.trim();
-            shared.view().trim();
-        }
+        idle.look(&shared);
         if let Some(standing) = shared.standing() {
             let state = shared.self_state(&standing);
             if said.as_ref() != Some(&state) {
@@ -43,12 +41,42 @@ pub(in crate::node) async fn run(shared: Arc<Shared>) {
             changed = repaired.changed() => if changed.is_err() {
                 return;
             },
+            () = shared.observed_anew.notified() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }
 
+/// Since when no chunk was in memory.
+struct Idle {
+    uses: u64,
+    since: Time,
+    trimmed: bool,
+}
+
+impl Idle {
+    fn look(&mut self, shared: &Shared) {
+        let (now, uses) = (shared.sys.clock.now(), shared.memory.uses() + shared.fetched.uses());
+        if uses != self.uses {
+            *self = Self { uses, since: now, trimmed: false };
+        } else if !self.trimmed && now.since(self.since) >= IDLE {
+            self.trimmed = true;
+            shared.trim();
+        }
+    }
+}
+
 impl Shared {
+    /// Gives back what is only kept to be faster next time.
+    fn trim(&self) {
+        self.memory.trim();
+        self.fetched.trim();
+        self.sealers.trim();
+        self.openers.trim();
+        self.view().trim();
+        *lock(&self.pointers) = Default::default();
+    }
+
     /// What this node says of itself now.
     pub(in crate::node) fn self_state(&self, standing: &Standing) -> SelfState {
         let usage = self.store.usage();
@@ -96,7 +124,7 @@ impl Shared {
             listening.iter().copied().filter(|addr| !addr.ip().is_unspecified()).collect();
         let wild = listening.iter().find(|addr| addr.ip().is_unspecified());
         if let Some(wild) = wild {
-            let seen = lock(&self.observed).clone();
+            let seen = lock(&self.observed).best();
             addrs.extend(seen.into_iter().map(|ip| SocketAddr::new(ip, wild.port())));
         }
         addrs.dedup();
@@ -104,15 +132,75 @@ impl Shared {
         addrs
     }
 
-    /// A peer has said at which address it sees this node; the latest come first.
-    pub(in crate::node) fn seen_at(&self, observed: SocketAddr) {
-        let ip = observed.ip().to_canonical();
-        let mut seen = lock(&self.observed);
-        if ip.is_loopback() && !seen.is_empty() {
-            return;
+    /// A peer that is linked has said at which address it sees this node.
+    pub(in crate::node) fn seen_at(&self, peer: NodeId, observed: SocketAddr) {
+        lock(&self.observed).note(peer, observed.ip());
+        self.observed_anew.notify_one();
+    }
+
+    /// A link has ended: what that peer saw may be true no longer.
+    pub(in crate::node) fn not_seen_by(&self, peer: &NodeId) {
+        lock(&self.observed).forget(peer);
+    }
+}
+
+/// Where linked peers see this node. Each has one vote, so that no single one can make others dial
+/// an address of its choice first.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Observed {
+    by: BTreeMap<NodeId, IpAddr>,
+}
+
+impl Observed {
+    fn note(&mut self, peer: NodeId, ip: IpAddr) {
+        let ip = ip.to_canonical();
+        if !ip.is_unspecified() && !ip.is_multicast() {
+            self.by.insert(peer, ip);
         }
-        seen.retain(|other| *other != ip && !other.is_loopback());
-        seen.insert(0, ip);
-        seen.truncate(ADDRS);
+    }
+
+    /// The last voter's word stays: an address that may be old is better than none.
+    fn forget(&mut self, peer: &NodeId) {
+        if self.by.len() > 1 {
+            self.by.remove(peer);
+        }
+    }
+
+    /// Those that most peers see first; loopback only where there is nothing else.
+    fn best(&self) -> Vec<IpAddr> {
+        let mut votes: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        self.by.values().for_each(|ip| *votes.entry(*ip).or_default() += 1);
+        if votes.keys().any(|ip| !ip.is_loopback()) {
+            votes.retain(|ip, _| !ip.is_loopback());
+        }
+        let mut best: Vec<(IpAddr, usize)> = votes.into_iter().collect();
+        best.sort_by_key(|(_, votes)| std::cmp::Reverse(*votes));
+        best.into_iter().map(|(ip, _)| ip).take(ADDRS).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_votes_come_first_and_loopback_is_the_last_resort() {
+        let mut seen = Observed::default();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let peer = |n| NodeId([n; 32]);
+        seen.note(peer(1), ip("::ffff:127.0.0.1"));
+        assert_eq!(seen.best(), [ip("127.0.0.1")]);
+        seen.note(peer(2), ip("10.0.0.9"));
+        seen.note(peer(3), ip("192.168.1.5"));
+        seen.note(peer(4), ip("192.168.1.5"));
+        seen.note(peer(5), ip("0.0.0.0"));
+        assert_eq!(seen.best(), [ip("192.168.1.5"), ip("10.0.0.9")]);
+        // The address changes: links break, and new ones see another.
+        [3, 4].iter().for_each(|n| seen.forget(&peer(*n)));
+        seen.note(peer(3), ip("192.168.7.7"));
+        seen.forget(&peer(2));
+        assert_eq!(seen.best(), [ip("192.168.7.7")]);
+        (1..9).for_each(|n| seen.forget(&peer(n)));
+        assert_eq!(seen.best().len(), 1);
     }
 }

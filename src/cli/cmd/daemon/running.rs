@@ -68,23 +68,9 @@ async fn attend(
         now.stop().await;
         drop(now);
         forget_swarm(&config).map_err(|err| not_started(&err))?;
-        // The old node lets go of the data directory's lock when its last handle goes.
-        *node.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            start_after(config.clone()).await?;
+        let next = start_node(config.clone()).await?;
+        *node.write().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
     }
-}
-
-/// Starts again in a directory whose lock may still be held for a moment.
-async fn start_after(config: Config) -> Result<Arc<Node>, Failure> {
-    for _ in 0..50 {
-        match Node::start(config.clone()).await {
-            Err(StartError::Running { .. }) => {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-            other => return other.map(Arc::new).map_err(|err| not_started(&err)),
-        }
-    }
-    start_node(config).await
 }
 
 fn node_config(settings: &Settings) -> Config {
@@ -113,7 +99,9 @@ fn balance(setting: config::Balance) -> Balance {
 }
 
 fn fatal_words(fatal: &Fatal) -> Failure {
-    let Fatal::OtherSwarm { addr, .. } = fatal;
+    let Fatal::OtherSwarm { addr, .. } = fatal else {
+        return Failure::new(Code::Failed, fatal.to_string());
+    };
     Failure::new(Code::Conflict, format!("{addr} belongs to another swarm than this node")).hint(
         "a second swarm needs its own directory:  p2pfs daemon --data-dir DIR --bootstrap ...",
     )

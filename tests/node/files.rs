@@ -1,0 +1,95 @@
+//! What nodes keep for each other, and that much at once is as good as one after the other.
+
+use crate::fixture::{Place, addr, get, get_now, noise, put, until, until_met, until_status};
+use p2pfs::wire::control::Wait;
+use std::sync::Arc;
+use std::time::Duration;
+
+const MIB: usize = 1 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_large_files_at_once_get_in_and_out() {
+    let place = Place::new();
+    let one = place.start("one", "user", &[]).await;
+    let two = place.start("two", "user", &[addr(&one)]).await;
+    until_met(&one, 1).await;
+    let (one, two) = (Arc::new(one), Arc::new(two));
+    let mut work = tokio::task::JoinSet::new();
+    for n in 0..6 {
+        let node = one.clone();
+        work.spawn(async move {
+            let name = format!("/file{n}");
+            put(&node, &name, &noise(&name, 6 * MIB + n), Some(Wait::Copies(2))).await.hash
+        });
+    }
+    let hashes = tokio::time::timeout(Duration::from_secs(60), work.join_all()).await;
+    let mut work = tokio::task::JoinSet::new();
+    for hash in hashes.expect("puts wait for each other") {
+        let node = two.clone();
+        work.spawn(async move {
+            let bytes = get_now(&node, hash).await.expect("it was just put");
+            assert_eq!(blake3::hash(&bytes), hash.0);
+        });
+    }
+    let read = tokio::time::timeout(Duration::from_secs(60), work.join_all()).await;
+    assert!(read.is_ok(), "gets wait for each other");
+    two.stop().await;
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_that_was_away_gets_its_copies_back() {
+    let place = Place::new();
+    let config = |name: &str, bootstrap: &[_]| {
+        let mut config = place.config(name, "user", bootstrap);
+        config.replicas = 2;
+        config
+    };
+    let one = p2pfs::Node::start(config("one", &[])).await.unwrap();
+    let at = [addr(&one)];
+    let two = p2pfs::Node::start(config("two", &at)).await.unwrap();
+    let three = p2pfs::Node::start(config("three", &at)).await.unwrap();
+    for node in [&one, &two, &three] {
+        until_met(node, 2).await;
+    }
+    three.stop().await;
+    until_met(&one, 1).await;
+    until_met(&two, 1).await;
+    let file = noise("away", 12 * MIB);
+    let stored = put(&one, "/away", &file, Some(Wait::All)).await;
+    assert!(stored.wait_met && stored.copies == 2 && stored.machines == 2, "{stored:?}");
+    assert!(three.status().is_err(), "it has stopped");
+    // The handle of the one that stopped is still there: it must not keep the directory.
+    let back = p2pfs::Node::start(config("three", &at)).await.unwrap();
+    let homes = until_status("copies come back", &back, |s| s.chunks_here > 0).await;
+    assert!(homes.chunks_here <= 13);
+    until("nothing lacks a copy", async || {
+        [&one, &two, &back].iter().all(|n| n.status().unwrap().under_replicated == 0).then_some(())
+    })
+    .await;
+    assert_eq!(get(&back, stored.hash).await, file);
+    for node in [one, two, back] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_that_waits_for_copies_is_told_the_truth() {
+    let place = Place::new();
+    let one = place.start("one", "user", &[]).await;
+    let first = put(&one, "/f", &noise("a", 3 * MIB), None).await;
+    assert_eq!((first.copies, first.machines, first.wait_met), (1, 1, true));
+    let at = [addr(&one)];
+    let two = place.start("two", "user", &at).await;
+    until_met(&one, 1).await;
+    let put = put(&one, "/f", &noise("b", 3 * MIB), Some(Wait::Copies(2))).await;
+    assert!(put.wait_met && put.copies >= 2);
+    until_status("the third copies lack a node", &one, |s| s.under_replicated > 0).await;
+    let three = place.start("three", "user", &at).await;
+    for node in [&one, &two, &three] {
+        until_status("nothing lacks a copy", node, |s| s.under_replicated == 0).await;
+    }
+    for node in [three, two, one] {
+        node.stop().await;
+    }
+}
