@@ -1,12 +1,14 @@
 //! The store against a disk that crashes, lies, fails, fills up and rots. Everything goes through
 //! the public interface and is compared with a model in memory; what was answered must be there.
 
-#[cfg(test)]
 #[path = "harness/machine.rs"]
 mod machine;
 #[cfg(test)]
 #[path = "store/model.rs"]
 mod model;
+#[cfg(test)]
+#[path = "harness/simclock.rs"]
+mod simclock;
 #[cfg(test)]
 #[path = "harness/simfs.rs"]
 mod simfs;

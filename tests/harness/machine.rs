@@ -1,31 +1,8 @@
-//! The other seams of a simulated machine: a clock that moves when told to, random bytes from a
-//! seed, and work that runs inline. Invariant: nothing here depends on anything but its arguments.
+//! Two seams of a simulated machine: random bytes from a seed, and work that runs inline. Invariant: nothing here depends on anything but its arguments.
 
-use p2pfs::sys::{Clock, Rng, Spawn, Step, Time, Work};
+use p2pfs::sys::{Rng, Spawn, Step, Work};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-/// A clock that stands still.
-#[derive(Default)]
-pub(crate) struct SimClock(AtomicU64);
-
-impl SimClock {
-    /// Lets time pass.
-    pub(crate) fn pass(&self, span: Duration) {
-        self.0.fetch_add(span.as_micros() as u64, Ordering::Relaxed);
-    }
-}
-
-impl Clock for SimClock {
-    fn now(&self) -> Time {
-        Time(self.0.load(Ordering::Relaxed))
-    }
-
-    fn wall_ms(&self) -> u64 {
-        self.0.load(Ordering::Relaxed) / 1000
-    }
-}
 
 /// Random bytes from a seed.
 pub(crate) struct SeededRng(AtomicU64);

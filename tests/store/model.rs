@@ -1,7 +1,8 @@
 //! What a store should hold, as a map in memory, and how to compare. Knows which changes were
 //! answered (they must be there), refused (they must not) and left open by a crash (either).
 
-use crate::machine::{InlineSpawn, SeededRng, SimClock};
+use crate::machine::{InlineSpawn, SeededRng};
+use crate::simclock::SimClock;
 use crate::simfs::SimFs;
 use bytes::{Bytes, BytesMut};
 use p2pfs::id::{ChunkId, ClaimId, NodeId, RecordId};
