@@ -31,7 +31,7 @@ pub(crate) struct InlineSpawn(Mutex<Vec<Arc<dyn Fn() + Send + Sync>>>);
 impl InlineSpawn {
     /// Wakes all work, as its threads do by themselves when time has passed.
     pub(crate) fn tick(&self) {
-        let all = self.0.lock().unwrap().clone();
+        let all = self.0.lock().expect("no thread panics with it").clone();
         all.iter().for_each(|wake| wake());
     }
 }
@@ -52,7 +52,7 @@ impl Spawn for InlineSpawn {
             *slot = None;
         });
         wake();
-        self.0.lock().unwrap().push(wake.clone());
+        self.0.lock().expect("no thread panics with it").push(wake.clone());
         wake
     }
 
