@@ -1,4 +1,5 @@
-//! Two seams of a simulated machine: random bytes from a seed, and work that runs inline. Invariant: nothing here depends on anything but its arguments.
+//! Two seams of a simulated machine: random bytes from a seed, and work that runs inline.
+//! Invariant: nothing here depends on anything but its arguments.
 
 use p2pfs::sys::{Rng, Spawn, Step, Work};
 use std::sync::atomic::{AtomicU64, Ordering};
