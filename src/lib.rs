@@ -17,6 +17,57 @@
 //!                                   wire · crypto · chunk · id · sys
 //! ```
 //!
+//! # As a library
+//!
+//! [`Node::start`] runs a node inside a program; [`Client`] speaks to a daemon, or to such a node
+//! through a [`ControlSocket`]. Two nodes in one program, and a file that goes from one to the
+//! other:
+//!
+//! ```
+//! use p2pfs::wire::control::{Put, Target, Wait};
+//! use p2pfs::{Client, Config, ControlSocket, Node};
+//! use std::sync::Arc;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! let mut config = Config::new(dir.path().join("one"), dir.path().join("config"));
+//! config.listen = vec!["127.0.0.1:0".parse()?];
+//! config.replicas = 2;
+//! // No bootstrap and no key in the configuration directory: this one makes a swarm.
+//! let one = Arc::new(Node::start(config.clone()).await?);
+//!
+//! // The second one finds the swarm's key beside its settings and lets itself in.
+//! let address: std::net::SocketAddr = one.identity().listen[0].parse()?;
+//! config.bootstrap = vec![(address.ip().to_string(), address.port())];
+//! config.data_dir = dir.path().join("two");
+//! let two = Arc::new(Node::start(config).await?);
+//!
+//! // What `p2pfs` on the command line does with a daemon works with these nodes, too.
+//! let (at_one, at_two) = (dir.path().join("1.sock"), dir.path().join("2.sock"));
+//! tokio::spawn(ControlSocket::bind(&at_one)?.serve_node(one));
+//! tokio::spawn(ControlSocket::bind(&at_two)?.serve_node(two));
+//! let (one, two) = (Client::connect(at_one).await?, Client::connect(at_two).await?);
+//!
+//! // Returns when both have it on disk.
+//! let put = Put { path: Some("/notes.txt".into()), wait: Some(Wait::All), ..Put::default() };
+//! let stored = one.put(&b"Hello from one."[..], put).await?;
+//! assert_eq!(stored.copies, 2);
+//!
+//! let mut bytes = Vec::new();
+//! two.get(Target::Hash(stored.hash), None, &mut bytes).await?;
+//! assert_eq!(bytes, b"Hello from one.");
+//!
+//! one.stop().await?;
+//! two.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Made to be used, and changed only with a new minor version: [`Client`], [`Config`], [`Node`],
+//! [`ControlSocket`] and the types of [`wire::control`]. Everything else is public so that tests
+//! and tools can reach it, and moves when the house is rebuilt.
+//!
 //! # The rooms, from the street to the cellar
 //!
 //! Imports go down only; `tests/tidy.rs` holds the table, and `cargo check --lib
@@ -34,7 +85,7 @@
 //! # The way of a put
 //!
 //! `cli::cmd::put` opens the file and passes its descriptor over the Unix socket ([`client`],
-//! [`wire::control`]). [`gateway`] hands it to [`node::api`]. There the file is read chunk by
+//! [`wire::control`]). [`gateway`] hands it to `node::api`. There the file is read chunk by
 //! chunk; each chunk is hashed ([`chunk`]), compressed if that pays, sealed ([`crypto`]) and
 //! brought to its homes, which [`core::placement`] computes from the member table: written to the
 //! own [`store`], sent to the others through [`transport`]. A node answers when the chunk is on its
@@ -108,5 +159,7 @@ pub mod paths;
 
 #[cfg(feature = "daemon")]
 pub use client::Client;
+#[cfg(feature = "daemon")]
+pub use gateway::control::ControlSocket;
 #[cfg(feature = "daemon")]
 pub use node::{Config, Node};

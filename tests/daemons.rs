@@ -1,6 +1,6 @@
-//! Whole nodes in one thread: three to five of them run as they do in production, on simulated disks,
-//! network, clocks and random sources, while things go wrong. Everything follows from the seed: the
-//! same seed gives the same history, event by event, and its hash is printed.
+//! Whole nodes in one thread: three to five of them run as they do in production, on simulated
+//! disks, network, clocks and random sources, while things go wrong. Everything follows from the
+//! seed: the same seed gives the same history, event by event, and its hash is printed.
 //!
 //! ```text
 //! P2PFS_DAEMON_SEEDS=200 cargo test --test daemons            # more seeds
@@ -8,8 +8,8 @@
 //! P2PFS_DAEMON_LOG=p2pfs=debug                                # with it, what the nodes log
 //! ```
 //!
-//! `plan` is what a seed decides, `faults` and `play` carry it out on a `swarm` of machines, each of
-//! which has one `life` after the other; `checks` judge. Each seed runs in a process of its own,
+//! `plan` is what a seed decides, `faults` and `play` carry it out on a `swarm` of machines, each
+//! of which has one `life` after the other; `checks` judge. Each seed runs in a process of its own,
 //! because libraries count things per process.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and reports")]

@@ -490,7 +490,9 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 96, failure_persistence: None, ..Default::default()
+    })]
     #[test]
     fn the_store_agrees_with_the_model(
         seed in any::<u64>(),

@@ -4,7 +4,7 @@
 //! and slow links are simulated (`tests/sim.rs`), since they need a network that obeys.
 
 // The lint's exception for tests does not reach what several tests share.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "swarm/content.rs"]
 mod content;

@@ -30,17 +30,17 @@ pub struct Cli {
 }
 
 const AFTER: &str = "\
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 partial, 5 degraded (fewer copies than asked
+for), 6 no daemon, 7 denied, 8 no space, 9 corrupt, 10 unreachable, 11 conflict (exists, port in
+use), 12 version mismatch, 130 interrupted.
+
 Examples:
+  p2pfs demo                           see all of it in a few seconds
   p2pfs daemon                         a first node, alone
   p2pfs daemon --bootstrap host:4000   a further node
   p2pfs put file.txt                   prints the file's hash
   p2pfs get HASH -o out
-  p2pfs ls
-  p2pfs demo                           see all of it in half a minute
-
-Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 partial, 5 degraded (fewer copies than asked
-for), 6 no daemon, 7 denied, 8 no space, 9 corrupt, 10 unreachable, 11 conflict (exists, port in
-use), 12 version mismatch, 130 interrupted.";
+  p2pfs ls";
 
 /// Flags that every command has.
 #[derive(Debug, Clone, Args)]
@@ -99,6 +99,9 @@ pub enum Command {
     /// List the other nodes
     Peers(PeersArgs),
     /// Print this node's id
+    #[command(after_long_help = "\
+Examples:
+  p2pfs id")]
     Id,
     /// Dial a peer now
     Connect(ConnectArgs),
@@ -107,8 +110,16 @@ pub enum Command {
     /// Turn a waiting node away
     Deny(DenyArgs),
     /// Show every setting with its source
+    #[command(after_long_help = "\
+Examples:
+  p2pfs config
+  P2PFS_CAPACITY=500GB p2pfs config")]
     Config,
     /// Stop the daemon in order
+    #[command(after_long_help = "\
+Examples:
+  p2pfs stop
+  p2pfs --data-dir /srv/p2pfs stop")]
     Stop,
     /// Show a swarm of three nodes at work, then remove every trace of it
     Demo(DemoArgs),
@@ -119,16 +130,16 @@ pub enum Command {
 /// Flags of `daemon`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
+Each option can also stand in config.toml under its name, e.g.  capacity = \"500GB\".
+A flag beats its variable, a variable beats config.toml:  p2pfs config  shows what counts.
+P2PFS_LOG sets what is logged, e.g. P2PFS_LOG=debug.
+
 Examples:
   p2pfs daemon
   p2pfs daemon --bootstrap host:4000 --bootstrap [2001:db8::1]:4000
-  p2pfs daemon --data-dir /srv/p2pfs --capacity 500GB --listen 0.0.0.0:4100
-
-Each option can also stand in config.toml under its name, e.g.  capacity = \"500GB\".
-A flag beats its variable, a variable beats config.toml:  p2pfs config  shows what counts.
-P2PFS_LOG sets what is logged, e.g. P2PFS_LOG=debug.")]
+  p2pfs daemon --data-dir /srv/p2pfs --capacity 500GB --listen 0.0.0.0:4100")]
 pub struct DaemonArgs {
-    /// Address and port to listen on; may be repeated [default: [::]:4000]
+    /// Address and port to listen on; may be repeated (default: `[::]:4000`)
     ///
     /// `:4001` means all addresses; port 0 lets the system choose.
     #[arg(long, env = "P2PFS_LISTEN", hide_env_values = true, value_name = "ADDR:PORT")]
@@ -250,6 +261,11 @@ pub struct CatArgs {
 
 /// Arguments of `ls`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs ls
+  p2pfs ls -R /reports
+  p2pfs ls --json | jq -r .hash")]
 pub struct LsArgs {
     /// The directory
     #[arg(value_name = "PATH", default_value = "/", add = ArgValueCompleter::new(complete::files))]
@@ -264,6 +280,10 @@ pub struct LsArgs {
 
 /// Arguments of `stat`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs stat /reports/q3.pdf
+  p2pfs stat 3f9a1c77b0 --json")]
 pub struct StatArgs {
     /// A hash, the first 8 or more digits of one, or a name (begins with `/`)
     #[arg(value_name = "FILE", add = ArgValueCompleter::new(complete::files))]
@@ -272,6 +292,10 @@ pub struct StatArgs {
 
 /// Arguments of `status`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs status
+  p2pfs status --check -q || mail -s \"p2pfs needs attention\" me")]
 pub struct StatusArgs {
     /// For monitoring: exit 0 when all is well, 5 when not, 6 when no daemon answers
     #[arg(long)]
@@ -280,6 +304,11 @@ pub struct StatusArgs {
 
 /// Arguments of `peers`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs peers
+  p2pfs peers --connections
+  p2pfs peers --json")]
 pub struct PeersArgs {
     /// List the open connections instead
     #[arg(long)]
@@ -288,6 +317,10 @@ pub struct PeersArgs {
 
 /// Arguments of `connect`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs connect host:4000
+  p2pfs connect calm-heron")]
 pub struct ConnectArgs {
     /// `host:port`, or a peer's name or the first 8 or more digits of its id
     #[arg(value_name = "PEER", add = ArgValueCompleter::new(complete::peers))]
@@ -297,7 +330,10 @@ pub struct ConnectArgs {
 /// Arguments of `approve`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
-The waiting daemon shows the code, and so does  p2pfs status  beside it.")]
+The waiting daemon shows the code, and so does  p2pfs status  beside it.
+
+Examples:
+  p2pfs approve 6213-MW76")]
 pub struct ApproveArgs {
     /// The code that the waiting node shows
     #[arg(value_name = "CODE")]
@@ -306,6 +342,9 @@ pub struct ApproveArgs {
 
 /// Arguments of `deny`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs deny e68a3f2029")]
 pub struct DenyArgs {
     /// The first 8 or more digits of the waiting node's id, or its host:port
     #[arg(value_name = "PEER", add = ArgValueCompleter::new(complete::waiting))]
@@ -314,6 +353,10 @@ pub struct DenyArgs {
 
 /// Arguments of `demo`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs demo
+  p2pfs demo film.mkv")]
 pub struct DemoArgs {
     /// The file to show it with [default: this executable]
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -322,6 +365,10 @@ pub struct DemoArgs {
 
 /// Arguments of `generate`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs generate completions ~/.local/share/bash-completion/completions
+  p2pfs generate man /usr/local/share/man/man1")]
 pub struct GenerateArgs {
     /// What to write
     #[command(subcommand)]

@@ -59,7 +59,8 @@ fn a_file_with_a_mistake_says_where() {
         ),
         (
             "listen = 1.5",
-            "/c/config.toml:1: listen: a text, a number, true, false or a list of texts is expected",
+            "/c/config.toml:1: listen: a text, a number, true, false or a list of texts is \
+             expected",
         ),
     ] {
         let error = file(content).unwrap_err();

@@ -5,13 +5,14 @@
 //! | what | MiB |
 //! |---|---|
 //! | chunk buffers of work that starts here (put, get, repair) | 12 |
-//! | chunk buffers of requests that peers make | 12 |
-//! | table caches: chunk index 8, catalogue and tree 4 | 12 |
+//! | chunk buffers of what peers send: requests 6, responses 6 | 12 |
+//! | chunk buffers of what peers fetch | 4 |
+//! | table cache | 8 |
 //! | connections: 64 bulk × 96 KiB | 6 |
 //! | member table | 6 |
 //! | the rest: program, stacks, queues | 16 |
 //!
-//! The two kinds of chunk buffers are separate, because serving a peer needs nothing but this
+//! The kinds of chunk buffers are separate, because serving a peer needs nothing but this
 //! node's disk: two nodes that put to each other can therefore never wait for each other's memory.
 
 use std::time::Duration;
@@ -20,10 +21,12 @@ const MIB: usize = 1 << 20;
 
 /// Bytes of chunk buffers for work that starts here.
 pub const WORK_BYTES: usize = 12 * MIB;
-/// Bytes of chunk buffers for what peers ask.
+/// Bytes of chunk buffers for what peers send.
 pub const SERVE_BYTES: usize = 12 * MIB;
+/// Bytes of chunk buffers for what peers fetch.
+pub const FETCH_BYTES: usize = 4 * MIB;
 /// Cache of the table library in bytes.
-pub const TABLE_CACHE_BYTES: usize = 12 * MIB;
+pub const TABLE_CACHE_BYTES: usize = 8 * MIB;
 /// Bulk connections.
 pub const BULK_CONNECTIONS: usize = 64;
 /// Bytes that one connection may hold beyond chunk buffers.
@@ -38,6 +41,7 @@ pub const MEMORY_BYTES: usize = 64 * MIB;
 const _: () = assert!(
     WORK_BYTES
         + SERVE_BYTES
+        + FETCH_BYTES
         + TABLE_CACHE_BYTES
         + BULK_CONNECTIONS * CONNECTION_BYTES
         + MEMBER_TABLE_BYTES

@@ -43,13 +43,15 @@ pub struct Verdict {
     pub homeless: u8,
 }
 
-/// Judges one chunk that `me` holds. `others` are live holders outside the candidates, which count
-/// as copies only while too few candidates hold it and never decide who is responsible unless no
-/// candidate holds it.
+/// Judges one chunk that `me` holds, perhaps in place of the home `hint` that was down: that one
+/// gets it when it is back, whoever is responsible. `others` are live holders outside the
+/// candidates, which count as copies only while too few candidates hold it and never decide who is
+/// responsible unless no candidate holds it.
 pub fn judge(
     me: NodeId,
     candidates: &[Holder],
     others: &[NodeId],
+    hint: Option<NodeId>,
     replicas: u8,
     delay: Duration,
     now: Time,
@@ -67,11 +69,15 @@ pub fn judge(
         missing: clamp(wanted.saturating_sub(copies)),
         ..Verdict::default()
     };
+    let mut takers: Vec<&Holder> =
+        candidates.iter().filter(|c| c.alive && c.room && !c.holds).collect();
+    if let Some(back) = takers.iter().position(|c| Some(c.id) == hint) {
+        verdict.fill.push(takers.remove(back).id);
+    }
+    let missing = missing.saturating_sub(verdict.fill.len());
     if !verdict.responsible || missing == 0 {
         return verdict;
     }
-    let takers: Vec<&Holder> =
-        candidates.iter().filter(|c| c.alive && c.room && !c.holds).collect();
     let mut waiting = dead_homes(candidates, wanted);
     for taker in takers.iter().take(missing) {
         // A taker beyond the home places holds a dead node's place: it waits for the delay.
@@ -127,15 +133,15 @@ mod tests {
     #[test]
     fn a_healthy_chunk_needs_nothing() {
         let all = [1, 2, 3, 4].map(|n| holder(n, true, n < 4, 0));
-        let verdict = judge(node(1), &all, &[], 3, DELAY, at(9));
+        let verdict = judge(node(1), &all, &[], None, 3, DELAY, at(9));
         assert_eq!(verdict, Verdict { responsible: true, copies: 3, ..Verdict::default() });
-        assert!(!judge(node(2), &all, &[], 3, DELAY, at(9)).responsible);
+        assert!(!judge(node(2), &all, &[], None, 3, DELAY, at(9)).responsible);
     }
 
     #[test]
     fn with_too_few_nodes_the_missing_copy_is_homeless() {
         let dead = [holder(1, false, true, 5), holder(2, true, true, 0), holder(3, true, true, 0)];
-        let verdict = judge(node(2), &dead, &[], 3, DELAY, at(9));
+        let verdict = judge(node(2), &dead, &[], None, 3, DELAY, at(9));
         assert_eq!((verdict.copies, verdict.missing, verdict.homeless), (2, 1, 1));
         assert!(verdict.fill.is_empty() && verdict.due.is_none());
     }
@@ -145,7 +151,7 @@ mod tests {
         let mut all = vec![holder(1, false, true, 5)];
         all.extend([2, 3].map(|n| holder(n, true, true, 0)));
         all.push(holder(4, true, false, 7));
-        let verdict = judge(node(2), &all, &[], 3, DELAY, at(9));
+        let verdict = judge(node(2), &all, &[], None, 3, DELAY, at(9));
         assert_eq!(verdict.fill, [node(4)]);
     }
 
@@ -157,13 +163,13 @@ mod tests {
             holder(3, true, true, 0),
             holder(4, true, false, 0),
         ];
-        let early = judge(node(2), &all, &[], 3, DELAY, at(9));
+        let early = judge(node(2), &all, &[], None, 3, DELAY, at(9));
         assert_eq!((early.fill.len(), early.due, early.homeless), (0, Some(at(605)), 0));
-        assert_eq!(judge(node(2), &all, &[], 3, DELAY, at(605)).fill, [node(4)]);
+        assert_eq!(judge(node(2), &all, &[], None, 3, DELAY, at(605)).fill, [node(4)]);
         let mut last = all;
         last[2].alive = false;
         last[2].since = at(6);
-        assert_eq!(judge(node(2), &last, &[], 3, DELAY, at(9)).fill, [node(4)]);
+        assert_eq!(judge(node(2), &last, &[], None, 3, DELAY, at(9)).fill, [node(4)]);
     }
 
     #[test]
@@ -171,13 +177,25 @@ mod tests {
         let all = [1, 2, 3, 4].map(|n| holder(n, true, n != 1, u64::from(n == 1) * 8));
         let mut two = all;
         two[3].holds = false;
-        assert_eq!(judge(node(2), &two, &[], 3, DELAY, at(9)).fill, [node(1)]);
+        assert_eq!(judge(node(2), &two, &[], None, 3, DELAY, at(9)).fill, [node(1)]);
+    }
+
+    #[test]
+    fn a_home_that_is_back_gets_what_was_kept_for_it() {
+        let mut all = [1, 2, 3, 4].map(|n| holder(n, true, n != 1, 0));
+        let kept_for = Some(node(1));
+        let verdict = judge(node(4), &all, &[], kept_for, 3, DELAY, at(9));
+        assert!(!verdict.responsible);
+        assert_eq!(verdict.fill, [node(1)]);
+        assert!(judge(node(4), &all, &[], None, 3, DELAY, at(9)).fill.is_empty());
+        all[0].alive = false;
+        assert!(judge(node(4), &all, &[], kept_for, 3, DELAY, at(9)).fill.is_empty());
     }
 
     #[test]
     fn copies_beside_the_candidates_are_replaced() {
         let all = [holder(1, true, false, 0), holder(2, true, false, 0)];
-        let verdict = judge(node(7), &all, &[node(7)], 2, DELAY, at(9));
+        let verdict = judge(node(7), &all, &[node(7)], None, 2, DELAY, at(9));
         assert!(verdict.responsible);
         assert_eq!((verdict.missing, verdict.fill), (1, vec![node(1), node(2)]));
     }

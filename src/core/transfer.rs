@@ -39,13 +39,27 @@ impl Chooser {
     pub fn order(&self, holders: &[NodeId]) -> Vec<NodeId> {
         let mut out = holders.to_vec();
         out.sort_by_key(|id| {
-            self.peers.get(id).map_or((false, false, UNKNOWN_US), |peer| {
+            let expected = self.peers.get(id).map_or(UNKNOWN_US, |peer| {
                 let smoothed = if peer.smoothed_us == 0 { UNKNOWN_US } else { peer.smoothed_us };
-                let queue = u64::from(peer.in_flight) + 1;
-                (peer.hung, peer.strikes >= STRIKES_MAX, smoothed.saturating_mul(queue))
-            })
+                smoothed.saturating_mul(u64::from(peer.in_flight) + 1)
+            });
+            (self.is_last(id), expected)
         });
         out
+    }
+
+    /// Whether a holder is asked only after all others: it hangs, or sent bad chunks. Of two such
+    /// the greater comes later.
+    pub fn is_last(&self, id: &NodeId) -> (bool, bool) {
+        self.peers.get(id).map_or((false, false), |peer| (peer.hung, peer.strikes >= STRIKES_MAX))
+    }
+
+    /// The smoothed response time in microseconds, 0 when it was never measured, and the requests
+    /// under way.
+    pub fn speed(&self, id: &NodeId) -> (u32, u32) {
+        self.peers.get(id).map_or((0, 0), |peer| {
+            (u32::try_from(peer.smoothed_us).unwrap_or(u32::MAX), peer.in_flight)
+        })
     }
 
     /// Whether the peer let a request hang and has not answered since.

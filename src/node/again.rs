@@ -5,7 +5,7 @@
 
 use super::Shared;
 use super::get::OpenFile;
-use super::memory::Slot;
+use super::memory::{Slot, User};
 use super::put::{Content, Whereabouts};
 use super::records::records_of;
 use super::replicate::{Promise, Tally, terms};
@@ -37,7 +37,7 @@ impl Shared {
             return Ok((source, None));
         }
         let (shared, keys) = (self.clone(), keys.clone());
-        let slot = self.memory.take().await;
+        let slot = self.memory.take(User::Work).await;
         let (source, hash) = self
             .job(move || {
                 let hash = shared.hash_if_known(&mut *source, &keys, slot)?;
@@ -98,7 +98,7 @@ impl Shared {
         let promise = Promise::now(&view, claim.replicas);
         let mut asked: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
         for cid in &cids {
-            for id in view.home(cid, claim.replicas) {
+            for id in self.home(&view, cid, claim.replicas) {
                 asked.entry(id).or_default().push(*cid);
             }
         }
@@ -122,7 +122,7 @@ impl Shared {
                 self.wants_repair(*cid);
             }
         }
-        let tally = Arc::new(Tally::kept(&held));
+        let tally = Arc::new(Tally::kept(&view, &held));
         Some(Content { hash, length: file.manifest.length, manifest, tally })
     }
 

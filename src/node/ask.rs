@@ -1,6 +1,6 @@
-//! Questions to one peer, typed. Owns the bookkeeping that every question needs: the peer's address,
-//! the deadline, its speed in the chooser, and whether the answer is well formed. Which peer to ask
-//! and what to do when it fails is decided by the caller.
+//! Questions to one peer, typed. Owns the bookkeeping that every question needs: the peer's
+//! address, the deadline, its speed in the chooser, and whether the answer is well formed. Which
+//! peer to ask and what to do when it fails is decided by the caller.
 
 use super::Shared;
 use crate::core::limits;
@@ -24,16 +24,22 @@ pub enum AskError {
     Unknown,
     /// It did not answer, or said no.
     #[error(transparent)]
-    Request(#[from] RequestError),
+    Request(Box<RequestError>),
     /// Its answer makes no sense.
     #[error("the peer's answer is malformed: {0}")]
     Malformed(#[from] Malformed),
 }
 
+impl From<RequestError> for AskError {
+    fn from(err: RequestError) -> Self {
+        Self::Request(Box::new(err))
+    }
+}
+
 impl AskError {
     /// Whether the peer answered, and said no.
     pub(super) fn is_no(&self) -> bool {
-        matches!(self, Self::Request(RequestError::Refused(_)))
+        matches!(self, Self::Request(err) if matches!(**err, RequestError::Refused(_)))
     }
 }
 

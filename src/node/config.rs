@@ -1,6 +1,7 @@
 //! What a node is started with. Every period and bound that a test or the simulation may want to
 //! change is a field here; where a value comes from (flag, variable, file) is `crate::config`'s.
 
+use crate::core::placement::Balance;
 use crate::core::{limits, membership};
 use crate::id::SwarmId;
 use crate::sys::os::{OsClock, OsFs, OsNet, OsRng, OsSpawn};
@@ -43,7 +44,15 @@ impl Default for System {
     }
 }
 
-/// Settings of a node.
+/// Settings of a node. Take [`Config::new`] and change what should be different:
+///
+/// ```
+/// let mut config = p2pfs::Config::new("/srv/p2pfs", "/etc/p2pfs");
+/// config.listen = vec!["0.0.0.0:4100".parse().expect("an address with a port")];
+/// config.bootstrap = vec![("host.example".into(), 4000)];
+/// config.capacity = Some(500_000_000_000);
+/// config.machine = p2pfs::sys::os::machine();
+/// ```
 #[derive(Clone)]
 pub struct Config {
     /// Node key, segments, tables, lock.
@@ -58,8 +67,11 @@ pub struct Config {
     pub name: Option<String>,
     /// Failure zone, at most 16 bytes; empty: the machine's.
     pub zone: String,
-    /// The same for all nodes of one machine.
+    /// The same for all nodes of one machine, which copies are spread over; `sys::os::machine`
+    /// gives it. When all nodes of a swarm have the same, they count as one machine.
     pub machine: [u8; 8],
+    /// By what writers and readers choose among the candidates of a chunk.
+    pub balance: Balance,
     /// Bytes that the node offers; none: 80 % of the free space, leaving at least 1 GiB.
     pub capacity: Option<u64>,
     /// Copies of a file when its put says nothing else, 1 to 8.
@@ -87,7 +99,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults, for a node that keeps its state in these two directories.
+    /// The defaults, for a node that keeps its state in these two directories. Both are made when
+    /// missing. Nodes with the same configuration directory belong to one person: the first of them
+    /// that starts without `bootstrap` makes a swarm, the others let themselves in.
     pub fn new(data_dir: impl Into<PathBuf>, config_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -97,6 +111,7 @@ impl Config {
             name: None,
             zone: String::new(),
             machine: [0; 8],
+            balance: Balance::Auto,
             capacity: None,
             replicas: limits::REPLICAS,
             open: false,

@@ -3,7 +3,7 @@
 //! `core::access`.
 //!
 //! Invariant: a peer is a member here only after it has shown a grant, signed by the swarm key, for
-//! the very key that its connection has proved, or the swarm is open.
+//! the very key that its connection has proved, or the statement that the swarm is open.
 
 use super::files::{self, FileError};
 use super::{NotReady, Shared};
@@ -83,6 +83,8 @@ struct Inner {
     addrs: BTreeMap<NodeId, SocketAddr>,
     denied: BTreeMap<NodeId, crate::sys::Time>,
     joiner: Option<Joiner>,
+    /// The place in an open swarm that its member has shown to this node, which waits.
+    open: Option<Standing>,
 }
 
 /// How long a node that was turned away stays so.
@@ -120,9 +122,12 @@ impl Shared {
     pub(super) fn introduction(&self) -> Introduction {
         let standing = self.standing();
         let ask = self.door.lock().joiner.as_ref().map(|joiner| joiner.request().to_bytes());
+        // In an open swarm the statement is everybody's grant, and shows newcomers how to get in.
+        let open = standing.as_ref().and_then(|s| self.open_statement(&s.swarm));
+        let open = open.map(|statement| statement.to_bytes());
         Introduction {
             swarm: standing.as_ref().map(|s| s.swarm_id()),
-            grant: standing.map(|s| s.grant.clone()).unwrap_or_default(),
+            grant: open.or(standing.map(|s| s.grant)).unwrap_or_default(),
             port: 0,
             addrs: Vec::new(),
             ask: ask.unwrap_or_default(),
@@ -137,6 +142,7 @@ impl Shared {
             return match hello.intro.swarm {
                 Some(swarm) if super::lock(&self.hosts).contains(&from) => {
                     *super::lock(&self.host_swarm) = Some(swarm);
+                    self.door.lock().open = open_standing(&hello.intro.grant, swarm);
                     Admission::Stranger
                 }
                 _ => refuse(RefuseCode::NotAMember, "this node waits for approval itself"),
@@ -178,11 +184,16 @@ impl Shared {
         }
     }
 
+    /// The place of this node, which waits, in the open swarm of the host that it has reached.
+    pub(super) fn open_door(&self) -> Option<Standing> {
+        self.door.lock().open.take().filter(|open| Some(open.swarm_id()) != self.config.avoid)
+    }
+
     /// Whether a grant lets a node in, and what it may do.
     pub(super) fn verify_grant(&self, grant: &[u8], node: &NodeId) -> Result<Roles, GrantError> {
         let ours = self.standing().ok_or(GrantError::NoSwarm)?;
         if grant.is_empty() {
-            return self.open_roles(&ours.swarm).ok_or(GrantError::Missing);
+            return Err(GrantError::Missing);
         }
         if let Ok(statement) = OpenStatement::from_bytes(grant) {
             return Ok(statement.verify(&ours.swarm)?);
@@ -395,7 +406,7 @@ pub(super) enum GrantError {
     /// This node is in no swarm.
     #[error("this node is in no swarm")]
     NoSwarm,
-    /// There is none, and the swarm is not open.
+    /// There is none.
     #[error("it shows no grant")]
     Missing,
     /// It is not one.
@@ -404,6 +415,15 @@ pub(super) enum GrantError {
     /// It does not hold.
     #[error(transparent)]
     Refused(#[from] crate::core::access::Refused),
+}
+
+/// The statement of an open swarm as a place in it. Its key is the host's word, which is as much as
+/// can be known of a swarm that lets everybody in.
+fn open_standing(grant: &[u8], swarm: SwarmId) -> Option<Standing> {
+    let statement = OpenStatement::from_bytes(grant).ok()?;
+    let standing = Standing { swarm: statement.swarm, grant: grant.to_vec() };
+    let holds = statement.verify(&statement.swarm).is_ok() && standing.swarm_id() == swarm;
+    holds.then_some(standing)
 }
 
 fn refuse(code: RefuseCode, text: &str) -> Admission {

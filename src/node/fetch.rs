@@ -7,8 +7,9 @@ use super::ask::AskError;
 use crate::core::limits;
 use crate::crypto::chunk_id;
 use crate::id::{ChunkId, NodeId};
+use crate::sys::Time;
 use bytes::Bytes;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -35,22 +36,18 @@ impl Shared {
     ) -> Result<(Bytes, NodeId), Unavailable> {
         let view = self.view();
         let candidates = view.candidates(&cid);
-        let live: Vec<NodeId> =
-            candidates.iter().copied().filter(|id| *id != self.me && view.lives(id)).collect();
-        let mut hunt = Hunt::new(self, cid, self.chooser().order(&live));
-        if let Some(found) = hunt.run().await {
-            return Ok(found);
-        }
-        hunt.queue = self.ask_around(cid, &hunt.tried).await;
+        let mut order = self.readers_choice(&view, &candidates);
+        order.retain(|id| *id != self.me);
+        let mut hunt = Hunt::new(self, cid, order);
         if let Some(found) = hunt.run().await {
             return Ok(found);
         }
         let dead = candidates.into_iter().filter(|id| !view.lives(id));
-        hunt.silent.extend(dead);
+        hunt.silent.extend(dead.map(|id| (id, Time::ZERO)));
         Err(Unavailable {
             cid,
             asked: hunt.tried.len(),
-            silent: hunt.silent.iter().map(|id| view.name(id)).collect(),
+            silent: hunt.silent.keys().map(|id| view.name(id)).collect(),
             wrong: hunt.wrong.iter().map(|id| view.name(id)).collect(),
         })
     }
@@ -84,7 +81,10 @@ struct Hunt {
     cid: ChunkId,
     queue: VecDeque<NodeId>,
     tried: BTreeSet<NodeId>,
-    silent: BTreeSet<NodeId>,
+    /// Who was asked and has not said yes or no, and since when.
+    silent: BTreeMap<NodeId, Time>,
+    /// Whether all members were asked who holds the chunk.
+    asked_around: bool,
     wrong: Vec<NodeId>,
     under_way: JoinSet<(NodeId, Result<Bytes, AskError>)>,
 }
@@ -96,7 +96,8 @@ impl Hunt {
             cid,
             queue: order.into(),
             tried: BTreeSet::new(),
-            silent: BTreeSet::new(),
+            silent: BTreeMap::new(),
+            asked_around: false,
             wrong: Vec::new(),
             under_way: JoinSet::new(),
         }
@@ -105,7 +106,7 @@ impl Hunt {
     /// Asks the queue, one after the other, until somebody gives the chunk. Dropping it withdraws
     /// the questions that are still open.
     async fn run(&mut self) -> Option<(Bytes, NodeId)> {
-        let mut patience = self.ask_next()?;
+        let mut patience = self.ask_next().await?;
         loop {
             tokio::select! {
                 biased;
@@ -116,24 +117,37 @@ impl Hunt {
                         return Some((bytes, id));
                     }
                     if self.under_way.is_empty() {
-                        patience = self.ask_next()?;
+                        patience = self.ask_next().await?;
                     }
                 }
                 () = tokio::time::sleep(patience) => {
-                    for id in &self.silent {
-                        self.shared.chooser().overdue(*id);
-                    }
-                    patience = self.ask_next().unwrap_or(limits::MOVE);
+                    self.mark_overdue();
+                    patience = self.ask_next().await.unwrap_or(limits::MOVE);
                 }
             }
         }
     }
 
-    /// Asks the next holder; returns how long to wait for it before another is asked as well.
-    fn ask_next(&mut self) -> Option<Duration> {
+    fn mark_overdue(&self) {
+        let now = self.shared.sys.clock.now();
+        let mut chooser = self.shared.chooser();
+        for (id, since) in &self.silent {
+            if now.since(*since) >= chooser.hedge_after(id) {
+                chooser.overdue(*id);
+            }
+        }
+    }
+
+    /// Asks the next holder; returns how long to wait for it before another is asked as well. When
+    /// no candidate is left, all members are asked for others, even if some candidates are silent.
+    async fn ask_next(&mut self) -> Option<Duration> {
+        if self.queue.is_empty() && !self.asked_around {
+            self.asked_around = true;
+            self.queue = self.shared.ask_around(self.cid, &self.tried).await;
+        }
         let id = self.queue.pop_front()?;
         self.tried.insert(id);
-        self.silent.insert(id);
+        self.silent.insert(id, self.shared.sys.clock.now());
         let (shared, cid) = (self.shared.clone(), self.cid);
         self.under_way.spawn(async move { (id, shared.ask_fetch(id, cid).await) });
         Some(self.shared.chooser().hedge_after(&id))

@@ -4,7 +4,7 @@
 
 use super::Shared;
 use super::fetch::Unavailable;
-use super::memory::Slot;
+use super::memory::{Slot, User};
 use super::put::OnProgress;
 use crate::chunk::{self, CHUNK_LEN, Disproved, Manifest, PAGE_ROWS, Page, Row};
 use crate::core::catalogue::{Content, FileRecord};
@@ -21,6 +21,9 @@ use tokio::sync::oneshot;
 
 /// Chunks that one get has in flight: enough to keep several holders and both cores busy.
 const WINDOW: usize = 8;
+
+/// The same for a get whose reader takes the bytes in order, at its own pace.
+const PIPE_WINDOW: usize = 2;
 
 /// Why a get failed. What the sink has got so far is to be thrown away.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +128,10 @@ impl Shared {
     ) -> io::Result<Option<Bytes>> {
         match self.store.read(cid, buf) {
             Ok(bytes) => Ok(bytes),
-            Err(ReadError::Damaged) => Ok(None),
+            Err(ReadError::Damaged) => {
+                self.wants_repair(cid);
+                Ok(None)
+            }
             Err(ReadError::Io(err)) => Err(err),
         }
     }
@@ -139,16 +145,27 @@ impl Shared {
         progress: &OnProgress,
     ) -> Result<Origins, GetError> {
         let mut origins = Origins::default();
-        let mut flying: VecDeque<Flight> = VecDeque::with_capacity(WINDOW);
+        // One to read while another is written; a slow reader must not hold the memory of all.
+        let window = if sink.seekable() { WINDOW } else { PIPE_WINDOW };
+        let mut flying: VecDeque<Flight> = VecDeque::with_capacity(window);
         let (mut done, total) = (0, Some(range.end - range.start));
         for index in chunk::chunks_of(file.manifest.length, range.clone()) {
-            if flying.len() == WINDOW {
+            if flying.len() == window {
                 done += self.land(&mut flying, &mut origins, &sink).await?;
                 progress(done, total);
             }
             let row = self.row(file, index, &mut origins).await?;
             let piece = Piece::new(file.manifest.length, index, row, &range);
-            flying.push_back(self.fly(piece, sink.clone()).await);
+            let user = if sink.seekable() { User::Work } else { User::Pipe };
+            let slot = loop {
+                match self.memory.try_take(user) {
+                    Some(slot) => break slot,
+                    None if flying.is_empty() => break self.memory.take(user).await,
+                    // Who waits for memory must hold none: others may be waiting for it.
+                    None => done += self.land(&mut flying, &mut origins, &sink).await?,
+                }
+            };
+            flying.push_back(self.fly(piece, slot, sink.clone()));
         }
         while !flying.is_empty() {
             done += self.land(&mut flying, &mut origins, &sink).await?;
@@ -196,8 +213,7 @@ impl Shared {
     }
 
     /// Starts on one chunk.
-    async fn fly(self: &Arc<Self>, piece: Piece, sink: Arc<dyn Sink>) -> Flight {
-        let slot = self.memory.take().await;
+    fn fly(self: &Arc<Self>, piece: Piece, slot: Slot, sink: Arc<dyn Sink>) -> Flight {
         let (landed, landing) = oneshot::channel();
         let shared = self.clone();
         let (bytes, at) = (piece.within.len() as u64, piece.at);

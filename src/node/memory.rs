@@ -1,22 +1,45 @@
-//! Chunk buffers for work that starts here: put, get, repair. Owns the byte budget of
-//! `limits::WORK_BYTES` and the buffers themselves, which are used again and again, because fresh
-//! pages for every chunk would cost more than hashing it. Whoever waits here waits for other work
-//! of this node only, never for a peer's.
+//! Chunk buffers: for work that starts here (put, get, repair), and of a second budget for what peers
+//! fetch. Owns the byte budgets and the buffers themselves, which are used again and again, because
+//! fresh pages for every chunk would cost more than hashing it.
+//!
+//! Invariant: whoever waits for work's memory waits for other work of this node only, never for a
+//! peer's, and never for a person who reads or writes a pipe slowly: pipes have a share of their own.
 
+use super::lock;
 use crate::chunk::CHUNK_LEN;
-use crate::core::limits::WORK_BYTES;
+use crate::id::NodeId;
 use bytes::{Bytes, BytesMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Chunks that may be in memory at once.
-const SLOTS: usize = WORK_BYTES / CHUNK_LEN;
+/// The part of a budget that work on pipes may hold, or one peer.
+const SHARE: usize = 3;
 
-/// The budget.
+/// For whom memory is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum User {
+    /// Work that goes on as fast as disks and peers let it.
+    Work,
+    /// Work on a pipe or terminal, which somebody may leave lying for hours.
+    Pipe,
+    /// A peer that fetches.
+    Peer(NodeId),
+}
+
+/// A budget.
 #[derive(Clone)]
 pub(super) struct Memory {
+    slots: usize,
     permits: Arc<Semaphore>,
+    /// The share of all pipes together.
+    piped: Arc<Semaphore>,
+    /// The share of each peer, as long as it holds some.
+    peers: Arc<Mutex<BTreeMap<NodeId, Weak<Semaphore>>>>,
     free: Arc<Mutex<Vec<BytesMut>>>,
+    /// Grows with each use.
+    uses: Arc<AtomicU64>,
 }
 
 /// The right to hold one chunk, with a buffer for it.
@@ -25,19 +48,65 @@ pub(super) struct Slot {
     free: Arc<Mutex<Vec<BytesMut>>>,
     /// Given back last: the budget never counts a buffer that is still in use as free.
     _permit: OwnedSemaphorePermit,
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 impl Memory {
-    pub(super) fn new() -> Self {
-        Self { permits: Arc::new(Semaphore::new(SLOTS)), free: Arc::default() }
+    /// A budget of so many bytes.
+    pub(super) fn new(bytes: usize) -> Self {
+        let slots = bytes / CHUNK_LEN;
+        Self {
+            slots,
+            permits: Arc::new(Semaphore::new(slots)),
+            piped: Arc::new(Semaphore::new((slots / SHARE).max(2))),
+            peers: Arc::default(),
+            free: Arc::default(),
+            uses: Arc::default(),
+        }
     }
 
-    /// Waits for room for one chunk.
-    pub(super) async fn take(&self) -> Slot {
-        let permit = self.permits.clone().acquire_owned().await;
-        let permit = permit.expect("the semaphore is never closed");
-        let buf = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Slot { buf: buf.unwrap_or_default(), free: self.free.clone(), _permit: permit }
+    /// Waits for room for one chunk. Whoever waits must hold no other slot: all might.
+    pub(super) async fn take(&self, user: User) -> Slot {
+        let open = "the semaphores are never closed";
+        let share = match self.share_of(user) {
+            Some(share) => Some(share.acquire_owned().await.expect(open)),
+            None => None,
+        };
+        let permit = self.permits.clone().acquire_owned().await.expect(open);
+        self.slot(permit, share)
+    }
+
+    /// Room for one chunk, if there is any now.
+    pub(super) fn try_take(&self, user: User) -> Option<Slot> {
+        let share = match self.share_of(user) {
+            Some(share) => Some(share.try_acquire_owned().ok()?),
+            None => None,
+        };
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
+        Some(self.slot(permit, share))
+    }
+
+    /// What its kind may hold, where that is less than all.
+    fn share_of(&self, user: User) -> Option<Arc<Semaphore>> {
+        let peer = match user {
+            User::Work => return None,
+            User::Pipe => return Some(self.piped.clone()),
+            User::Peer(peer) => peer,
+        };
+        let mut peers = lock(&self.peers);
+        peers.retain(|_, share| share.strong_count() > 0);
+        let share = peers.get(&peer).and_then(Weak::upgrade);
+        Some(share.unwrap_or_else(|| {
+            let share = Arc::new(Semaphore::new((self.slots / SHARE).max(1)));
+            peers.insert(peer, Arc::downgrade(&share));
+            share
+        }))
+    }
+
+    fn slot(&self, permit: OwnedSemaphorePermit, share: Option<OwnedSemaphorePermit>) -> Slot {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        let buf = lock(&self.free).pop().unwrap_or_default();
+        Slot { buf, free: self.free.clone(), _permit: permit, _share: share }
     }
 
     /// Whether somebody may be waiting for room.
@@ -45,9 +114,15 @@ impl Memory {
         self.permits.available_permits() == 0
     }
 
+    /// Grows while the memory is in use.
+    pub(super) fn uses(&self) -> u64 {
+        let held = self.slots - self.permits.available_permits();
+        self.uses.fetch_add(u64::from(held > 0), Ordering::Relaxed)
+    }
+
     /// Gives the buffers that are not in use back to the system.
     pub(super) fn trim(&self) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.free).clear();
     }
 }
 
@@ -89,7 +164,29 @@ impl Drop for Slot {
         // A buffer that grew for one small chunk only is not worth keeping.
         if buf.capacity() >= CHUNK_LEN {
             // Its length stays, so that nobody has to fill it with zeros again.
-            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(buf);
+            lock(&self.free).push(buf);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn pipes_and_peers_leave_room_for_others() {
+        let memory = Memory::new(6 * CHUNK_LEN);
+        let (ann, bob) = (NodeId([1; 32]), NodeId([2; 32]));
+        let take = |user| memory.try_take(user);
+        let _stuck = [(); 2].map(|()| take(User::Pipe).unwrap());
+        assert!(take(User::Pipe).is_none());
+        let _sent = [(); 2].map(|()| take(User::Peer(ann)).unwrap());
+        assert!(take(User::Peer(ann)).is_none());
+        let sent = take(User::Peer(bob)).unwrap();
+        assert!(take(User::Work).is_some() && !memory.is_short());
+        let held = sent.hold(Bytes::from(vec![1; 10]));
+        let _last = take(User::Work).unwrap();
+        assert!(take(User::Work).is_none() && memory.is_short());
+        drop(held);
+        assert!(take(User::Peer(bob)).is_some());
     }
 }

@@ -11,7 +11,8 @@
 //! | `ask`, `fetch` | what this node asks of peers |
 //! | `put`, `again`, `replicate`, `get` | files in and out |
 //! | `records` | the catalogue: kept, published, passed on |
-//! | `worker` | repair, reconciliation, bootstrap, self-description |
+//! | `epochs` | who can read: content secrets opened and sealed |
+//! | `worker` | repair, reconciliation, bootstrap, self-description, new readers |
 //!
 //! A node that has no grant yet *waits*: it listens, answers on its socket, and asks to be let in.
 //! Once it is a member (`enter`) the membership loop and the workers start.
@@ -21,6 +22,7 @@ mod api;
 mod ask;
 mod config;
 mod door;
+mod epochs;
 mod event;
 mod fetch;
 mod files;
@@ -35,6 +37,7 @@ mod start;
 mod view;
 mod worker;
 
+pub use crate::core::placement::Balance;
 pub use crate::core::tree::TreeError;
 pub use crate::store::OpenError as StoreError;
 pub use crate::store::WriteError;
@@ -55,7 +58,7 @@ use crate::core::transfer::Chooser;
 use crate::crypto::{NodeKey, OwnerKey};
 use crate::id::SwarmId;
 use crate::id::{ChunkId, NodeId};
-use crate::store::{FollowTables, Op, Outcome as Kept, Store, SubmitError};
+use crate::store::{FollowTables, Op, Outcome as Kept, Store, SubmitError, Verdict};
 use crate::transport::Transport;
 use door::{Door, Standing};
 use event::{Event, LinkNews};
@@ -64,6 +67,7 @@ use records::Catalogue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
@@ -109,6 +113,8 @@ pub(crate) struct Shared {
     views: watch::Sender<Arc<View>>,
     chooser: Mutex<Chooser>,
     memory: Memory,
+    /// For chunks on their way to peers.
+    fetched: Memory,
     sealers: put::Sealers,
     openers: get::Openers,
     events: mpsc::Sender<Event>,
@@ -117,6 +123,8 @@ pub(crate) struct Shared {
     gossip: Arc<Semaphore>,
     behind: worker::reconcile::Behind,
     repair: mpsc::Sender<ChunkId>,
+    /// Whether some chunks were not handed to repair because too many waited.
+    repair_missed: AtomicBool,
     repair_tally: watch::Sender<RepairTally>,
     links: Mutex<BTreeSet<NodeId>>,
     pointers: Mutex<serve::PointerTable>,
@@ -130,6 +138,8 @@ pub(crate) struct Shared {
     troubles: Mutex<BTreeMap<String, String>>,
     changes: broadcast::Sender<api::Changed>,
     records_changed: watch::Sender<u64>,
+    /// Counts records of grants, epochs and open statements.
+    readers_changed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Fatal>>,
     began: crate::sys::Time,
 }
@@ -145,6 +155,24 @@ impl Shared {
 
     fn views(&self) -> watch::Receiver<Arc<View>> {
         self.views.subscribe()
+    }
+
+    /// The nodes that should take a chunk now.
+    fn home(&self, view: &View, cid: &ChunkId, replicas: u8) -> Vec<NodeId> {
+        let chooser = self.chooser();
+        view.home(cid, replicas, self.config.balance, &|id| chooser.speed(id))
+    }
+
+    /// The live ones of these holders, in the order in which they are to be asked for a chunk.
+    fn readers_choice(&self, view: &View, holders: &[NodeId]) -> Vec<NodeId> {
+        let chooser = self.chooser();
+        let mut order = chooser.order(holders);
+        if self.config.balance == Balance::LeastStored {
+            let used = |id: &NodeId| view.members.get(id).map_or(0, |m| m.record.used);
+            order.sort_by_key(|id| (chooser.is_last(id), used(id)));
+        }
+        order.retain(|id| view.lives(id));
+        order
     }
 
     fn chooser(&self) -> MutexGuard<'_, Chooser> {
@@ -267,9 +295,11 @@ impl Shared {
     fn check_again(self: &Arc<Self>, cid: ChunkId) {
         let shared = self.clone();
         self.sys.spawn.run(Box::new(move || {
-            // A damaged one counts as missing from now on, and repair fetches it.
-            if let Err(err) = shared.store.verify(cid) {
-                tracing::warn!(%err, "a chunk cannot be read");
+            match shared.store.verify(cid) {
+                // It counts as missing from now on.
+                Ok(Verdict::Damaged) => shared.wants_repair(cid),
+                Ok(Verdict::Good | Verdict::Missing) => {}
+                Err(err) => tracing::warn!(%err, "a chunk cannot be read"),
             }
         }));
     }

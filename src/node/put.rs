@@ -6,7 +6,7 @@
 //! every chunk in flight holds a slot of `Memory`, and rows leave in pages.
 
 use super::Shared;
-use super::memory::Slot;
+use super::memory::{Slot, User};
 use super::replicate::{Count, Delivery, Promise, Tally};
 use crate::chunk::{Builder, CHUNK_LEN, Manifest, Page, Place, Row, TooLarge};
 use crate::crypto::{ChunkBuf, EpochKeys, Sealed, Sealer, chunk_id, seal_page};
@@ -118,11 +118,21 @@ impl Upload {
     pub(super) async fn run(mut self, source: Box<dyn Source>) -> Result<Content, PutError> {
         let mut reader = Reader::new(&self.shared, source);
         let mut sealing = VecDeque::with_capacity(SEALERS);
-        let mut next = reader.next().await?;
         let mut index = 0;
-        while let Some((slot, buf)) = next {
-            next = reader.next().await?;
-            let only = index == 0 && next.is_none();
+        while !reader.ended {
+            let memory = &self.shared.memory;
+            let slot = match memory.try_take(reader.user) {
+                Some(slot) => slot,
+                None => {
+                    // Who waits for memory must hold none: others may be waiting for it.
+                    while !sealing.is_empty() {
+                        self.deliver_first(&mut sealing).await?;
+                    }
+                    self.shared.memory.take(reader.user).await
+                }
+            };
+            let Some((slot, buf)) = reader.next(slot).await? else { break };
+            let only = index == 0 && !reader.has_more().await?;
             let place = if only { Place::Whole } else { Place::At(index) };
             sealing.push_back(self.seal(place, slot, buf));
             index += 1;
@@ -229,24 +239,32 @@ impl Upload {
 struct Reader {
     shared: Arc<Shared>,
     source: Option<Box<dyn Source>>,
+    /// Who the memory is for: a pipe's bytes come when somebody likes.
+    user: User,
+    /// A byte that was read to see whether there is one.
+    peeked: Option<u8>,
     ended: bool,
 }
 
 impl Reader {
-    fn new(shared: &Arc<Shared>, source: Box<dyn Source>) -> Self {
-        Self { shared: shared.clone(), source: Some(source), ended: false }
+    fn new(shared: &Arc<Shared>, mut source: Box<dyn Source>) -> Self {
+        let user = if source.rewind() { User::Work } else { User::Pipe };
+        let (shared, source) = (shared.clone(), Some(source));
+        Self { shared, source, user, peeked: None, ended: false }
     }
 
     /// The next chunk; none at the end.
-    async fn next(&mut self) -> Result<Option<(Slot, ChunkBuf)>, PutError> {
-        if self.ended {
-            return Ok(None);
-        }
-        let mut slot = self.shared.memory.take().await;
+    async fn next(&mut self, mut slot: Slot) -> Result<Option<(Slot, ChunkBuf)>, PutError> {
         let buf = slot.buffer();
+        let peeked = self.peeked.take();
         let read = self.with(move |source| {
             let mut chunk = ChunkBuf::recycle(buf, CHUNK_LEN);
-            let len = source.read(chunk.space())?;
+            let space = chunk.space();
+            let from = peeked.map_or(0, |byte| {
+                space[0] = byte;
+                1
+            });
+            let len = from + source.read(&mut space[from..])?;
             chunk.set_len(len);
             Ok(chunk)
         });
@@ -257,6 +275,20 @@ impl Reader {
             return Ok(None);
         }
         Ok(Some((slot, chunk)))
+    }
+
+    /// Whether there are bytes after those read so far.
+    async fn has_more(&mut self) -> Result<bool, PutError> {
+        if !self.ended && self.peeked.is_none() {
+            self.peeked = self
+                .with(|source| {
+                    let mut byte = [0];
+                    Ok((source.read(&mut byte)? == 1).then_some(byte[0]))
+                })
+                .await?;
+            self.ended = self.peeked.is_none();
+        }
+        Ok(!self.ended)
     }
 
     async fn finish(&mut self) -> Result<(), PutError> {

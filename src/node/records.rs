@@ -1,20 +1,18 @@
 //! The catalogue in the shell: keeps records on disk and in the tables, publishes this node's own,
-//! takes those of others and passes on what is new, and opens the epochs that are sealed to this
-//! node. What a record means is `core::catalogue`'s.
+//! takes those of others and passes on what is new. What a record means is `core::catalogue`'s.
 //!
 //! Invariant: a record is passed on only after it is on this node's disk, and only once.
 
 use super::{NotReady, Shared};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{
-    Applied, Authority, Checked, Context, EpochRecord, GrantFacts, Header, Keyring, Kind,
-    Recipient, SecretBox, Source, TooLarge, View as Records, ViewMut, catch_up, sealed_secrets,
-    sign,
+    Applied, Authority, Checked, Context, GrantFacts, Keyring, Kind, Source, TooLarge,
+    View as Records, ViewMut, catch_up,
 };
 use crate::core::hlc::Hlc;
 use crate::core::{catalogue, limits};
-use crate::crypto::{ContentSecret, EpochKeys, SwarmKey, seal_to_node, seal_to_owner};
-use crate::id::{ClaimId, EpochId, FileHash, NodeId, RecordId};
+use crate::crypto::{ContentSecret, EpochKeys};
+use crate::id::{ClaimId, FileHash, NodeId, RecordId};
 use crate::store::{Follow, FollowTables, Op, Outcome, Store, WriteError};
 use crate::sys::{Table, TableRead};
 use crate::transport::Message as Frame;
@@ -27,8 +25,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::JoinSet;
 
-/// What an epoch's secret is sealed for.
-const EPOCH_CONTEXT: &[u8] = b"p2pfs epoch secret v1";
 /// Records that wait for a grant or an epoch are applied in turns of so many.
 const CATCH_UP: usize = 256;
 /// Pushes from peers that are worked on at once; further ones wait.
@@ -135,7 +131,8 @@ impl Catalogue {
         Some(work(Context { keyring: &keyring, authority: &SwarmAuthority { public } }))
     }
 
-    fn secrets(&self) -> Vec<(ContentSecret, u64)> {
+    /// All secrets that this node has, and when each epoch was made.
+    pub(super) fn secrets(&self) -> Vec<(ContentSecret, u64)> {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -149,7 +146,8 @@ impl Catalogue {
         self.newest.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn add(&self, made: u64, content: ContentSecret) {
+    /// Adds the secret of an epoch, if it is new.
+    pub(super) fn add(&self, made: u64, content: ContentSecret) {
         let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
         if !keyring.add(made, EpochKeys::new(&content)) {
             return;
@@ -319,7 +317,8 @@ impl Shared {
         if kept < needed { Err(PublishError::TooFew { kept, needed }) } else { Ok(kept) }
     }
 
-    /// Has `wanted` other nodes keep the records, the fastest on other machines first; those who do.
+    /// Has `wanted` other nodes keep the records, the fastest on other machines first; those who
+    /// do.
     async fn push_to_some(self: &Arc<Self>, pushes: &[Push], wanted: usize) -> BTreeSet<NodeId> {
         let view = self.view();
         let mine = view.members.get(&self.me).map(|m| m.record.machine);
@@ -518,6 +517,7 @@ impl Shared {
         }
         if matters {
             self.learn_epochs().await;
+            self.readers_changed.send_modify(|count| *count += 1);
         }
         for record in records {
             // Without a listener the news is not needed.
@@ -526,27 +526,8 @@ impl Shared {
         self.records_changed();
     }
 
-    /// Opens every epoch that is sealed to this node or its owner, and applies what waited for it.
-    pub(super) async fn learn_epochs(self: &Arc<Self>) {
-        let recipients = [Recipient::Node(self.me.0), Recipient::Owner(self.owner.public())];
-        let found = self.read_records(|view| sealed_secrets(view, &recipients));
-        for secret in found.unwrap_or_default() {
-            let opened = match secret.recipient {
-                Recipient::Node(_) => self.key.open(EPOCH_CONTEXT, &secret.sealed),
-                Recipient::Owner(_) => self.owner.open(EPOCH_CONTEXT, &secret.sealed),
-            };
-            let Ok(bytes) = opened else { continue };
-            let Ok(bytes) = <[u8; 32]>::try_from(&bytes[..]) else { continue };
-            let content = ContentSecret(bytes);
-            if content.epoch() == secret.epoch {
-                self.catalogue.add(secret.made, content);
-            }
-        }
-        while self.catch_up_once().await {}
-    }
-
     /// Applies some of what waited; whether there may be more.
-    async fn catch_up_once(self: &Arc<Self>) -> bool {
+    pub(super) async fn catch_up_once(self: &Arc<Self>) -> bool {
         let catalogue = self.catalogue.clone();
         let more = self.change_tables(move |tables| {
             let more = catalogue.with_context(|context| {
@@ -555,77 +536,6 @@ impl Shared {
             more.unwrap_or(Ok(false))
         });
         more.await.unwrap_or(false)
-    }
-
-    /// The records of a swarm that was just founded: its first epoch, and that it is open if so.
-    pub(super) async fn found(
-        self: &Arc<Self>,
-        swarm: &SwarmKey,
-        open: bool,
-    ) -> Result<(), PublishError> {
-        let content = ContentSecret(self.sys.rng.bytes());
-        let boxes = self.boxes(&content, self.me, self.owner.public());
-        let mut records = vec![self.epoch_record(swarm, &content, self.tick(), boxes)?];
-        if open {
-            let body = OpenStatement::issue(swarm, self.sys.clock.wall_ms()).to_bytes();
-            records.push(self.plain_record(Kind::OpenStatement, &body)?);
-        }
-        self.publish(records, Vec::new(), 1, None).await.map(drop)
-    }
-
-    /// Makes a grant known, and seals all epochs to its node and owner.
-    pub(super) async fn publish_grant(
-        self: &Arc<Self>,
-        swarm: &SwarmKey,
-        grant: &Grant,
-    ) -> Result<(), PublishError> {
-        let mut records = vec![self.plain_record(Kind::Grant, &grant.to_bytes())?];
-        if grant.terms.roles.contains(Roles::READ) {
-            for (content, made) in self.catalogue.secrets() {
-                let boxes = self.boxes(&content, grant.terms.node, grant.terms.owner);
-                records.push(self.epoch_record(swarm, &content, made, boxes)?);
-            }
-        }
-        let needed = 2.min(self.view().others().count() + 1);
-        self.publish(records, Vec::new(), needed, None).await.map(drop)
-    }
-
-    /// An epoch's secret for a reader: sealed to its node and to its user.
-    fn boxes(&self, content: &ContentSecret, node: NodeId, owner: [u8; 32]) -> Vec<SecretBox> {
-        let seed = self.sys.rng.bytes();
-        let to_node = seal_to_node(&node, &seed, EPOCH_CONTEXT, &content.0);
-        let to_owner = seal_to_owner(&owner, &seed, EPOCH_CONTEXT, &content.0);
-        let both = [(Recipient::Node(node.0), to_node), (Recipient::Owner(owner), to_owner)];
-        // A key that nothing can be sealed to cannot read anyway.
-        let usable = both.into_iter().filter_map(|(to, sealed)| Some((to, sealed.ok()?)));
-        usable.map(|(recipient, sealed)| SecretBox { recipient, sealed }).collect()
-    }
-
-    fn epoch_record(
-        &self,
-        swarm: &SwarmKey,
-        content: &ContentSecret,
-        made: u64,
-        boxes: Vec<SecretBox>,
-    ) -> Result<Vec<u8>, TooLarge> {
-        let epoch = EpochRecord { epoch: content.epoch(), made, boxes };
-        epoch.sign(&self.key, swarm, self.tick())
-    }
-
-    fn plain_record(&self, kind: Kind, body: &[u8]) -> Result<Vec<u8>, TooLarge> {
-        sign(&self.key, Header::plain(kind, self.tick(), self.me, EpochId::NONE), body)
-    }
-
-    /// Whether the swarm is open, and what everybody may do then.
-    pub(super) fn open_roles(&self, swarm: &[u8; 32]) -> Option<Roles> {
-        let statements = self.read_records(|view| {
-            let ids = catalogue::open_statements(view)?;
-            ids.iter().map(|id| view.record(id)).collect::<io::Result<Vec<_>>>()
-        });
-        statements.ok()?.into_iter().flatten().find_map(|bytes| {
-            let checked = Checked::new(bytes).ok()?;
-            OpenStatement::from_bytes(checked.record().body()).ok()?.verify(swarm).ok()
-        })
     }
 }
 

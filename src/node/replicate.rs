@@ -9,6 +9,7 @@ use super::view::View;
 use crate::core::limits;
 use crate::id::{ChunkId, NodeId};
 use crate::store::{Claim, Op, WriteError};
+use crate::sys::Time;
 use crate::wire::message::{ClaimTerms, Store as StoreMessage};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+
+/// When every candidate has said no, it is asked again for so long: one that is just ending or
+/// starting will soon be known as such.
+const REFUSED_FOR: Duration = Duration::from_secs(2);
 
 /// How many copies a put promises before it answers (DESIGN 7).
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +59,8 @@ struct TallyState {
     ended: u64,
     /// Chunks by how many copies they have now.
     by_copies: BTreeMap<usize, u64>,
+    /// Chunks by on how many machines these are.
+    by_machines: BTreeMap<usize, u64>,
     /// How many of the chunks each node holds.
     by_holder: BTreeMap<NodeId, u64>,
     /// Bytes that were sent or written because somebody lacked them.
@@ -66,6 +73,10 @@ struct TallyState {
 pub(super) struct Count {
     /// The fewest copies of any chunk.
     pub copies: usize,
+    /// The fewest machines that have a copy of any chunk.
+    pub machines: usize,
+    /// Whether there are any chunks at all.
+    pub any: bool,
     /// Nodes that hold all chunks.
     pub holders: Vec<NodeId>,
     /// Bytes that were sent or written because somebody lacked them.
@@ -74,7 +85,7 @@ pub(super) struct Count {
 
 impl Tally {
     /// The tally of chunks that these nodes hold already.
-    pub(super) fn kept(held: &[BTreeSet<NodeId>]) -> Self {
+    pub(super) fn kept(view: &View, held: &[BTreeSet<NodeId>]) -> Self {
         let chunks = held.len() as u64;
         let mut state = TallyState {
             started: chunks,
@@ -84,6 +95,7 @@ impl Tally {
         };
         for ids in held {
             *state.by_copies.entry(ids.len()).or_default() += 1;
+            *state.by_machines.entry(view.machines(ids)).or_default() += 1;
             ids.iter().for_each(|id| *state.by_holder.entry(*id).or_default() += 1);
         }
         Self { state: Mutex::new(state), changed: Notify::new() }
@@ -95,16 +107,15 @@ impl Tally {
         out
     }
 
-    fn acknowledge(&self, holders: &mut BTreeSet<NodeId>, id: NodeId, new_bytes: u64) {
+    fn acknowledge(&self, view: &View, holders: &mut BTreeSet<NodeId>, id: NodeId, new_bytes: u64) {
+        let before = (holders.len(), view.machines(&*holders));
+        let new = holders.insert(id);
+        let after = (holders.len(), view.machines(&*holders));
         self.with(|state| {
-            let before = holders.len();
-            if holders.insert(id) {
+            if new {
                 *state.by_holder.entry(id).or_default() += 1;
-                if let Some(count) = state.by_copies.get_mut(&before) {
-                    *count -= 1;
-                }
-                state.by_copies.retain(|_, count| *count > 0);
-                *state.by_copies.entry(before + 1).or_default() += 1;
+                advance(&mut state.by_copies, before.0, after.0);
+                advance(&mut state.by_machines, before.1, after.1);
             }
             state.new_bytes += new_bytes;
         });
@@ -149,6 +160,8 @@ impl Tally {
     pub(super) fn count(&self) -> Count {
         self.with_quiet(|state| Count {
             copies: state.by_copies.keys().next().copied().unwrap_or(0),
+            machines: state.by_machines.keys().next().copied().unwrap_or(0),
+            any: state.started > 0,
             holders: state
                 .by_holder
                 .iter()
@@ -158,6 +171,15 @@ impl Tally {
             new_bytes: state.new_bytes,
         })
     }
+}
+
+/// One chunk has more of something now.
+fn advance(counts: &mut BTreeMap<usize, u64>, from: usize, to: usize) {
+    if let Some(count) = counts.get_mut(&from) {
+        *count -= 1;
+    }
+    counts.retain(|_, count| *count > 0);
+    *counts.entry(to).or_default() += 1;
 }
 
 /// One chunk on its way to its holders.
@@ -174,8 +196,13 @@ pub(super) struct Delivery {
 
 /// What one attempt came to.
 enum Attempt {
-    Kept { new_bytes: u64 },
+    Kept {
+        new_bytes: u64,
+    },
+    /// The peer said no.
     Refused,
+    /// It said nothing.
+    Silent,
     NoSpace(WriteError),
 }
 
@@ -185,11 +212,12 @@ impl Shared {
         tally.with(|state| {
             state.started += 1;
             *state.by_copies.entry(0).or_default() += 1;
+            *state.by_machines.entry(0).or_default() += 1;
         });
         let (shared, tally) = (self.clone(), tally.clone());
         tokio::spawn(async move {
             let mut run = Run::new(&shared, delivery, tally);
-            run.to_the_end().await;
+            run.finish_all().await;
         });
     }
 }
@@ -202,8 +230,11 @@ struct Run {
     holders: BTreeSet<NodeId>,
     tried: BTreeSet<NodeId>,
     under_way: JoinSet<(NodeId, Attempt)>,
-    asking: BTreeSet<NodeId>,
+    /// Who has not answered yet, and since when it was asked.
+    asking: BTreeMap<NodeId, Time>,
     promised: bool,
+    /// Whether some did not answer, and may yet.
+    silent: bool,
     /// Whether to ask before sending: somebody may well have the chunk already.
     ask_first: bool,
 }
@@ -217,21 +248,20 @@ impl Run {
             holders: BTreeSet::new(),
             tried: BTreeSet::new(),
             under_way: JoinSet::new(),
-            asking: BTreeSet::new(),
+            asking: BTreeMap::new(),
             promised: false,
+            silent: false,
             ask_first: false,
         }
     }
 
-    async fn to_the_end(&mut self) {
+    async fn finish_all(&mut self) {
         let view = self.shared.view();
-        let home = view.home(&self.delivery.cid, self.delivery.promise.replicas);
+        let home = self.shared.home(&view, &self.delivery.cid, self.delivery.promise.replicas);
         let here = self.shared.holds(&self.delivery.cid);
         // A home that lacks the chunk itself tells that it is new: then asking is a wasted trip.
         self.ask_first = here || !home.contains(&self.shared.me);
-        for id in home {
-            self.start(id, None);
-        }
+        self.start_at(&view, home);
         let shared = self.shared.clone();
         let began = shared.sys.clock.now();
         let elapsed = || shared.sys.clock.now().since(began);
@@ -250,17 +280,46 @@ impl Run {
         self.hand_over();
     }
 
-    /// All copies are there, or enough and no more time for the others, or nothing can be hoped for.
+    /// All copies are there, or enough and no more time for the others, or nothing can be hoped
+    /// for.
     fn finished(&self, elapsed: Duration) -> bool {
         let full = self.holders.len() >= usize::from(self.delivery.promise.replicas);
         let slow = self.promised && elapsed > limits::HEDGE_MAX && self.shared.memory_is_short();
         let idle = self.under_way.is_empty();
-        full || slow || (self.promised && idle) || elapsed > limits::PUT_PATIENCE
+        // The copies that hang are made from the store later: memory does not wait for them.
+        let hung = self.promised && self.asking.keys().all(|id| self.shared.chooser().hung(id));
+        let hopeless = idle && !self.silent && elapsed > REFUSED_FOR;
+        full || slow || hung || hopeless || elapsed > limits::PUT_PATIENCE
+    }
+
+    /// Begins with the homes; in place of one that is away or hangs the next candidate.
+    fn start_at(&mut self, view: &View, home: Vec<NodeId>) {
+        let (cid, replicas) = (self.delivery.cid, self.delivery.promise.replicas);
+        let now = self.shared.sys.clock.now();
+        let grace = self.shared.config.repair_delay;
+        let back_soon = |id: &NodeId| {
+            view.members.get(id).is_some_and(|member| now.since(member.since) < grace)
+        };
+        let mut away = view.away(&cid, replicas);
+        away.retain(back_soon);
+        let proper: BTreeSet<NodeId> =
+            view.candidates(&cid).into_iter().take(usize::from(replicas)).collect();
+        let hangs = |id: &NodeId| self.shared.chooser().hung(id);
+        let (hung, well): (Vec<NodeId>, Vec<NodeId>) = home.into_iter().partition(hangs);
+        for id in well {
+            let hint = if proper.contains(&id) { None } else { away.pop() };
+            self.start(id, hint);
+        }
+        for id in hung {
+            if !self.next_candidate(Some(id)) {
+                self.start(id, None);
+            }
+        }
     }
 
     fn patience(&self, elapsed: Duration) -> Duration {
         let chooser = self.shared.chooser();
-        let hedge = self.asking.iter().map(|id| chooser.hedge_after(id)).min();
+        let hedge = self.asking.keys().map(|id| chooser.hedge_after(id)).min();
         hedge.unwrap_or(limits::HEDGE_MAX).min(limits::PUT_PATIENCE.saturating_sub(elapsed))
             + Duration::from_millis(1)
     }
@@ -269,7 +328,7 @@ impl Run {
         if !self.tried.insert(id) {
             return;
         }
-        self.asking.insert(id);
+        self.asking.insert(id, self.shared.sys.clock.now());
         let (shared, delivery) = (self.shared.clone(), self.delivery.clone());
         let ask_first = self.ask_first;
         self.under_way.spawn(async move {
@@ -286,14 +345,15 @@ impl Run {
         self.asking.remove(&id);
         match attempt {
             Attempt::Kept { new_bytes } => {
-                self.tally.acknowledge(&mut self.holders, id, new_bytes);
-                let kept = self.delivery.promise.kept(&self.shared.view(), &self.holders);
-                if kept && !self.promised {
-                    self.promised = true;
-                    self.tally.with(|state| state.promised += 1);
-                }
+                let view = self.shared.view();
+                self.tally.acknowledge(&view, &mut self.holders, id, new_bytes);
+                self.look_at_promise(&view);
             }
-            Attempt::Refused => self.next_candidate(Some(id)),
+            Attempt::Refused => _ = self.next_candidate(Some(id)),
+            Attempt::Silent => {
+                self.silent = true;
+                self.next_candidate(Some(id));
+            }
             Attempt::NoSpace(err) => {
                 self.tally.with(|state| state.failed = Some(Arc::new(err)));
                 self.next_candidate(Some(id));
@@ -301,30 +361,49 @@ impl Run {
         }
     }
 
+    /// The promise counts live members: when one dies meanwhile, less may keep it.
+    fn look_at_promise(&mut self, view: &View) {
+        let promise = Promise::now(view, self.delivery.promise.replicas);
+        if !self.promised && !self.holders.is_empty() && promise.kept(view, &self.holders) {
+            self.promised = true;
+            self.tally.with(|state| state.promised += 1);
+        }
+    }
+
     /// Somebody takes too long: the next candidate is asked as well.
     fn hedge(&mut self) {
-        let slow: Vec<NodeId> =
-            self.asking.iter().copied().filter(|id| *id != self.shared.me).collect();
-        for id in &slow {
-            self.shared.chooser().overdue(*id);
+        let now = self.shared.sys.clock.now();
+        let mut slow = Vec::new();
+        for (id, since) in self.asking.iter().filter(|(id, _)| **id != self.shared.me) {
+            let mut chooser = self.shared.chooser();
+            if now.since(*since) >= chooser.hedge_after(id) {
+                chooser.overdue(*id);
+                slow.push(*id);
+            }
         }
+        self.look_at_promise(&self.shared.view());
         if !self.promised {
             // A node that came back or joined meanwhile may be tried again.
             if self.under_way.is_empty() {
                 self.tried = self.holders.clone();
+                self.silent = false;
             }
             self.next_candidate(slow.first().copied());
         }
     }
 
-    fn next_candidate(&mut self, instead_of: Option<NodeId>) {
+    /// Asks the next candidate that does not hang; whether there is one.
+    fn next_candidate(&mut self, instead_of: Option<NodeId>) -> bool {
         let view = self.shared.view();
         let next = view.candidates(&self.delivery.cid).into_iter().find(|id| {
-            !self.tried.contains(id) && view.members.get(id).is_some_and(|m| m.has_room())
+            !self.tried.contains(id)
+                && view.members.get(id).is_some_and(|m| m.has_room())
+                && !self.shared.chooser().hung(id)
         });
         if let Some(id) = next {
             self.start(id, instead_of.filter(|home| *home != self.shared.me));
         }
+        next.is_some()
     }
 
     /// Counts the chunk as ended; copies that are still missing become the repair worker's.
@@ -371,8 +450,9 @@ async fn keep_there(
     match shared.ask_store(id, &store, delivery.sealed.clone()).await {
         Ok(()) => Attempt::Kept { new_bytes: delivery.sealed.len() as u64 },
         Err(err) => {
-            tracing::debug!(peer = %shared.view().name(&id), %err, "a chunk was not taken");
-            Attempt::Refused
+            let peer = shared.view().name(&id);
+            tracing::debug!(peer = %peer.escape_debug(), %err, "a chunk was not taken");
+            if err.is_no() { Attempt::Refused } else { Attempt::Silent }
         }
     }
 }

@@ -5,7 +5,7 @@
 use super::Shared;
 use super::event::Event;
 use super::files;
-use super::view::{Member, View};
+use super::view::Member;
 use crate::core::membership::{Change, Down, Effect, Input, MemberChange, MemberState, Membership};
 use crate::id::NodeId;
 use crate::sys::Time;
@@ -54,9 +54,7 @@ impl Loop {
             tokio::select! {
                 biased;
                 // First: a peer's gossip counts only once its link is known.
-                news = shared.link_news.next() => {
-                    news.into_values().for_each(|event| self.link(event));
-                }
+                news = shared.link_news.next() => self.links(news, &mut events),
                 event = events.recv() => match event {
                     Some(event) => self.event(event),
                     None => return,
@@ -64,6 +62,21 @@ impl Loop {
                 () = tokio::time::sleep(wake.since(now)) => self.handle(Input::Tick),
             }
         }
+    }
+
+    /// What a peer said before its link ended came first: its goodbye tells why it did.
+    fn links(&mut self, news: BTreeMap<NodeId, LinkEvent>, events: &mut mpsc::Receiver<Event>) {
+        let is_down = |event: &LinkEvent| matches!(event, LinkEvent::Down { .. });
+        let (downs, others): (Vec<_>, Vec<_>) = news.into_values().partition(is_down);
+        others.into_iter().for_each(|event| self.link(event));
+        if !downs.is_empty() {
+            // As many as wait now: what comes meanwhile is for the next turn.
+            for _ in 0..events.len() {
+                let Ok(event) = events.try_recv() else { break };
+                self.event(event);
+            }
+        }
+        downs.into_iter().for_each(|event| self.link(event));
     }
 
     fn link(&mut self, event: LinkEvent) {
@@ -183,7 +196,8 @@ impl Loop {
             members.insert(member.record.id, member);
         }
         self.shared.chooser().retain(|id| members.contains_key(id));
-        self.shared.views.send_replace(Arc::new(View::new(self.shared.me, members)));
+        let view = self.shared.view().next(members, now, self.shared.config.repair_delay);
+        self.shared.views.send_replace(Arc::new(view));
         self.published = self.membership.version();
         self.publish_after = now + VIEW_EVERY;
     }

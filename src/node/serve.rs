@@ -3,6 +3,7 @@
 //! hold.
 
 use super::event::Event;
+use super::memory::User;
 use super::records::Snapshot;
 use super::{Shared, lock};
 use crate::core::catalogue::{files_by_lookup, records_by_prefix, records_by_tag, sync};
@@ -16,11 +17,11 @@ use crate::wire::frame::Refusal;
 use crate::wire::gossip::GossipMessage;
 use crate::wire::hello::{Hello, Introduction, Lane};
 use crate::wire::message::{
-    Bits, CIDS_MAX, Commit, Deny, Fetch, Find, HOLDERS_MAX, Have, Holders, Holds, Pointers, Push,
-    Relay, Store, WhoHolds, kind,
+    Bits, CIDS_MAX, Commit, Deny, Fetch, Find, HOLDERS_MAX, Have, Holders, Holds, PUSH_MAX,
+    Pointers, Push, Relay, Store, WhoHolds, kind,
 };
 use crate::wire::sync::{Answer, Ask};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -138,14 +139,14 @@ impl Shared {
         let reply = match kind {
             kind::HAVE => self.answer_have(parse(&head)?).await?,
             kind::STORE => self.answer_store(parse(&head)?, message.body).await?,
-            kind::FETCH => return self.answer_fetch(parse(&head)?).await,
-            kind::HOLDS => self.answer_holds(&parse(&head)?),
+            kind::FETCH => return self.answer_fetch(peer, parse(&head)?).await,
+            kind::HOLDS => self.answer_holds(parse(&head)?).await?,
             kind::POINTERS => self.answer_pointers(peer, parse(&head)?),
-            kind::WHO_HOLDS => self.answer_who(&parse(&head)?),
+            kind::WHO_HOLDS => self.answer_who(parse(&head)?).await?,
             kind::COMMIT => self.answer_commit(parse(&head)?).await?,
             kind::PUSH => self.answer_push(peer, parse(&head)?).await?,
             kind::SYNC => self.answer_sync(peer, parse(&head)?).await?,
-            kind::FIND => self.answer_find(&parse(&head)?)?,
+            kind::FIND => self.answer_find(parse(&head)?).await?,
             kind::WAITING => self.waiting_here().to_bytes(),
             kind::RELAY => self.answer_relay(parse(&head)?).await?,
             kind::DENY if !self.is_admin(&peer) => {
@@ -210,19 +211,38 @@ impl Shared {
         Ok(Vec::new())
     }
 
-    async fn answer_fetch(self: &Arc<Self>, fetch: Fetch) -> Answered {
+    async fn answer_fetch(self: &Arc<Self>, peer: NodeId, fetch: Fetch) -> Answered {
+        let Fetch { cid } = fetch;
+        if !matches!(self.store.held(cid), Ok(Some(_))) {
+            return Err(no(refusal::NOT_HELD, "not held here"));
+        }
+        // Held until the bytes are in the socket: what is read for peers is bounded, and one that
+        // takes its bytes slowly has a share of it only.
+        let mut slot = self.fetched.take(User::Peer(peer)).await;
         let shared = self.clone();
-        let read = self.job(move || shared.store.read(fetch.cid, &mut |len| BytesMut::zeroed(len)));
-        match read.await.map_err(|_| no(refusal::DISK, "this node is stopping"))? {
+        let read = self.job(move || {
+            let mut buffer = slot.buffer();
+            let read = shared.store.read(cid, &mut |len| {
+                buffer.resize(len, 0);
+                std::mem::take(&mut buffer)
+            });
+            read.map(|found| found.map(|sealed| slot.hold(sealed)))
+        });
+        match read.await.map_err(stopping)? {
             Ok(Some(sealed)) => Ok(Frame { kind: kind::FETCH, head: Bytes::new(), body: sealed }),
             Ok(None) => Err(no(refusal::NOT_HELD, "not held here")),
-            Err(ReadError::Damaged) => Err(no(refusal::NOT_HELD, "the copy here is damaged")),
+            Err(ReadError::Damaged) => {
+                self.wants_repair(cid);
+                Err(no(refusal::NOT_HELD, "the copy here is damaged"))
+            }
             Err(ReadError::Io(err)) => Err(disk(&err)),
         }
     }
 
-    fn answer_holds(&self, holds: &Holds) -> Vec<u8> {
-        Bits { bits: holds.cids.iter().map(|cid| self.holds(cid)).collect() }.to_bytes()
+    async fn answer_holds(self: &Arc<Self>, holds: Holds) -> Result<Vec<u8>, Refusal> {
+        let shared = self.clone();
+        let bits = move || holds.cids.iter().map(|cid| shared.holds(cid)).collect();
+        Ok(Bits { bits: self.job(bits).await.map_err(stopping)? }.to_bytes())
     }
 
     fn answer_pointers(&self, peer: NodeId, pointers: Pointers) -> Vec<u8> {
@@ -231,14 +251,17 @@ impl Shared {
         Vec::new()
     }
 
-    fn answer_who(&self, who: &WhoHolds) -> Vec<u8> {
-        let table = lock(&self.pointers);
-        let holders = |cid: &ChunkId| {
-            let here = matches!(self.store.held(*cid), Ok(Some(_))).then_some(self.me);
-            let there = table.holders.get(cid).copied();
-            here.into_iter().chain(there).take(HOLDERS_MAX).collect()
-        };
-        Holders { lists: who.cids.iter().map(holders).collect() }.to_bytes()
+    async fn answer_who(self: &Arc<Self>, who: WhoHolds) -> Result<Vec<u8>, Refusal> {
+        let shared = self.clone();
+        let lists = self.job(move || {
+            let holders = |cid: &ChunkId| {
+                let here = matches!(shared.store.held(*cid), Ok(Some(_))).then_some(shared.me);
+                let there = lock(&shared.pointers).holders.get(cid).copied();
+                here.into_iter().chain(there).take(HOLDERS_MAX).collect()
+            };
+            who.cids.iter().map(holders).collect()
+        });
+        Ok(Holders { lists: lists.await.map_err(stopping)? }.to_bytes())
     }
 
     async fn answer_commit(&self, commit: Commit) -> Result<Vec<u8>, Refusal> {
@@ -258,15 +281,20 @@ impl Shared {
                 self.take_records(peer, records).await.map_err(|err| full(&err))?;
                 Answer::Pushed
             }
-            ask => self.read_records(|view| sync::answer(view, &ask)).map_err(|err| disk(&err))?,
+            ask => {
+                let shared = self.clone();
+                let answer = self.job(move || shared.read_records(|view| sync::answer(view, &ask)));
+                answer.await.map_err(stopping)?.map_err(|err| disk(&err))?
+            }
         };
         Ok(answer.to_bytes())
     }
 
-    fn answer_find(&self, find: &Find) -> Result<Vec<u8>, Refusal> {
-        let found = self.read_records(|view| found(view, find)).map_err(|err| disk(&err))?;
-        // What does not fit one answer is not needed: the asker wants any proof of existence.
-        Ok(Push::batches(found).into_iter().next().unwrap_or_default().to_bytes())
+    async fn answer_find(self: &Arc<Self>, find: Find) -> Result<Vec<u8>, Refusal> {
+        let shared = self.clone();
+        let found = self.job(move || shared.read_records(|view| found(view, &find)));
+        let found = found.await.map_err(stopping)?.map_err(|err| disk(&err))?;
+        Ok(Push { records: found }.to_bytes())
     }
 
     async fn answer_relay(self: &Arc<Self>, relay: Relay) -> Result<Vec<u8>, Refusal> {
@@ -299,8 +327,19 @@ fn found(view: &Snapshot<'_>, find: &Find) -> io::Result<Vec<Vec<u8>>> {
         Find::Tag(tag) => records_by_tag(view, tag)?,
         Find::Prefix(prefix) => records_by_prefix(view, prefix)?,
     };
-    let records = ids.iter().map(|id| view.record(id));
-    Ok(records.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    let (mut records, mut room) = (Vec::new(), PUSH_MAX);
+    for id in ids {
+        let Some(record) = view.record(&id)? else { continue };
+        // What does not fit one answer is not needed: the asker wants any proof of existence.
+        let Some(left) = room.checked_sub(record.len() + 4) else { break };
+        room = left;
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn stopping(_: io::Error) -> Refusal {
+    no(refusal::DISK, "this node is stopping")
 }
 
 fn parse<T: Decode>(head: &[u8]) -> Result<T, Refusal> {

@@ -18,12 +18,11 @@ use crate::core::membership::{Identity, Membership, Vouch};
 use crate::crypto::{NodeKey, SwarmKey};
 use crate::id::{ChunkId, NodeId};
 use crate::store::{self, Store};
-use crate::sys::{Lock, OpenMode};
+use crate::sys::{Fs, Lock, OpenMode};
 use crate::transport::{self, Buffers, Transport};
 use crate::wire::approve::JoinRequest;
 use crate::wire::codec::{Decode, Encode};
 use crate::wire::gossip::MemberRecord;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -79,7 +78,12 @@ pub struct Node {
 const CONFIG_LOCK_TRIES: u32 = 100;
 
 impl Node {
-    /// Starts a node: opens the data directory, listens, and joins or founds a swarm.
+    /// Starts a node: opens the data directory, listens, and joins or founds a swarm. It runs as
+    /// tasks of the tokio runtime that this is called in (which needs its timer and its I/O), until
+    /// [`Node::stop`]. It returns when the node answers; other members are found meanwhile.
+    ///
+    /// # Errors
+    /// When a directory, a key, the store or the port cannot be used; then nothing runs.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let lock = claim(&config)?;
         let fs = &*config.system.fs;
@@ -147,8 +151,7 @@ impl Node {
 fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     let fs = &*config.system.fs;
     for dir in [&config.data_dir, &config.config_dir] {
-        fs.create_dir_all(dir)
-            .map_err(|source| StartError::Directory { path: dir.clone(), source })?;
+        make_dir(fs, dir).map_err(|source| StartError::Directory { path: dir.clone(), source })?;
     }
     let path = config.data_dir.join("lock");
     let io = |source| StartError::Directory { path: config.data_dir.clone(), source };
@@ -167,8 +170,28 @@ fn claim(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     Ok(lock)
 }
 
-/// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons of
-/// the same user wait meanwhile, so that they find one swarm key and not one each.
+/// Makes a directory whose name survives a power failure: without that everything in it is lost,
+/// however well it was synced. A directory that was there may not be durable yet either.
+fn make_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+    fs.create_dir_all(dir)?;
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match fs.sync_dir(above) {
+            // Where this user may not look or nothing can be written, the name is others' work.
+            Err(err) if is_of_others(err.kind()) => return Ok(()),
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+fn is_of_others(why: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(why, PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
+}
+
+/// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons
+/// of the same user wait meanwhile, so that they find one swarm key and not one each.
 async fn standing(
     config: &Config,
     key: &NodeKey,
@@ -221,7 +244,8 @@ pub(super) fn grant_oneself(
 }
 
 async fn config_lock(config: &Config) -> Result<Box<dyn Lock>, StartError> {
-    let path = config.config_dir.join("lock");
+    // Not the name of the data directory's lock: one directory may be both.
+    let path = config.config_dir.join("config.lock");
     for _ in 0..CONFIG_LOCK_TRIES {
         match config.system.fs.lock(&path) {
             Ok(lock) => return Ok(lock),
@@ -294,9 +318,10 @@ fn share(
         standing: watch::Sender::new(standing),
         door: super::Door::default(),
         transport: OnceLock::new(),
-        views: watch::Sender::new(Arc::new(View::new(me, BTreeMap::new()))),
+        views: watch::Sender::new(Arc::new(View::empty(me))),
         chooser: Mutex::default(),
-        memory: Memory::new(),
+        memory: Memory::new(limits::WORK_BYTES),
+        fetched: Memory::new(limits::FETCH_BYTES),
         sealers: super::put::Sealers::default(),
         openers: super::get::Openers::default(),
         events,
@@ -304,6 +329,7 @@ fn share(
         gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
         behind: worker::reconcile::Behind::default(),
         repair,
+        repair_missed: Default::default(),
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),
         pointers: Mutex::default(),
@@ -313,6 +339,7 @@ fn share(
         troubles: Mutex::default(),
         changes: broadcast::channel(limits::EVENTS).0,
         records_changed: watch::Sender::default(),
+        readers_changed: watch::Sender::default(),
         fatal: watch::Sender::default(),
     };
     (Arc::new(shared), Channels { events: events_end, repair: repair_end })
@@ -327,7 +354,7 @@ impl Shared {
             limits: transport::Limits::default(),
             listen: self.config.listen.clone(),
             handler: Arc::new(Service(self.clone())),
-            security: self.sys.security.clone(),
+            security: self.sys.security,
             requests: Buffers::new(limits::SERVE_BYTES / 2),
             responses: Buffers::new(limits::SERVE_BYTES / 2),
         });
@@ -383,6 +410,7 @@ impl Shared {
         }
         self.catalogue.set_swarm(standing.swarm);
         self.door.entered();
+        tracing::info!(swarm = %standing.swarm_id().short(), "this node is a member now");
         self.standing.send_replace(Some(standing));
     }
 }
@@ -408,7 +436,8 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(run.run(channels.events));
     tasks.spawn(worker::describe::run(shared.clone()));
     tasks.spawn(worker::reconcile::run(shared.clone()));
-    tasks.spawn(Repair::new(shared.clone()).run(channels.repair));
+    tasks.spawn(worker::issue::run(shared.clone()));
+    tasks.spawn(Repair::new(shared.clone(), channels.repair).run());
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;
     tracing::error!("a part of the node has ended unexpectedly");

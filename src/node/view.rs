@@ -3,7 +3,7 @@
 //! decision takes, and never waits for a lock.
 
 use crate::core::access::two_words;
-use crate::core::placement::{Candidate, Placement};
+use crate::core::placement::{Balance, Candidate, Choice, Placement, write_order};
 use crate::id::{ChunkId, NodeId};
 use crate::sys::Time;
 use crate::transport::PeerAddr;
@@ -12,7 +12,11 @@ use crate::wire::control::{PeerState, WaitingInfo};
 use crate::wire::gossip::{MemberFlags, MemberRecord};
 use crate::wire::message::WaitingNode;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A member that has been dead for so long is not waited for any more.
+const GONE_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A member as the shell sees it, this node included.
 #[derive(Debug, Clone)]
@@ -53,36 +57,99 @@ pub(super) struct View {
     pub(super) me: NodeId,
     /// All members, dead ones too.
     pub(super) members: BTreeMap<NodeId, Member>,
-    placement: Mutex<Placement>,
+    candidates: Vec<Candidate>,
+    /// Shared by all snapshots with the same candidates, because it remembers what it computed.
+    placement: Arc<Mutex<Placement>>,
+    /// Grows whenever a chunk may have got another home.
+    pub(super) placed: u64,
 }
 
+/// What is known of a peer's speed: smoothed response time in microseconds, requests under way.
+pub(super) type Speed<'a> = &'a dyn Fn(&NodeId) -> (u32, u32);
+
 impl View {
-    /// Makes the snapshot and its placement.
-    pub(super) fn new(me: NodeId, members: BTreeMap<NodeId, Member>) -> Self {
-        let candidates =
-            members.values().filter(|m| m.state != PeerState::Left).map(|m| Candidate {
-                id: m.record.id,
-                capacity: m.record.capacity,
-                zone: zone_of(&m.record),
-                alive: m.lives(),
-                full: !m.has_room(),
-            });
-        let placement = Mutex::new(Placement::new(candidates));
-        Self { me, members, placement }
+    /// Nobody is known yet.
+    pub(super) fn empty(me: NodeId) -> Self {
+        let placement = Arc::new(Mutex::new(Placement::new([])));
+        Self { me, members: BTreeMap::new(), candidates: Vec::new(), placement, placed: 0 }
+    }
+
+    /// The snapshot that follows this one. A member that left may be back soon: its places are kept
+    /// for `grace`.
+    pub(super) fn next(
+        &self,
+        members: BTreeMap<NodeId, Member>,
+        now: Time,
+        grace: Duration,
+    ) -> Self {
+        let gone = |m: &Member| match m.state {
+            PeerState::Left => now.since(m.since) > grace,
+            PeerState::Dead => now.since(m.since) > GONE_AFTER,
+            PeerState::Alive | PeerState::Suspect => false,
+        };
+        let candidate = |m: &Member| Candidate {
+            id: m.record.id,
+            capacity: m.record.capacity,
+            zone: zone_of(&m.record),
+            alive: m.lives(),
+            full: !m.has_room(),
+        };
+        let candidates: Vec<Candidate> =
+            members.values().filter(|m| !gone(m)).map(candidate).collect();
+        let same = candidates == self.candidates;
+        let placement = match same {
+            true => self.placement.clone(),
+            false => Arc::new(Mutex::new(Placement::new(candidates.iter().cloned()))),
+        };
+        let placed = self.placed + u64::from(!same);
+        Self { me: self.me, members, candidates, placement, placed }
+    }
+
+    fn placement(&self) -> MutexGuard<'_, Placement> {
+        self.placement.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The candidates of a chunk in score order, dead ones too.
     pub(super) fn candidates(&self, cid: &ChunkId) -> Vec<NodeId> {
-        let mut placement = self.placement.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut placement = self.placement();
         let found = placement.candidates(cid.prefix());
         found.iter().map(|node| placement.id(*node)).collect()
     }
 
-    /// The nodes that should hold a chunk: the first `replicas` candidates that live and have room.
-    pub(super) fn home(&self, cid: &ChunkId, replicas: u8) -> Vec<NodeId> {
-        let mut placement = self.placement.lock().unwrap_or_else(PoisonError::into_inner);
-        let home = placement.home(cid.prefix(), usize::from(replicas));
-        home.into_iter().map(|node| placement.id(node)).collect()
+    /// The nodes that should hold a chunk: `replicas` candidates that live and have room, in the
+    /// order of `balance`.
+    pub(super) fn home(
+        &self,
+        cid: &ChunkId,
+        replicas: u8,
+        balance: Balance,
+        speed: Speed<'_>,
+    ) -> Vec<NodeId> {
+        let mut placement = self.placement();
+        let found = placement.candidates(cid.prefix());
+        let ids: Vec<NodeId> = found.iter().map(|node| placement.id(*node)).collect();
+        let choices: Vec<_> = found
+            .iter()
+            .zip(&ids)
+            .map(|(node, id)| {
+                let (response_us, queued) = speed(id);
+                let used = self.members.get(id).map_or(0, |member| member.record.used);
+                Choice { used, response_us, queued, ..placement.choice(*node) }
+            })
+            .collect();
+        let order = write_order(balance, &choices, usize::from(replicas));
+        order.into_iter().take(usize::from(replicas)).map(|rank| ids[rank]).collect()
+    }
+
+    /// The home nodes of a chunk that are away and may be back soon.
+    pub(super) fn away(&self, cid: &ChunkId, replicas: u8) -> Vec<NodeId> {
+        let home = self.candidates(cid).into_iter().take(usize::from(replicas));
+        home.filter(|id| !self.lives(id)).collect()
+    }
+
+    /// Gives the memory of what placement remembers back.
+    pub(super) fn trim(&self) {
+        self.placement().shrink();
     }
 
     /// Live members other than this node.
@@ -147,5 +214,68 @@ impl WaitingNode {
     /// As it is shown.
     pub(super) fn info(&self) -> WaitingInfo {
         WaitingInfo { name: self.name(), id: self.request.node, address: self.addr.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::NodeKey;
+    use crate::wire::gossip::{Reach, Stamp};
+
+    fn member(seed: u8, state: PeerState, used: u8) -> Member {
+        let record = MemberRecord {
+            id: NodeKey::from_seed(&[seed; 32]).id(),
+            stamp: Stamp { epoch: 1, seq: 0 },
+            addrs: Vec::new(),
+            reach: Reach::Public,
+            capacity: 1 << 30,
+            used,
+            zone: String::new(),
+            machine: [seed; 8],
+            version: String::new(),
+            name: String::new(),
+            flags: MemberFlags::STORE,
+            counted: u64::from(used),
+            grant: Vec::new(),
+            signature: [0; 64],
+        };
+        Member { record: Arc::new(record), state, since: Time(1_000_000) }
+    }
+
+    fn members(last: Member) -> BTreeMap<NodeId, Member> {
+        let alive = [1, 2, 3].map(|seed| member(seed, PeerState::Alive, 0));
+        alive.into_iter().chain([last]).map(|m| (m.record.id, m)).collect()
+    }
+
+    #[test]
+    fn homes_move_only_when_a_candidate_changes() {
+        let (now, grace) = (Time(2_000_000), Duration::from_secs(600));
+        let cid = ChunkId([7; 32]);
+        let first = View::empty(NodeId([0; 32]));
+        let first = first.next(members(member(4, PeerState::Alive, 0)), now, grace);
+        let fuller = first.next(members(member(4, PeerState::Alive, 9)), now, grace);
+        assert_eq!(fuller.placed, first.placed);
+        let left = fuller.next(members(member(4, PeerState::Left, 9)), now, grace);
+        assert_eq!(left.placed, first.placed + 1);
+        assert_eq!(left.candidates(&cid), first.candidates(&cid), "it may be back soon");
+        let later = left.next(members(member(4, PeerState::Left, 9)), now + grace, grace);
+        let gone = later.next(members(member(4, PeerState::Left, 9)), now + grace * 2, grace);
+        assert_eq!(gone.candidates(&cid).len(), 3);
+    }
+
+    #[test]
+    fn writes_follow_the_policy() {
+        let view = View::empty(NodeId([0; 32]));
+        let view = view.next(members(member(4, PeerState::Alive, 9)), Time(1), Duration::ZERO);
+        let cid = ChunkId([7; 32]);
+        let full = member(4, PeerState::Alive, 9).record.id;
+        let all = view.candidates(&cid);
+        let unknown = |_: &NodeId| (0, 0);
+        assert_eq!(view.home(&cid, 3, Balance::Auto, &unknown), all[..3]);
+        assert!(!view.home(&cid, 3, Balance::LeastStored, &unknown).contains(&full));
+        let slow = all[0];
+        let speed = move |id: &NodeId| (if *id == slow { 9_000 } else { 100 }, 0);
+        assert!(!view.home(&cid, 3, Balance::LeastLatency, &speed).contains(&slow));
     }
 }

@@ -75,7 +75,7 @@ fn get_writes_the_stored_name_and_never_over_a_file() {
     assert!(said.err.starts_with("error: ./f already exists\n hint: --force"), "{}", said.err);
     assert_eq!(served.place.read("f"), b"mine");
     let said = served.run(&["get", &hash, "--force"]);
-    assert_eq!(said.err, "f: 7 B, every byte checked, from here (0.02 s)\n");
+    assert_eq!(said.err, "f: 7 B, every byte checked, from here (20 ms)\n");
     assert_eq!(served.place.read("f"), b"content");
     let mode = std::fs::metadata(served.place.path("f")).unwrap().permissions().mode();
     assert_eq!(mode & 0o100, 0o100);
@@ -185,8 +185,10 @@ fn ctrl_c_ends_the_work_everywhere_and_leaves_nothing() {
 fn status_speaks_to_people_scripts_and_monitors() {
     let served = Served::new();
     let said = served.run(&["status"]);
-    assert!(said.out.contains("waiting for approval ABCDEFGH\n"), "{}", said.out);
-    assert!(said.out.contains("p2pfs approve ABCDEFGH\n"));
+    let expected = "Needs attention\n  ! waiting for approval ABCDEFGH; on a member run:  \
+                    p2pfs approve ABCDEFGH\n";
+    assert!(said.out.ends_with(expected), "{}", said.out);
+    assert_eq!(said.out.matches("ABCDEFGH").count(), 2, "each thing is said once");
     assert_eq!(served.run(&["status", "--check"]).code, 5);
     let said = served.run(&["status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&said.out).unwrap();

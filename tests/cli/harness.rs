@@ -311,7 +311,9 @@ fn status() -> Status {
         need_nodes: 0,
         nodes_missing: 0,
         repaired: 0,
-        problems: Vec::new(),
+        problems: vec![
+            "waiting for approval ABCDEFGH; on a member run:  p2pfs approve ABCDEFGH".into(),
+        ],
         read_only: None,
     }
 }

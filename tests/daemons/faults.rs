@@ -87,11 +87,6 @@ impl Faults {
         }
     }
 
-    /// Whether there will be no more.
-    pub(crate) fn are_over(&self) -> bool {
-        self.kinds.is_empty()
-    }
-
     fn strike(&mut self, fault: Fault, swarm: &mut Swarm, ledger: &mut Ledger) {
         let running = swarm.running();
         if running.is_empty() {

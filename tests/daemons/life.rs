@@ -1,5 +1,5 @@
-//! One simulated machine: its disk, which outlives it, and its lives. A life is a whole node, started
-//! as the daemon starts it, that does what the plan orders and reports what came of it.
+//! One simulated machine: its disk, which outlives it, and its lives. A life is a whole node,
+//! started as the daemon starts it, that does what the plan orders and reports what came of it.
 
 use crate::chance::Dice;
 use crate::history::History;

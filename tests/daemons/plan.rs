@@ -1,6 +1,6 @@
 //! What a seed decides before anything runs: how many machines, how slow the links, and which kinds
-//! of faults there are. Swarm testing (Groce and others, ISSTA 2012): each seed turns a random subset
-//! of the kinds on, because kinds that are always on hide what the others would find.
+//! of faults there are. Swarm testing (Groce and others, ISSTA 2012): each seed turns a random
+//! subset of the kinds on, because kinds that are always on hide what the others would find.
 
 use crate::chance::Dice;
 use std::time::Duration;

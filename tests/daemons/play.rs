@@ -35,7 +35,7 @@ enum Asked {
     Put { path: Option<String>, content: Arc<Vec<u8>> },
     Get { target: Target, range: Option<Range>, must: bool, since: Duration },
     Ls,
-    Stat,
+    Stat { must: bool },
     Status,
     Approve,
 }
@@ -80,9 +80,14 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
     };
     play.form();
     play.be_busy();
+    play.faults.end(&mut play.swarm);
+    // Reading finds what has rotted; then everything has to get well once more.
     if play.get_well() {
         play.read_everywhere();
-        play.lose_one();
+        if play.get_well() {
+            play.look_at_copies();
+            play.lose_one();
+        }
     }
 }
 
@@ -200,7 +205,7 @@ impl Play {
             4..8 => self.get(at),
             8 => self.ask(at, Order::Ls, Asked::Ls),
             _ => match self.some_hash() {
-                Some(hash) => self.ask(at, Order::Stat(hash), Asked::Stat),
+                Some(hash) => self.ask(at, Order::Stat(hash), Asked::Stat { must: false }),
                 None => self.ask(at, Order::Status, Asked::Status),
             },
         }
@@ -332,12 +337,11 @@ impl Play {
             (Outcome::Get(Err(err)), Asked::Get { target, must: true, .. }) => {
                 Err(format!("n{at} cannot read {target:?}, which was acknowledged: {err}"))
             }
-            (Outcome::Stat(Ok(stat)), Asked::Stat) => {
-                let machines = self.plan.machines;
-                if self.swarm.is_calm(0) && self.faults.are_over() {
-                    return equal::check_copies(&stat, machines);
-                }
-                Ok(())
+            (Outcome::Stat(Ok(stat)), Asked::Stat { must: true }) => {
+                equal::check_copies(&stat, self.plan.machines)
+            }
+            (Outcome::Stat(Err(err)), Asked::Stat { must: true }) => {
+                Err(format!("n{at} does not know who holds a file: {err}"))
             }
             (Outcome::Status(status), _) => {
                 self.states[at].0 = status.ok();
@@ -372,9 +376,8 @@ impl Play {
         }
     }
 
-    /// Ends all faults and waits until all is well; false when that never happens.
+    /// Waits until all is well; false when that never happens.
     fn get_well(&mut self) -> bool {
-        self.faults.end(&mut self.swarm);
         let healed = self.swarm.now();
         let mut wrong = Err("nothing was looked at".to_owned());
         while wrong.is_err() && self.swarm.now() < healed + WELL_WITHIN {
@@ -419,12 +422,19 @@ impl Play {
 
     /// Every file that was acknowledged, through every node.
     fn read_everywhere(&mut self) {
-        let hashes = self.readable();
-        for (nth, hash) in hashes.into_iter().enumerate() {
-            self.ask(nth % self.plan.machines, Order::Stat(hash), Asked::Stat);
+        for hash in self.readable() {
             for at in self.swarm.running() {
                 self.ask_get(at, Target::Hash(hash), None, true);
             }
+            self.finish(ANSWERED_WITHIN);
+        }
+    }
+
+    /// Every chunk has its copies.
+    fn look_at_copies(&mut self) {
+        for (nth, hash) in self.readable().into_iter().enumerate() {
+            let at = nth % self.plan.machines;
+            self.ask(at, Order::Stat(hash), Asked::Stat { must: true });
             self.finish(ANSWERED_WITHIN);
         }
     }

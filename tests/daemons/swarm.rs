@@ -1,8 +1,8 @@
 //! The machines, the links between them and the time: what the plan does to them. It knows how a
 //! fault is made; when and which is the plan's, and what may come of it the checkers'.
 //!
-//! After a partition turmoil does not send again what was lost, so a connection that was in use then
-//! is dead without either side being told: harsher than TCP, and so are the checks.
+//! After a partition turmoil does not send again what was lost, so a connection that was in use
+//! then is dead without either side being told: harsher than TCP, and so are the checks.
 
 use crate::life::{Machine, Order, Outcome, Report, Setup};
 use crate::simfs::{SimFs, Survive};
@@ -113,11 +113,6 @@ impl Swarm {
     /// The machines that run.
     pub(crate) fn running(&self) -> Vec<usize> {
         (0..self.len()).filter(|at| self.up[*at]).collect()
-    }
-
-    /// Whether all machines but at most `down` run and reach each other.
-    pub(crate) fn is_calm(&self, down: usize) -> bool {
-        self.links.is_empty() && self.running().len() + down >= self.len()
     }
 
     /// Lets a little time pass; what was reported meanwhile, with the machine that was asked.

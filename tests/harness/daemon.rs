@@ -227,7 +227,7 @@ impl Drop for Daemon {
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(30)..].join("\n");
         if std::thread::panicking() {
-            eprintln!("{}:\n{last}", self.log_path().display());
+            println!("{}:\n{last}", self.log_path().display());
         } else {
             assert!(!log.contains("panicked at"), "a part of the daemon broke down:\n{last}");
         }

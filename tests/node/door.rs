@@ -1,6 +1,8 @@
-//! How nodes get in: by approval at any member.
+//! How nodes get in: by approval at any member, by a copied swarm key, into an open swarm.
 
-use crate::fixture::{Place, addr, get, noise, put, until, until_met, until_status};
+use crate::fixture::{
+    Place, addr, copy_swarm_key, get, noise, put, until, until_met, until_status,
+};
 use p2pfs::wire::control::NodeState;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,4 +48,37 @@ async fn who_is_turned_away_stays_outside() {
     assert!(host.status().unwrap().waiting.is_empty());
     guest.stop().await;
     host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_with_nothing_but_the_swarm_key_reads() {
+    let place = Place::new();
+    let host = place.start("host", "user", &[]).await;
+    let stored = put(&host, "/file", &noise("key", 100_000), None).await;
+    copy_swarm_key(&place.path("user"), &place.path("other"));
+    let other = place.start("other", "other", &[addr(&host)]).await;
+    until_met(&other, 1).await;
+    assert_eq!(get(&other, stored.hash).await, noise("key", 100_000));
+    other.stop().await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_swarm_lets_everybody_in() {
+    let place = Place::new();
+    let mut config = place.config("host", "user", &[]);
+    config.open = true;
+    let host = p2pfs::Node::start(config).await.unwrap();
+    let stored = put(&host, "/file", &noise("open", 100_000), None).await;
+    let first = place.start("first", "stranger", &[addr(&host)]).await;
+    until_met(&first, 1).await;
+    assert_eq!(get(&first, stored.hash).await, noise("open", 100_000));
+    // Through one that got in itself, with the founder gone, and what it writes counts.
+    host.stop().await;
+    let second = place.start("second", "another", &[addr(&first)]).await;
+    until_met(&second, 1).await;
+    let more = put(&second, "/more", &noise("more", 100_000), None).await;
+    assert_eq!(get(&first, more.hash).await, noise("more", 100_000));
+    second.stop().await;
+    first.stop().await;
 }

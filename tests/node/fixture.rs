@@ -8,7 +8,7 @@ use p2pfs::wire::control::{Get, NodeState, Put, Status, Stored, Target, Wait};
 use p2pfs::{Node, id::FileHash};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -48,6 +48,15 @@ impl Place {
     pub(crate) async fn start(&self, name: &str, user: &str, bootstrap: &[SocketAddr]) -> Node {
         Node::start(self.config(name, user, bootstrap)).await.unwrap()
     }
+}
+
+/// Copies the swarm key from one configuration directory to another, as a person would.
+pub(crate) fn copy_swarm_key(from: &Path, to: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(to).unwrap();
+    std::fs::copy(from.join("swarm.key"), to.join("swarm.key")).unwrap();
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(to.join("swarm.key"), private).unwrap();
 }
 
 /// Where a node listens.

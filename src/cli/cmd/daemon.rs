@@ -11,7 +11,7 @@ use crate::gateway::control::{BindError, ControlSocket, Service, ask};
 use crate::sys::Clock;
 use crate::sys::os::OsClock;
 use crate::text::{self, shown};
-use crate::wire::control::{Code, Failure, NodeState, Request, Status};
+use crate::wire::control::{Code, Failure, Request, Status};
 use running::Running;
 use rustix::fs::Access;
 use rustix::process::{Resource, Rlimit};
@@ -166,15 +166,15 @@ fn banner(settings: &Settings, status: &Status, made: bool, millis: u64) -> Vec<
         lines.push(
             "             who has them decides who joins: keep a copy in a safe place".into(),
         );
-    }
-    if status.state == NodeState::Waiting {
+        lines.push("  Try        p2pfs put FILE".into());
+        lines.push(format!("  Next node  p2pfs daemon --bootstrap HOST:{port}"));
+    } else if let Some(swarm) = &me.swarm {
+        lines.push(format!("  Swarm      {}", swarm.short()));
+    } else {
         let code = status.code.as_deref().map(shown).unwrap_or_default();
         lines.push(format!(
             "  Waiting    for approval {code}; on a member run:  p2pfs approve {code}"
         ));
-    } else {
-        lines.push("  Try        p2pfs put FILE".into());
-        lines.push(format!("  Next node  p2pfs daemon --bootstrap HOST:{port}"));
     }
     lines.push(format!("ready in {millis} ms (Ctrl-C stops)"));
     lines

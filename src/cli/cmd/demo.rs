@@ -107,14 +107,22 @@ async fn play(ui: &Ui, args: &DemoArgs) -> Result<(), CommandError> {
     let mut stage = Stage::new(executable)?;
     let clock = OsClock::new();
     let mut show = Show { ui, clock, begun: clock.now() };
-    start(&mut show, &mut stage).await?;
-    let hash = put(&mut show, &stage, &file).await?;
-    list(&mut show, &stage, hash).await?;
-    kill(&mut show, &mut stage)?;
-    get(&mut show, &stage, hash, &file).await?;
-    repaired(&mut show, &stage, hash).await?;
+    if let Err(err) = scenes(&mut show, &mut stage, &file).await {
+        // A daemon that has ended by itself is the reason for what followed.
+        stage.check()?;
+        return Err(err);
+    }
     drop(stage);
     show.line("The daemons have ended and their directory is gone: nothing was left behind.")
+}
+
+async fn scenes(show: &mut Show<'_>, stage: &mut Stage, file: &Path) -> Result<(), CommandError> {
+    start(show, stage).await?;
+    let hash = put(show, stage, file).await?;
+    list(show, stage, hash).await?;
+    kill(show, stage)?;
+    get(show, stage, hash, file).await?;
+    repaired(show, stage, hash).await
 }
 
 async fn start(show: &mut Show<'_>, stage: &mut Stage) -> Result<(), CommandError> {
@@ -214,7 +222,7 @@ async fn repaired(show: &mut Show<'_>, stage: &Stage, hash: FileHash) -> Result<
     let client = stage.client("b");
     until(stage, "the missing copies were not made", async || {
         let status = client.status().await?;
-        let death_is_known = status.peers_alive == 1;
+        let death_is_known = (status.peers_alive, status.peers_dead) == (1, 1);
         Ok(death_is_known && status.under_replicated == 0 && whole(&client, hash).await?)
     })
     .await?;

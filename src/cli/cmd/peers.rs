@@ -49,12 +49,18 @@ fn row(peer: &PeerInfo) -> Vec<String> {
         peer.addresses.first().cloned().unwrap_or_else(|| "-".into()),
         format!("{}{full}", state(peer.state)),
         peer.rtt_us.map_or_else(|| "-".into(), text::rtt),
-        text::size(peer.used),
+        percent(peer.used, peer.capacity),
         text::size(peer.capacity),
         super::ago(peer.seen_ms),
         if peer.zone.is_empty() { "-".into() } else { peer.zone.clone() },
         peer.version.clone(),
     ]
+}
+
+/// Peers tell how full they are in steps of 1/64, which is no number of bytes.
+fn percent(used: u64, capacity: u64) -> String {
+    let percent = u128::from(used) * 100 / u128::from(capacity.max(1));
+    format!("{percent} %")
 }
 
 /// The word for a peer's life.
@@ -98,7 +104,7 @@ fn connection_row(connection: &ConnectionInfo) -> Vec<String> {
         connection.address.clone(),
         connection.lane.clone(),
         if connection.dialled { "here".into() } else { "there".into() },
-        text::span(connection.age_s.saturating_mul(1_000)),
+        text::span(connection.age_s.max(1).saturating_mul(1_000)),
         text::span(connection.idle_ms),
         text::size(connection.sent),
         text::size(connection.received),

@@ -37,7 +37,7 @@ pub(super) fn lines(status: &Status) -> Vec<String> {
         "{} ({}) is running: up {}, pid {}, p2pfs {}",
         shown(&me.name),
         me.id.short(),
-        text::span(status.uptime_s.saturating_mul(1_000)),
+        text::span(status.uptime_s.max(1).saturating_mul(1_000)),
         status.pid,
         shown(&me.version)
     )];
@@ -91,19 +91,16 @@ fn member(status: &Status) -> Vec<String> {
 
 /// What is not well, in the daemon's words, and who waits to be let in.
 fn attention(status: &Status) -> Vec<String> {
-    let waiting = status.waiting.iter().map(|node| {
-        format!(
-            "{} ({}) at {} waits for approval:  p2pfs approve CODE  or  p2pfs deny {}",
-            shown(&node.name),
-            node.id.short(),
-            shown(&node.address),
-            node.id.short()
-        )
-    });
-    let problems = status.problems.iter().map(|problem| shown(problem).into_owned());
-    let points: Vec<String> = problems.chain(waiting).map(|point| format!("  ! {point}")).collect();
+    let mut points: Vec<String> =
+        status.problems.iter().map(|problem| format!("  ! {}", shown(problem))).collect();
+    for node in &status.waiting {
+        let (name, id, address) = (shown(&node.name), node.id.short(), shown(&node.address));
+        points.push(format!("  ! {name} ({id}) at {address} waits for approval"));
+        points.push(format!("    p2pfs approve CODE  (it shows the code)  or  p2pfs deny {id}"));
+    }
     if points.is_empty() {
         return vec!["All is well".into()];
     }
-    [vec!["Needs attention".into()], points].concat()
+    points.insert(0, "Needs attention".into());
+    points
 }

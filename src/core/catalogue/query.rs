@@ -105,6 +105,11 @@ pub fn grants_of(tables: &dyn TableRead, node: &NodeId) -> io::Result<Vec<Record
     last_ids(&scan(tables, GRANT, &node.0, None, FOUND_MAX)?)
 }
 
+/// The valid grants of all nodes.
+pub fn grants(tables: &dyn TableRead) -> io::Result<Vec<RecordId>> {
+    last_ids(&scan(tables, GRANT, &[], None, usize::MAX)?)
+}
+
 /// The valid open statements of this swarm.
 pub fn open_statements(tables: &dyn TableRead) -> io::Result<Vec<RecordId>> {
     last_ids(&scan(tables, OPEN, &[], None, FOUND_MAX)?)
@@ -137,17 +142,37 @@ pub struct SealedSecret {
     pub sealed: Vec<u8>,
 }
 
-/// Every secret that is sealed to one of `recipients`.
-pub fn sealed_secrets(view: &dyn View, recipients: &[Recipient]) -> io::Result<Vec<SealedSecret>> {
-    let made: std::collections::BTreeMap<EpochId, u64> = epochs(view)?.into_iter().collect();
-    let mut out = Vec::new();
-    for id in last_ids(&scan(view, EPOCH, &[], None, usize::MAX)?)? {
-        let Some(bytes) = view.record(&id)? else { continue };
+/// To whom which epoch is sealed.
+pub fn boxes(view: &dyn View) -> io::Result<BTreeSet<(EpochId, Recipient)>> {
+    let mut out = BTreeSet::new();
+    for epoch in epoch_records(view)? {
+        let epoch = epoch?;
+        out.extend(epoch.boxes.iter().map(|one| (epoch.epoch, one.recipient)));
+    }
+    Ok(out)
+}
+
+fn epoch_records(
+    view: &dyn View,
+) -> io::Result<impl Iterator<Item = io::Result<EpochRecord>> + '_> {
+    let ids = last_ids(&scan(view, EPOCH, &[], None, usize::MAX)?)?;
+    let read = |id: RecordId| -> io::Result<Option<EpochRecord>> {
+        let Some(bytes) = view.record(&id)? else { return Ok(None) };
         let record = Record::parse(bytes).map_err(damaged)?;
         let body = record.body();
         // Its signature was checked before the tables named it.
         let signed = &body[..body.len().saturating_sub(SIGNATURE_LEN)];
-        let epoch = EpochRecord::from_bytes(signed).map_err(damaged)?;
+        EpochRecord::from_bytes(signed).map(Some).map_err(damaged)
+    };
+    Ok(ids.into_iter().filter_map(move |id| read(id).transpose()))
+}
+
+/// Every secret that is sealed to one of `recipients`.
+pub fn sealed_secrets(view: &dyn View, recipients: &[Recipient]) -> io::Result<Vec<SealedSecret>> {
+    let made: std::collections::BTreeMap<EpochId, u64> = epochs(view)?.into_iter().collect();
+    let mut out = Vec::new();
+    for epoch in epoch_records(view)? {
+        let epoch = epoch?;
         let made = made.get(&epoch.epoch).copied().unwrap_or(epoch.made);
         let wanted = epoch.boxes.into_iter().filter(|one| recipients.contains(&one.recipient));
         out.extend(wanted.map(|one| SealedSecret {

@@ -2,10 +2,10 @@
 //! `node::api`, each error of it a sentence with a code and a hint. Nothing is decided here.
 
 use super::failure::failure;
-use super::{Gone, Outbox, Service};
+use super::{ControlSocket, Gone, Outbox, Service};
 use crate::node::{Node, OnProgress};
 use crate::sys::{BoxFuture, DescriptorSink, DescriptorSource};
-use crate::wire::control::{Code, Failure, FileInfo, Get, PathText, Put, Request};
+use crate::wire::control::{Code, Failure, FileInfo, Get, PathText, Put, Request, Target};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +31,23 @@ impl NodeService {
         ended: watch::Receiver<bool>,
     ) -> Self {
         Self { node, stop, ended }
+    }
+}
+
+impl ControlSocket {
+    /// Serves a node of this program until somebody asks it to stop (`Client::stop`), and stops it
+    /// then. For another end, drop the future and call [`Node::stop`].
+    pub async fn serve_node(self, node: Arc<Node>) {
+        let (stop, mut stopping) = watch::channel(false);
+        let (ended, wait) = watch::channel(false);
+        let service = NodeService::new(Arc::new(RwLock::new(node.clone())), stop, wait);
+        let end = async move {
+            // The sender is in the service, which is served until this is done.
+            stopping.wait_for(|stop| *stop).await.ok();
+            node.stop().await;
+            ended.send_replace(true);
+        };
+        self.serve(Arc::new(service), end).await;
     }
 }
 
@@ -109,6 +126,7 @@ async fn list(
     out: Outbox,
 ) -> Result<Value, Failure> {
     let (send, mut files) = mpsc::channel::<FileInfo>(ITEMS_QUEUED);
+    let target = Target::Path(path.clone());
     let reading = tokio::task::spawn_blocking(move || {
         node.ls(&path, recursive, &mut |file| send.blocking_send(file).is_ok())
     });
@@ -119,7 +137,7 @@ async fn list(
     }
     drop(files);
     match reading.await {
-        Ok(read) => read.map(|()| Value::Null).map_err(|err| failure(&err, None)),
+        Ok(read) => read.map(|()| Value::Null).map_err(|err| failure(&err, Some(&target))),
         Err(_) => Err(Failure::new(Code::Failed, "the list could not be read")),
     }
 }
@@ -140,8 +158,9 @@ async fn put_file(node: &Node, put: Put, fds: Vec<OwnedFd>, out: Outbox) -> Resu
     let source = DescriptorSource::new(fd, cancel.0.clone()).map_err(|err| unusable(&err))?;
     let total = source.len().or(put.len);
     let progress: OnProgress = Arc::new(move |done, _| out.progress(done, total));
+    let target = put.path.clone().map(Target::Path);
     let stored = node.put(put, Box::new(source), progress).await;
-    value(&stored.map_err(|err| failure(&err, None))?)
+    value(&stored.map_err(|err| failure(&err, target.as_ref()))?)
 }
 
 async fn get_file(node: &Node, get: Get, fds: Vec<OwnedFd>, out: Outbox) -> Result<Value, Failure> {

@@ -31,6 +31,8 @@ use std::time::Duration;
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a put that waits for repair looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// The same, when it takes long.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Chunks of a file that `stat` asks the members about; a larger file is sampled from its front.
 const STAT_CHUNKS: usize = 16 * 1024;
 
@@ -70,9 +72,28 @@ impl Shared {
         }
         let needed = Promise::now(&self.view(), replicas).nodes;
         self.write_down(&put, &keys, claim, &content, needed).await?;
-        let wait_met = self.wait_for_copies(&put, claim, &content.tally).await;
-        self.note_copies_later(claim, content.tally.clone());
-        Ok(self.stored(put.path, &content, replicas, wait_met, began))
+        let wait_met = self.wait_for_copies(&put, claim, content.hash, &content.tally).await;
+        let wanted = wanted(put.wait, replicas).filter(|_| wait_met);
+        let mut stored = self.stored(put.path, &content, replicas, wait_met, began);
+        if wanted.is_some_and(|wanted| stored.copies < wanted) {
+            // The copies that were waited for are repair's: it has noted them, the tally has not.
+            self.count_again(&mut stored).await?;
+        } else {
+            self.note_copies_later(claim, content.tally.clone());
+        }
+        Ok(stored)
+    }
+
+    /// Asks who has the file now.
+    async fn count_again(self: &Arc<Self>, stored: &mut Stored) -> Outcome<()> {
+        let stat = self.stat(&Target::Hash(stored.hash)).await?;
+        let whole = stat.holders.iter().filter(|h| h.chunks + stat.zero_chunks == stat.chunks);
+        let whole: Vec<&HolderInfo> = whole.collect();
+        let machines = self.view().machines(whole.iter().map(|holder| &holder.id));
+        stored.copies = stat.info.copies.unwrap_or(stored.copies);
+        stored.machines = u8::try_from(machines).unwrap_or(u8::MAX).max(1);
+        stored.holders = whole.into_iter().map(|holder| holder.name.clone()).collect();
+        Ok(())
     }
 
     /// The keys that seal new data. A node that has just started gets a moment to read them.
@@ -201,20 +222,25 @@ impl Shared {
     }
 
     /// Waits for as many copies as were asked for; whether they are there.
-    async fn wait_for_copies(&self, put: &Put, claim: Claim, tally: &Tally) -> bool {
-        let wanted = match put.wait {
-            None => return true,
-            Some(Wait::All) => claim.replicas,
-            Some(Wait::Copies(copies)) => copies.min(claim.replicas),
-        };
+    async fn wait_for_copies(
+        self: &Arc<Self>,
+        put: &Put,
+        claim: Claim,
+        hash: FileHash,
+        tally: &Tally,
+    ) -> bool {
+        let Some(wanted) = wanted(put.wait, claim.replicas) else { return true };
         let reached = async {
             tally.reached(usize::from(wanted)).await;
-            let enough = |copies: usize| copies >= usize::from(wanted);
-            // What the put itself could not deliver, repair will: when there are nodes for it.
-            while !enough(tally.count().copies)
-                && !self.copies_of(&claim.id).is_some_and(|copies| copies >= wanted)
-            {
-                tokio::time::sleep(LOOK_AGAIN).await;
+            let count = tally.count();
+            let mut enough = !count.any || count.copies >= usize::from(wanted);
+            let mut pause = LOOK_AGAIN;
+            // What the put itself could not deliver, repair will: when there are nodes for it. What
+            // was noted of this claim may be of an earlier version, so the holders are asked.
+            while !enough {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LOOK_AGAIN_MAX);
+                enough = self.fewest_copies(hash).await.is_some_and(|copies| copies >= wanted);
             }
         };
         match put.timeout_ms {
@@ -224,6 +250,20 @@ impl Shared {
             }
             Some(ms) => tokio::time::timeout(Duration::from_millis(ms), reached).await.is_ok(),
         }
+    }
+
+    /// How many copies every chunk of a file has now, as its holders say.
+    async fn fewest_copies(self: &Arc<Self>, hash: FileHash) -> Option<u8> {
+        let keyring = self.catalogue.keyring();
+        let records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
+        let file = self.open_file(hash, records).await.ok()?;
+        let rows = self.rows(&file).await.ok()?;
+        let mut cids: Vec<ChunkId> =
+            rows.iter().filter(|row| !row.is_zero()).map(|row| row.cid).collect();
+        if let RecordContent::Stored { manifest, .. } = &file.record.content {
+            cids.push(*manifest);
+        }
+        Some(self.holders_now(&cids).await.1)
     }
 
     /// When all copies are there, or the put has given up on some, writes down how many.
@@ -248,9 +288,9 @@ impl Shared {
     ) -> Stored {
         let view = self.view();
         let mut count = content.tally.count();
-        if content.length == 0 || count.holders.is_empty() {
+        if !count.any {
             // Nothing but records: those are here, and at every member soon.
-            count.copies = count.copies.max(1);
+            (count.copies, count.machines) = (1, 1);
             count.holders = vec![self.me];
         }
         count.holders.sort_by_key(|id| *id != self.me);
@@ -260,7 +300,7 @@ impl Shared {
             path,
             copies: u8::try_from(count.copies).unwrap_or(u8::MAX),
             replicas,
-            machines: u8::try_from(view.machines(&count.holders)).unwrap_or(u8::MAX).max(1),
+            machines: u8::try_from(count.machines).unwrap_or(u8::MAX),
             holders: count.holders.iter().map(|id| view.name(id)).collect(),
             new_bytes: count.new_bytes,
             nodes_with_room: u32::try_from(view.with_room()).unwrap_or(u32::MAX),
@@ -617,6 +657,14 @@ impl Shared {
         });
         events.unwrap_or_default()
     }
+}
+
+/// How many copies are waited for, when that is asked for.
+fn wanted(wait: Option<Wait>, replicas: u8) -> Option<u8> {
+    Some(match wait? {
+        Wait::All => replicas,
+        Wait::Copies(copies) => copies.min(replicas),
+    })
 }
 
 /// What a person meant, as far as the tree knows it.

@@ -57,7 +57,7 @@ pub enum Error {
     UnknownPeer,
     /// The peer could not be dialled.
     #[error(transparent)]
-    Dial(#[from] DialError),
+    Dial(Box<DialError>),
     /// A host name has no address.
     #[error("cannot resolve {0}")]
     Resolve(String),
@@ -70,6 +70,12 @@ pub enum Error {
     /// The own disk failed.
     #[error("this node's disk failed: {0}")]
     Disk(#[from] io::Error),
+}
+
+impl From<DialError> for Error {
+    fn from(err: DialError) -> Self {
+        Self::Dial(Box::new(err))
+    }
 }
 
 /// What requests come to.

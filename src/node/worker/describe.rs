@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// How often the own use of the disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks without work after which buffers are given back: about a minute.
+const IDLE_LOOKS: u32 = 60;
 /// Addresses in a member record.
 const ADDRS: usize = 4;
 
@@ -20,7 +22,15 @@ const ADDRS: usize = 4;
 pub(in crate::node) async fn run(shared: Arc<Shared>) {
     let mut repaired = shared.repair_tally.subscribe();
     let mut said = None;
+    let (mut idle, mut uses) = (0, 0);
     loop {
+        let uses_now = shared.memory.uses();
+        idle = if uses == uses_now { idle + 1 } else { 0 };
+        uses = uses_now;
+        if idle == IDLE_LOOKS {
+            shared.memory.trim();
+            shared.view().trim();
+        }
         if let Some(standing) = shared.standing() {
             let state = shared.self_state(&standing);
             if said.as_ref() != Some(&state) {

@@ -1,6 +1,8 @@
 //! Work that nobody waits for: each worker is a task that looks, does a bounded piece, and reports.
 
+mod below;
 pub(super) mod bootstrap;
 pub(super) mod describe;
+pub(super) mod issue;
 pub(super) mod reconcile;
 pub(super) mod repair;

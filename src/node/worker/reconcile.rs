@@ -1,6 +1,6 @@
 //! Makes this node's catalogue equal to a neighbour's: with every neighbour when the link comes up,
-//! with a random one every half minute, and with one whose records came too fast. What to ask is decided by `core::catalogue::sync`; records
-//! that come are taken like any other.
+//! with a random one every half minute, and with one whose records came too fast. What to ask is
+//! decided by `core::catalogue::sync`; records that come are taken like any other.
 
 use crate::core::catalogue::sync::{Exchange, SyncError};
 use crate::core::limits;
@@ -104,7 +104,8 @@ impl Shared {
             Ok((0, 0)) => {}
             Ok((fetched, pushed)) => {
                 let peer = self.view().name(&with);
-                tracing::info!(peer = %peer.escape_debug(), fetched, pushed, "catalogues reconciled");
+                let peer = peer.escape_debug();
+                tracing::info!(%peer, fetched, pushed, "catalogues reconciled");
             }
             Err(err) => tracing::debug!(peer = %with.short(), %err, "reconciling broke off"),
         }

@@ -2,38 +2,43 @@
 //! ones, and counts what is left. `core::repair` judges each chunk; here it is asked who holds it,
 //! and the copies are made.
 //!
-//! It looks at a chunk when a put hands it over, at all chunks when the membership changes, and at
-//! all of them once a day. What is below its copies is kept in a table, so that memory does not
-//! grow with it, and the count rides in this node's member record.
+//! It looks at a chunk when a put hands it over or a reader finds it damaged, at all chunks when
+//! the candidates change, again soon when a copy failed, and at all of them once a day. What is
+//! below its copies is kept in a table (`below`), and the count rides in this node's member record.
 
+use super::below::{self, Counts, Row};
 use crate::core::repair::{Holder, Verdict, judge};
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::Shared;
+use crate::node::memory::User;
 use crate::node::view::View;
-use crate::store::{Held, Replica};
-use crate::sys::{Table, TableWrite, Time};
+use crate::store::{Held, Op, Replica};
+use crate::sys::Time;
 use crate::wire::message::{CIDS_MAX, CLAIMS_MAX, ClaimTerms, Store as StoreMessage};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-
-/// Chunks below their copies that this node is responsible for: cid → missing, homeless.
-const BELOW: Table = Table("repair.below");
-/// Claims by the fewest copies of any of their chunks seen: claim → round, copies.
-const COPIES: Table = Table("repair.copies");
 
 /// Copies made at once: enough to keep a disk and a link busy, few enough to leave room for puts.
 const COPIES_AT_ONCE: usize = 4;
-/// How long the membership must be quiet before all chunks are looked at.
+/// How long the candidates must stay the same before all chunks are looked at …
 const QUIET: Duration = Duration::from_millis(300);
+/// … at most, however often they change.
+const UNQUIET_MAX: Duration = Duration::from_secs(5);
 /// How often all chunks are looked at although nothing changed.
 const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How soon a failed copy is tried again.
+/// How soon it is tried again when a copy failed or a candidate did not answer; twice as long each
+/// time, up to the second.
 const RETRY: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+/// For so long a chunk is left alone while one of its live candidates does not answer; after that
+/// it is judged as if that one did not hold it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What repair has to say; read by `status` and by the member record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,9 +58,19 @@ pub(in crate::node) struct Tally {
 /// The worker.
 pub(in crate::node) struct Repair {
     shared: Arc<Shared>,
+    /// Chunks to look at soon.
+    wanted: mpsc::Receiver<ChunkId>,
+    /// Names the look at all chunks that runs or was the last; different after a restart.
     round: u32,
+    /// The candidates at the beginning of that.
+    placed: u64,
+    /// When all chunks are looked at again.
     due: Option<Time>,
-    tally: Tally,
+    /// Whether something could not be done since that began, and how long to wait then.
+    failed: bool,
+    retry: Duration,
+    counts: Counts,
+    repaired: u64,
 }
 
 /// What became of one batch.
@@ -65,52 +80,105 @@ struct Judged {
     made: u8,
 }
 
+/// What the other candidates say.
+#[derive(Default)]
+struct Answers {
+    /// For each chunk the nodes that hold it as a replica.
+    holders: BTreeMap<ChunkId, BTreeSet<NodeId>>,
+    /// Live nodes that did not answer.
+    silent: BTreeSet<NodeId>,
+}
+
+/// A copy to be made: the place of its chunk in the batch, the chunk, and for whom.
+type Copy = (usize, ChunkId, NodeId);
+
 impl Repair {
-    pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, round: 0, due: None, tally: Tally::default() }
+    pub(in crate::node) fn new(shared: Arc<Shared>, wanted: mpsc::Receiver<ChunkId>) -> Self {
+        // Seconds, so that no round of an earlier life has the same name.
+        let round = (shared.sys.clock.wall_ms() / 1000) as u32;
+        Self {
+            shared,
+            wanted,
+            round,
+            placed: 0,
+            due: None,
+            failed: false,
+            retry: RETRY,
+            counts: Counts::default(),
+            repaired: 0,
+        }
     }
 
-    /// Works until the sender of `wanted` is gone.
-    pub(in crate::node) async fn run(mut self, mut wanted: mpsc::Receiver<ChunkId>) {
+    /// Works for as long as the node does.
+    pub(in crate::node) async fn run(mut self) {
+        self.recount();
+        self.report();
         let mut views = self.shared.views();
-        self.sweep().await;
+        views.mark_changed();
         loop {
             let now = self.shared.sys.clock.now();
             let pause = self.due.map_or(SWEEP_EVERY, |due| due.since(now)).min(SWEEP_EVERY);
             tokio::select! {
                 biased;
-                cid = wanted.recv() => match cid {
-                    Some(cid) => self.look_at(cid, &mut wanted).await,
-                    None => return,
-                },
                 changed = views.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    self.settle(&mut views).await;
-                    self.sweep().await;
+                    let placed = views.borrow_and_update().placed;
+                    if placed != self.placed {
+                        self.settle(&mut views, placed).await;
+                        self.retry = RETRY;
+                        self.sweep().await;
+                    }
                 }
+                cid = self.wanted.recv() => match cid {
+                    Some(cid) => self.look_at(Some(cid)).await,
+                    None => return,
+                },
                 () = tokio::time::sleep(pause) => self.sweep().await,
             }
         }
     }
 
-    /// Waits until the membership has been quiet for a moment, so that a burst is one sweep.
-    async fn settle(&self, views: &mut tokio::sync::watch::Receiver<Arc<View>>) {
-        while let Ok(Ok(())) = tokio::time::timeout(QUIET, views.changed()).await {}
+    /// Waits until the candidates have stayed the same for a moment, so that a burst of changes is
+    /// one look at all chunks.
+    async fn settle(&self, views: &mut watch::Receiver<Arc<View>>, mut placed: u64) {
+        let quiet = async {
+            loop {
+                let changed = views.wait_for(|view| view.placed != placed);
+                match tokio::time::timeout(QUIET, changed).await {
+                    Ok(Ok(view)) => placed = view.placed,
+                    Ok(Err(_)) | Err(_) => return,
+                }
+            }
+        };
+        // However it ends: the look begins with the candidates of that moment.
+        tokio::time::timeout(UNQUIET_MAX, quiet).await.unwrap_or_default();
     }
 
-    /// Looks at the chunks that puts handed over.
-    async fn look_at(&mut self, first: ChunkId, wanted: &mut mpsc::Receiver<ChunkId>) {
-        let mut cids = BTreeSet::from([first]);
+    /// Looks at the chunks that were handed over, as many as one question has room for.
+    async fn look_at(&mut self, first: Option<ChunkId>) {
+        let mut cids: BTreeSet<ChunkId> = first.into_iter().collect();
         while cids.len() < CIDS_MAX
-            && let Ok(cid) = wanted.try_recv()
+            && let Ok(cid) = self.wanted.try_recv()
         {
             cids.insert(cid);
         }
-        let held = cids.into_iter().filter_map(|cid| self.replica(cid));
-        let batch: Vec<Replica> = held.collect();
+        let mut batch = Vec::with_capacity(cids.len());
+        for cid in cids {
+            match self.replica(cid) {
+                Some(replica) => batch.push(replica),
+                None => batch.extend(self.heal(cid).await),
+            }
+        }
         self.work_on(batch).await;
+        if self.failed {
+            self.due_at(self.shared.sys.clock.now() + self.retry);
+        }
+        if self.shared.repair_missed.swap(false, Ordering::Relaxed) {
+            // Some were handed over while too many waited: only looking at all finds them.
+            self.due_at(self.shared.sys.clock.now() + RETRY);
+        }
         self.report();
     }
 
@@ -123,19 +191,45 @@ impl Repair {
         Some(Replica { cid, len, replicas, hint })
     }
 
-    /// Looks at all chunks, a batch at a time. A change of the membership meanwhile starts anew.
+    /// Fetches a chunk again that should be here and is not, because its copy was damaged.
+    async fn heal(&mut self, cid: ChunkId) -> Option<Replica> {
+        if self.shared.store.claims(cid).is_ok_and(|claims| claims.is_empty()) {
+            return None;
+        }
+        let (sealed, from) = match self.shared.fetch(cid).await {
+            Ok(found) => found,
+            Err(err) => {
+                tracing::warn!(%err, "a damaged chunk cannot be replaced yet");
+                self.failed = true;
+                return None;
+            }
+        };
+        let op = Op::Replica { cid, sealed, claim: None, hint: None };
+        if let Err(err) = self.shared.write(vec![op]).await {
+            tracing::warn!(%err, "a damaged chunk was not replaced");
+            return None;
+        }
+        let from = self.shared.view().name(&from);
+        tracing::info!(cid = %cid.short(), from = %from.escape_debug(), "replaced a damaged chunk");
+        self.repaired += 1;
+        self.replica(cid)
+    }
+
+    /// Looks at all chunks, a batch at a time, and in between at those that are handed over. When
+    /// the candidates change meanwhile it ends: the next look begins at once.
     async fn sweep(&mut self) {
-        let views = self.shared.views();
         self.round = self.round.wrapping_add(1);
+        self.placed = self.shared.view().placed;
         self.due = None;
+        self.failed = false;
         let mut next = Some([0; 32]);
         while let Some(from) = next {
             let batch = match self.batch(ChunkId(from)) {
                 Ok(batch) => batch,
                 Err(err) => {
                     tracing::warn!(%err, "repair cannot read the store");
-                    self.due_at(self.shared.sys.clock.now() + RETRY);
-                    return;
+                    self.failed = true;
+                    break;
                 }
             };
             next = batch.last().and_then(|last| successor(last.cid));
@@ -143,10 +237,17 @@ impl Repair {
                 next = None;
             }
             self.work_on(batch).await;
-            self.report();
-            if views.has_changed().unwrap_or(true) {
+            self.look_at(None).await;
+            if self.shared.view().placed != self.placed {
                 return;
             }
+        }
+        if self.failed {
+            self.due_at(self.shared.sys.clock.now() + self.retry);
+            self.retry = (self.retry * 2).min(RETRY_MAX);
+        } else {
+            self.retry = RETRY;
+            self.forget_older().await;
         }
         self.recount();
         self.report();
@@ -163,18 +264,28 @@ impl Repair {
 
     /// Asks who holds the chunks, makes the copies that are due and writes down what is left.
     async fn work_on(&mut self, batch: Vec<Replica>) {
+        if batch.is_empty() {
+            return;
+        }
         let view = self.shared.view();
-        let holders = self.ask_holders(&view, &batch).await;
+        let answers = self.ask_holders(&view, &batch).await;
         let now = self.shared.sys.clock.now();
         let mut judged = Vec::with_capacity(batch.len());
         let mut copies = Vec::new();
         for replica in batch.into_iter().filter(|replica| replica.replicas > 0) {
-            let known = holders.get(&replica.cid);
+            let known = answers.holders.get(&replica.cid);
             let (candidates, others) = self.holders_of(&view, &replica, known);
-            let delay = self.shared.config.repair_delay;
-            let me = self.shared.me;
-            let verdict = judge(me, &candidates, &others, replica.replicas, delay, now);
-            copies.extend(verdict.fill.iter().map(|to| (judged.len(), replica.cid, *to)));
+            let (delay, me) = (self.shared.config.repair_delay, self.shared.me);
+            let Replica { cid, hint, replicas, .. } = replica;
+            let verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
+            let open = verdict.missing > 0 || !verdict.fill.is_empty();
+            if open && candidates.iter().any(|c| c.alive && answers.silent.contains(&c.id)) {
+                self.failed = true;
+                if self.retry < PATIENCE {
+                    continue;
+                }
+            }
+            copies.extend(verdict.fill.iter().map(|to| (judged.len(), cid, *to)));
             if let Some(due) = verdict.due {
                 self.due_at(due);
             }
@@ -185,12 +296,8 @@ impl Repair {
         self.write_down(judged).await;
     }
 
-    /// For each chunk the other live nodes that hold it as a replica.
-    async fn ask_holders(
-        &self,
-        view: &View,
-        batch: &[Replica],
-    ) -> BTreeMap<ChunkId, BTreeSet<NodeId>> {
+    /// Asks the other live candidates which of the chunks they hold.
+    async fn ask_holders(&self, view: &View, batch: &[Replica]) -> Answers {
         let mut questions: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
         for replica in batch {
             let live = view.candidates(&replica.cid).into_iter();
@@ -206,14 +313,23 @@ impl Repair {
                 (id, cids, answer)
             });
         }
-        let mut holders: BTreeMap<ChunkId, BTreeSet<NodeId>> = BTreeMap::new();
+        let mut answers = Answers::default();
         while let Some(answer) = asking.join_next().await {
-            if let Ok((id, cids, Ok(bits))) = answer {
-                let yes = cids.into_iter().zip(bits).filter(|(_, bit)| *bit);
-                yes.for_each(|(cid, _)| _ = holders.entry(cid).or_default().insert(id));
+            match answer {
+                Ok((id, cids, Ok(bits))) => {
+                    let yes = cids.into_iter().zip(bits).filter(|(_, bit)| *bit);
+                    for (cid, _) in yes {
+                        answers.holders.entry(cid).or_default().insert(id);
+                    }
+                }
+                Ok((id, _, Err(err))) => {
+                    tracing::debug!(peer = %id.short(), %err, "does not say what it holds");
+                    answers.silent.insert(id);
+                }
+                Err(_) => {}
             }
         }
-        holders
+        answers
     }
 
     fn holders_of(
@@ -237,7 +353,7 @@ impl Repair {
     }
 
     /// Tells those who are about to get chunks where these are until then.
-    async fn point(&self, copies: &[(usize, ChunkId, NodeId)]) {
+    async fn point(&self, copies: &[Copy]) {
         let mut to: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
         for (_, cid, id) in copies {
             to.entry(*id).or_default().push(*cid);
@@ -249,22 +365,32 @@ impl Repair {
         }
     }
 
-    async fn copy(&mut self, copies: Vec<(usize, ChunkId, NodeId)>, judged: &mut [Judged]) {
+    async fn copy(&mut self, copies: Vec<Copy>, judged: &mut [Judged]) {
         let mut copies = copies.into_iter();
         let mut under_way = JoinSet::new();
+        // Whoever did not take one copy is not kept asking: others wait for theirs.
+        let mut lame = BTreeSet::new();
         loop {
             while under_way.len() < COPIES_AT_ONCE
                 && let Some((at, cid, to)) = copies.next()
             {
+                if lame.contains(&to) || !self.shared.view().lives(&to) {
+                    self.failed = true;
+                    continue;
+                }
                 let shared = self.shared.clone();
-                under_way.spawn(async move { (at, shared.copy_to(cid, to).await) });
+                under_way.spawn(async move { (at, to, shared.copy_to(cid, to).await) });
             }
             match under_way.join_next().await {
-                Some(Ok((at, true))) => {
+                Some(Ok((at, _, true))) => {
                     judged[at].made += 1;
-                    self.tally.repaired += 1;
+                    self.repaired += 1;
                 }
-                Some(_) => self.due_at(self.shared.sys.clock.now() + RETRY),
+                Some(Ok((_, to, false))) => {
+                    self.failed = true;
+                    lame.insert(to);
+                }
+                Some(Err(_)) => {}
                 None => return,
             }
         }
@@ -272,7 +398,7 @@ impl Repair {
 
     /// Keeps what is left below its copies, and how many copies each claim has.
     async fn write_down(&mut self, judged: Vec<Judged>) {
-        let mut claims = Vec::new();
+        let mut claims: Vec<(ClaimId, u8)> = Vec::new();
         for one in &judged {
             let copies = one.verdict.copies.saturating_add(one.made);
             let of_chunk = self.shared.store.claims(one.replica.cid).unwrap_or_default();
@@ -280,42 +406,64 @@ impl Repair {
         }
         let round = self.round;
         let written = self.shared.change_tables(move |tables| {
-            judged.iter().try_for_each(|one| note_below(tables, one))?;
-            claims.into_iter().try_for_each(|(id, copies)| note_copies(tables, id, round, copies))
+            let mut change = Counts::default();
+            for one in &judged {
+                below::note(tables, one.replica.cid, one.below(round), &mut change)?;
+            }
+            for (id, copies) in &claims {
+                below::note_copies(tables, id, round, *copies)?;
+            }
+            Ok(change)
         });
         match written.await {
-            Ok(()) => self.recount(),
+            Ok(change) => self.counts.add(&change),
             Err(err) => tracing::warn!(%err, "repair cannot write down what it found"),
+        }
+    }
+
+    /// Forgets chunks that are not here any more.
+    async fn forget_older(&self) {
+        let round = self.round;
+        loop {
+            let forgotten =
+                self.shared.change_tables(move |tables| below::forget_older(tables, round)).await;
+            match forgotten {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(err) => return tracing::warn!(%err, "repair cannot forget what is gone"),
+            }
         }
     }
 
     /// Counts the table of what is below its copies.
     fn recount(&mut self) {
-        let counted = self.shared.store.read_tables(|tables| {
-            let mut tally = Tally { repaired: self.tally.repaired, ..Tally::default() };
-            tables.range(BELOW, &[], None, &mut |_, row| {
-                if let Some((missing, homeless, len)) = below_of(row) {
-                    tally.below += 1;
-                    tally.bytes += u64::from(missing) * u64::from(len);
-                    tally.homeless += u64::from(homeless > 0);
-                    tally.nodes_missing = tally.nodes_missing.max(homeless);
-                }
-                true
-            })?;
-            Ok(tally)
-        });
-        match counted {
-            Ok(tally) => self.tally = tally,
+        match self.shared.store.read_tables(|tables| below::count(tables)) {
+            Ok(counts) => self.counts = counts,
             Err(err) => tracing::warn!(%err, "repair cannot count"),
         }
     }
 
     fn report(&self) {
-        self.shared.repair_reports(self.tally);
+        self.shared.repair_reports(Tally {
+            below: self.counts.below(),
+            bytes: self.counts.bytes(),
+            homeless: self.counts.homeless(),
+            nodes_missing: self.counts.nodes_missing(),
+            repaired: self.repaired,
+        });
     }
 
     fn due_at(&mut self, at: Time) {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+}
+
+impl Judged {
+    /// What is left to be done about the chunk.
+    fn below(&self, round: u32) -> Option<Row> {
+        let missing = self.verdict.missing.saturating_sub(self.made);
+        let row = Row { missing, homeless: self.verdict.homeless, len: self.replica.len, round };
+        (self.verdict.responsible && missing > 0).then_some(row)
     }
 }
 
@@ -336,7 +484,7 @@ impl Shared {
         cid: ChunkId,
         to: NodeId,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut slot = self.memory.take().await;
+        let mut slot = self.memory.take(User::Work).await;
         let shared = self.clone();
         let (sealed, slot) = self
             .job(move || {
@@ -371,64 +519,20 @@ impl Shared {
 
     /// The fewest copies of any chunk under a claim, as last seen here.
     pub(in crate::node) fn copies_of(&self, claim: &ClaimId) -> Option<u8> {
-        let row = self.store.read_tables(|tables| tables.get(COPIES, &claim.0)).ok()??;
-        copies_row(&row).map(|(_, copies)| copies)
+        self.store.read_tables(|tables| below::copies(tables, claim)).ok()?
     }
 
     /// Writes down how many copies everything under a claim has.
     pub(in crate::node) async fn set_copies(&self, claim: ClaimId, copies: u8) -> io::Result<()> {
-        self.change_tables(move |tables| tables.insert(COPIES, &claim.0, &copies_bytes(0, copies)))
-            .await
+        self.change_tables(move |tables| below::set_copies(tables, &claim, 0, copies)).await
     }
 
-    /// Hands a chunk to the repair worker. When more wait than fit, the next sweep finds it.
+    /// Hands a chunk to the repair worker. When more wait than fit, it looks at all of them.
     pub(in crate::node) fn wants_repair(&self, cid: ChunkId) {
         if self.repair_queue().try_send(cid).is_err() {
-            tracing::debug!("the repair queue is full");
+            self.repair_missed.store(true, Ordering::Relaxed);
         }
     }
-}
-
-fn note_below(tables: &mut dyn TableWrite, one: &Judged) -> io::Result<()> {
-    let (verdict, key) = (&one.verdict, &one.replica.cid.0);
-    let missing = verdict.missing.saturating_sub(one.made);
-    if !verdict.responsible || missing == 0 {
-        return tables.remove(BELOW, key).map(drop);
-    }
-    let mut row = vec![missing, verdict.homeless];
-    row.extend_from_slice(&one.replica.len.to_le_bytes());
-    tables.insert(BELOW, key, &row)
-}
-
-/// Missing copies, those without a node to take them, and the chunk's length in bytes.
-fn below_of(row: &[u8]) -> Option<(u8, u8, u32)> {
-    let (missing, homeless, len) = (row.first()?, row.get(1)?, row.get(2..6)?);
-    Some((*missing, *homeless, u32::from_le_bytes(len.try_into().ok()?)))
-}
-
-/// Within one round the fewest copies of any chunk count; a new round starts afresh.
-fn note_copies(
-    tables: &mut dyn TableWrite,
-    claim: ClaimId,
-    round: u32,
-    copies: u8,
-) -> io::Result<()> {
-    let before = tables.get(COPIES, &claim.0)?.as_deref().and_then(copies_row);
-    let fewest = match before {
-        Some((seen, fewest)) if seen == round => fewest.min(copies),
-        _ => copies,
-    };
-    tables.insert(COPIES, &claim.0, &copies_bytes(round, fewest))
-}
-
-fn copies_bytes(round: u32, copies: u8) -> [u8; 5] {
-    let [a, b, c, d] = round.to_le_bytes();
-    [a, b, c, d, copies]
-}
-
-fn copies_row(row: &[u8]) -> Option<(u32, u8)> {
-    let (round, copies) = row.split_first_chunk()?;
-    Some((u32::from_le_bytes(*round), *copies.first()?))
 }
 
 /// The smallest chunk id above `cid`.

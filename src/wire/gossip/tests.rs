@@ -150,7 +150,9 @@ fn one_item_more_than_the_limit_is_refused() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_a_message_or_an_error(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
         if let Ok(message) = GossipMessage::from_bytes(&bytes) {
             prop_assert_eq!(message.to_bytes(), bytes);
         }

@@ -1,5 +1,5 @@
-//! A file that was acknowledged can be read as long as at most one machine is lost, and after a loss
-//! of power of all of them. Owns the list of what was acknowledged, and what was ever tried.
+//! A file that was acknowledged can be read as long as at most one machine is lost, and after a
+//! loss of power of all of them. Owns the list of what was acknowledged, and what was ever tried.
 
 use p2pfs::id::FileHash;
 use p2pfs::wire::control::Stored;

@@ -2,19 +2,16 @@
 //! swarm of its own to join another one, and stopped once. The errors of its start become sentences
 //! here.
 
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::gateway::control::{NodeService, Service};
 use crate::node::{
-    Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm,
+    Balance, Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm,
 };
-use crate::sys::BoxFuture;
+use crate::sys::{BoxFuture, os};
 use crate::text::{reason, shown};
 use crate::wire::control::{Code, Failure};
 use std::sync::{Arc, RwLock};
 use tokio::sync::watch;
-
-/// Where the system keeps a number that is the same for all daemons of one machine.
-const MACHINE_ID: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
 /// A node at work, as the command sees it.
 pub(super) struct Running {
@@ -97,22 +94,22 @@ fn node_config(settings: &Settings) -> Config {
     config.bootstrap = hosts.map(|at| (at.host.clone(), at.port)).collect();
     config.name.clone_from(&settings.name);
     config.zone = settings.zone.clone().unwrap_or_default();
+    config.balance = balance(settings.balance);
     config.capacity = settings.capacity;
     config.replicas = settings.replicas;
     config.repair_delay = settings.repair_delay;
     config.open = settings.open;
     config.settings.clone_from(&settings.rows);
-    config.machine = machine();
+    config.machine = os::machine();
     config
 }
 
-/// A number of this machine that tells nobody its machine id.
-fn machine() -> [u8; 8] {
-    let id = MACHINE_ID.iter().find_map(|path| std::fs::read_to_string(path).ok());
-    let mut out = [0; 8];
-    let hash = blake3::derive_key("p2pfs 2026-11 machine v1", id.unwrap_or_default().as_bytes());
-    out.copy_from_slice(&hash[..8]);
-    out
+fn balance(setting: config::Balance) -> Balance {
+    match setting {
+        config::Balance::Auto => Balance::Auto,
+        config::Balance::LeastStored => Balance::LeastStored,
+        config::Balance::LeastLatency => Balance::LeastLatency,
+    }
 }
 
 fn fatal_words(fatal: &Fatal) -> Failure {
