@@ -112,7 +112,7 @@ fn mounted(command: &Command, dir: &Path, options: &str) -> Option<Command> {
 
 /// Says that a test cannot run here; whoever wants to know names a file for it.
 fn skipped(why: &str) {
-    println!("skipped: {why}");
+    writeln!(std::io::stderr(), "skipped: {why}").ok();
     if let Some(list) = std::env::var_os("P2PFS_TEST_SKIPS") {
         let mut list = std::fs::File::options().append(true).create(true).open(list).unwrap();
         writeln!(list, "bad_input: {why}").unwrap();

@@ -52,9 +52,7 @@ fn is_full() -> bool {
 
 fn seed() -> u64 {
     let given = std::env::var("P2PFS_CRASH_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
-    println!("P2PFS_CRASH_SEED={seed}");
-    seed
+    given.unwrap_or_else(|| u64::from(std::process::id()))
 }
 
 /// What was acknowledged: path → the seed and length of its bytes.
@@ -166,7 +164,9 @@ fn check(swarm: &Swarm, nodes: usize, kept: &Acknowledged) -> usize {
 #[test]
 fn a_node_alone_keeps_what_it_acknowledged() {
     let (kills, at_least) = if is_full() { (30, 250) } else { (8, 30) };
-    let mut dice = Dice(seed());
+    let seed = seed();
+    println!("P2PFS_CRASH_SEED={seed}");
+    let mut dice = Dice(seed);
     let mut swarm = Swarm::of(1);
     let kept = first(&swarm);
     for _ in 0..kills {
@@ -181,7 +181,9 @@ fn a_node_alone_keeps_what_it_acknowledged() {
 #[test]
 fn a_swarm_keeps_what_it_acknowledged() {
     let (kills, at_least) = if is_full() { (20, 250) } else { (4, 15) };
-    let mut dice = Dice(seed() ^ 1);
+    let seed = seed();
+    println!("P2PFS_CRASH_SEED={seed}");
+    let mut dice = Dice(seed ^ 1);
     let mut swarm = Swarm::of(3);
     let kept = first(&swarm);
     for number in 0..kills {

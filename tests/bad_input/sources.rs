@@ -20,7 +20,7 @@ fn row_17_a_file_that_one_may_not_read() {
     let number = swarm.add(node);
     let path = swarm[number].work.join("secret");
     std::fs::write(&path, b"x").unwrap();
-    std::fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
     refused(&swarm[number].run(&["put", "secret"]), 7, "permission denied: secret");
     assert!(swarm[number].list(&["ls"]).is_empty());
 }

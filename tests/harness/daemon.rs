@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::ops::{Index, IndexMut};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -227,7 +227,7 @@ impl Drop for Daemon {
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(30)..].join("\n");
         if std::thread::panicking() {
-            println!("{}:\n{last}", self.log_path().display());
+            writeln!(std::io::stderr(), "{}:\n{last}", self.log_path().display()).ok();
         } else {
             assert!(!log.contains("panicked at"), "a part of the daemon broke down:\n{last}");
         }
