@@ -109,7 +109,7 @@ pub(super) fn listed(name: &OsStr, own: Option<&OsStr>) -> Result<PathText, Comm
 }
 
 fn usage(message: String) -> CommandError {
-    Failure::new(Code::Usage, message).into()
+    Failure::new(Code::Usage, message).hint("a path looks like  /reports/q3.pdf").into()
 }
 
 #[cfg(test)]

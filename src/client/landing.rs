@@ -60,8 +60,8 @@ impl Landing {
     /// Makes the nameless file in the directory of `path`.
     pub(super) fn open(path: &Path, overwrite: bool) -> Result<Self, Failure> {
         let Some(name) = path.file_name().map(OsStr::to_owned) else {
-            let shown = path.to_string_lossy();
-            return Err(Failure::new(Code::Usage, format!("`{shown}` does not name a file")));
+            let message = format!("`{}` does not name a file", show(path));
+            return Err(Failure::new(Code::Usage, message).hint("p2pfs get FILE -o PATH"));
         };
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -201,16 +201,21 @@ fn show(path: &Path) -> String {
 /// The failure for a path that the system refuses.
 pub(super) fn refused(what: &str, path: &Path, err: Errno) -> Failure {
     let path = show(path);
+    let elsewhere = "another place for it:  p2pfs get FILE -o PATH";
     match err {
         Errno::ACCESS | Errno::PERM => {
             Failure::new(Code::Denied, format!("permission denied: {path}"))
+                .hint(format!("who may:  ls -ld {path}"))
         }
-        Errno::ROFS => Failure::new(Code::Denied, format!("{path} is on a read-only file system")),
+        Errno::ROFS => Failure::new(Code::Denied, format!("{path} is on a read-only file system"))
+            .hint(elsewhere),
         Errno::NOSPC | Errno::DQUOT => {
-            Failure::new(Code::NoSpace, format!("no space left for {path}"))
+            Failure::new(Code::NoSpace, format!("no space left for {path}")).hint(elsewhere)
         }
-        Errno::NAMETOOLONG => Failure::new(Code::Usage, format!("the name is too long: {path}")),
-        err => Failure::new(Code::Failed, format!("{what} {path}: {}", reason(&err.into()))),
+        Errno::NAMETOOLONG => Failure::new(Code::Usage, format!("the name is too long: {path}"))
+            .hint("a name has at most 255 bytes, a path at most 4095"),
+        err => Failure::new(Code::Failed, format!("{what} {path}: {}", reason(&err.into())))
+            .hint(format!("what is there:  ls -ld {path}")),
     }
 }
 

@@ -12,7 +12,9 @@ pub(super) fn open(path: &Path, put: Put) -> Result<(OwnedFd, Put), Failure> {
     let name = path.to_string_lossy();
     let name = shown(&name);
     let fail = |err: rustix::io::Errno| match err {
-        rustix::io::Errno::NOENT => Failure::new(Code::NotFound, format!("no such file: {name}")),
+        rustix::io::Errno::NOENT => {
+            Failure::new(Code::NotFound, format!("no such file: {name}")).hint("what is here:  ls")
+        }
         err => refused("cannot read", path, err),
     };
     // Looked at before it is opened: opening a pipe waits, and opening a device may do anything.

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::ops::{Index, IndexMut};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,9 +22,14 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
+    /// A directory for nodes that a test starts itself.
+    pub(crate) fn empty() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), nodes: Vec::new() }
+    }
+
     /// A first node, and `count - 1` that were let in; all see each other.
     pub(crate) fn of(count: usize) -> Self {
-        let mut swarm = Self { dir: tempfile::tempdir().unwrap(), nodes: Vec::new() };
+        let mut swarm = Self::empty();
         for _ in 0..count {
             let mut node = swarm.draft();
             node.start();
@@ -129,7 +134,7 @@ impl Daemon {
     /// Starts the daemon, for the first time or again, and waits until it answers.
     pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
-        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut child = self.starter().stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         // Its status, as soon as the socket is open; nothing if it ends before.
@@ -205,7 +210,12 @@ impl Daemon {
         names(&self.work)
     }
 
-    fn log(&self) -> PathBuf {
+    /// Everything that the daemon has said since its first start.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
         self.work.with_extension("log")
     }
 }
@@ -213,11 +223,13 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(30)..].join("\n");
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let last = lines[lines.len().saturating_sub(30)..].join("\n");
-            println!("{}:\n{last}", self.log().display());
+            writeln!(std::io::stderr(), "{}:\n{last}", self.log_path().display()).ok();
+        } else {
+            assert!(!log.contains("panicked at"), "a part of the daemon broke down:\n{last}");
         }
     }
 }

@@ -246,13 +246,18 @@ fn dial(err: &DialError) -> Failure {
         DialError::Myself { .. } => Code::Usage,
         _ => Code::Unreachable,
     };
-    let failure = Failure::new(code, shown(&err.to_string()).into_owned());
-    match err {
+    let hint = match err {
         DialError::Unreachable { .. } | DialError::TimedOut { .. } => {
-            failure.hint("is the daemon running there, and does a firewall let its port through?")
+            "is the daemon running there, and does a firewall let its port through?"
         }
-        _ => failure,
-    }
+        DialError::NotP2pfs { .. } | DialError::Handshake { .. } => {
+            "is that its daemon's port? On its machine:  p2pfs status"
+        }
+        DialError::Version { .. } => "update the older one; this one is:  p2pfs --version",
+        DialError::Myself { .. } => "give another node's address:  p2pfs connect HOST:4000",
+        _ => "who is who:  p2pfs peers",
+    };
+    Failure::new(code, shown(&err.to_string()).into_owned()).hint(hint)
 }
 
 fn not_ready(err: NotReady) -> Failure {

@@ -17,7 +17,7 @@ use crate::node::records::{Snapshot, records_of};
 use crate::node::replicate::{Promise, Tally};
 use crate::node::{NotReady, OnProgress, PublishError, PutError, Shared};
 use crate::store::Claim;
-use crate::sys::{Sink, Source};
+use crate::sys::{Sink, Source, SourceChanged};
 use crate::wire::control::{
     Candidate, Event, Fetched, FileInfo, FileKind, FileStat, Get, HolderInfo, PathText, PeerState,
     Put, Range, Stored, Target, Wait,
@@ -66,6 +66,10 @@ impl Shared {
                 upload.run(source).await?
             }
         };
+        if put.len.is_some_and(|len| len != content.length) {
+            // It was longer or shorter when the command opened it.
+            return Err(PutError::from(SourceChanged).into());
+        }
         let needed = Promise::now(&self.view(), replicas).nodes;
         self.write_down(&put, &keys, claim, &content, needed).await?;
         let wait_met = self.wait_for_copies(&put, claim, content.hash, &content.tally).await;
