@@ -18,8 +18,10 @@ pub struct Holder {
     pub id: NodeId,
     /// Whether it is a live member.
     pub alive: bool,
-    /// Whether it takes new data: not over-full, draining or read-only.
+    /// Whether it takes new data: neither out of space nor draining or read-only.
     pub room: bool,
+    /// Whether it has more than its share: it gets copies only where nobody else can take them.
+    pub over_full: bool,
     /// Whether it is known to hold the chunk.
     pub holds: bool,
     /// When it came into its present state: joined, returned or died.
@@ -71,6 +73,7 @@ pub fn judge(
     };
     let mut takers: Vec<&Holder> =
         candidates.iter().filter(|c| c.alive && c.room && !c.holds).collect();
+    takers.sort_by_key(|c| c.over_full);
     if let Some(back) = takers.iter().position(|c| Some(c.id) == hint) {
         verdict.fill.push(takers.remove(back).id);
     }
@@ -96,12 +99,17 @@ pub fn judge(
 
 /// Whether the candidate would be home if everybody lived.
 fn is_home(candidates: &[Holder], id: NodeId, wanted: usize) -> bool {
-    candidates.iter().filter(|c| c.room || !c.alive).take(wanted).any(|c| c.id == id)
+    homes(candidates, wanted).any(|c| c.id == id)
+}
+
+/// The nodes that would be home if everybody lived.
+fn homes(candidates: &[Holder], wanted: usize) -> impl Iterator<Item = &Holder> {
+    candidates.iter().filter(|c| c.room && !c.over_full || !c.alive).take(wanted)
 }
 
 /// When the dead among the home places died, latest first.
 fn dead_homes(candidates: &[Holder], wanted: usize) -> Vec<Time> {
-    let homes = candidates.iter().filter(|c| c.room || !c.alive).take(wanted);
+    let homes = homes(candidates, wanted);
     let mut died: Vec<Time> = homes.filter(|c| !c.alive).map(|c| c.since).collect();
     died.sort_unstable_by(|a, b| b.cmp(a));
     died
@@ -123,7 +131,7 @@ mod tests {
 
     fn holder(n: u8, alive: bool, holds: bool, since_s: u64) -> Holder {
         let since = Time(since_s * 1_000_000);
-        Holder { id: node(n), alive, room: true, holds, since }
+        Holder { id: node(n), alive, room: true, over_full: false, holds, since }
     }
 
     fn at(seconds: u64) -> Time {
@@ -190,6 +198,15 @@ mod tests {
         assert!(judge(node(4), &all, &[], None, 3, DELAY, at(9)).fill.is_empty());
         all[0].alive = false;
         assert!(judge(node(4), &all, &[], kept_for, 3, DELAY, at(9)).fill.is_empty());
+    }
+
+    #[test]
+    fn who_has_more_than_his_share_takes_what_nobody_else_can() {
+        let mut all = [1, 2, 3, 4].map(|n| holder(n, true, n < 3, 0));
+        all[2].over_full = true;
+        assert_eq!(judge(node(1), &all, &[], None, 3, DELAY, at(9)).fill, [node(4)]);
+        let verdict = judge(node(1), &all[..3], &[], None, 3, DELAY, at(9));
+        assert_eq!((verdict.fill, verdict.homeless), (vec![node(3)], 0));
     }
 
     #[test]

@@ -242,6 +242,12 @@ impl Shared {
         }
     }
 
+    /// A member is reached: what was wrong with addresses before says nothing about now. Those
+    /// that still lead nowhere are dialled again, and noted again.
+    fn forget_dial_troubles(&self) {
+        lock(&self.troubles).retain(|with, _| with.parse::<SocketAddr>().is_err());
+    }
+
     /// Whether the chunk is a replica here.
     fn holds(&self, cid: &ChunkId) -> bool {
         matches!(self.store.held(*cid), Ok(Some(held)) if held.replica)

@@ -395,11 +395,12 @@ impl Run {
     /// Asks the next candidate that does not hang; whether there is one.
     fn next_candidate(&mut self, instead_of: Option<NodeId>) -> bool {
         let view = self.shared.view();
-        let next = view.candidates(&self.delivery.cid).into_iter().find(|id| {
-            !self.tried.contains(id)
-                && view.members.get(id).is_some_and(|m| m.has_room())
-                && !self.shared.chooser().hung(id)
-        });
+        let candidates = view.candidates(&self.delivery.cid).into_iter();
+        let untried = candidates
+            .filter(|id| !self.tried.contains(id) && !self.shared.chooser().hung(id))
+            .filter_map(|id| view.members.get(&id).filter(|m| m.has_space()));
+        // Those that have more than their share come last.
+        let next = untried.min_by_key(|m| !m.has_room()).map(|m| m.record.id);
         if let Some(id) = next {
             self.start(id, instead_of.filter(|home| *home != self.shared.me));
         }

@@ -114,6 +114,7 @@ impl Handler for Service {
         let peer = match &event {
             LinkEvent::Up { peer, stranger: false, observed, .. } => {
                 lock(&shared.links).insert(*peer);
+                shared.forget_dial_troubles();
                 observed.iter().for_each(|addr| shared.seen_at(*peer, *addr));
                 *peer
             }

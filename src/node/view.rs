@@ -18,6 +18,9 @@ use std::time::Duration;
 /// A member that has been dead for so long is not waited for any more.
 const GONE_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// From so many 64ths of its capacity on a node is full, whatever the others have.
+const USED_UP: u8 = 59;
+
 /// A member as the shell sees it, this node included.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
@@ -39,6 +42,14 @@ impl Member {
     pub(super) fn has_room(&self) -> bool {
         let busy = [MemberFlags::FULL, MemberFlags::READ_ONLY, MemberFlags::DRAINING];
         self.lives() && !busy.iter().any(|flag| self.record.flags.has(*flag))
+    }
+
+    /// Whether it takes new data where nobody else can: it may have more than its share, but
+    /// it has space.
+    pub(super) fn has_space(&self) -> bool {
+        let shut = [MemberFlags::READ_ONLY, MemberFlags::DRAINING];
+        let out_of_space = self.record.flags.has(MemberFlags::FULL) && self.record.used >= USED_UP;
+        self.lives() && !out_of_space && !shut.iter().any(|flag| self.record.flags.has(*flag))
     }
 
     /// Its `--name`, or two words from its key.
@@ -159,7 +170,7 @@ impl View {
 
     /// Live members with room, this node included.
     pub(super) fn with_room(&self) -> usize {
-        self.members.values().filter(|m| m.has_room()).count()
+        self.members.values().filter(|m| m.has_space()).count()
     }
 
     /// Whether the node is a live member.
@@ -186,7 +197,7 @@ impl View {
 
     /// On how many machines live members with room are.
     pub(super) fn machines_with_room(&self) -> usize {
-        let ids: Vec<_> = self.members.values().filter(|m| m.has_room()).collect();
+        let ids: Vec<_> = self.members.values().filter(|m| m.has_space()).collect();
         self.machines(ids.iter().map(|m| &m.record.id))
     }
 

@@ -345,7 +345,8 @@ impl Repair {
         let candidates = ids.iter().filter_map(|id| view.members.get(id)).map(|member| Holder {
             id: member.record.id,
             alive: member.lives(),
-            room: member.has_room(),
+            room: member.has_space(),
+            over_full: !member.has_room(),
             holds: holds(&member.record.id),
             since: member.since,
         });
