@@ -14,6 +14,7 @@ use clap::CommandFactory;
 use clap_complete::env::Shells;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
+use serde::Serialize;
 use std::io;
 use std::path::Path;
 
@@ -40,8 +41,17 @@ pub(in crate::cli) fn run(ui: &Ui, args: &GenerateArgs) -> Result<(), CommandErr
         let dir = dir.to_string_lossy();
         Failure::new(Code::Failed, format!("cannot write into {}: {why}", shown(&dir)))
     })?;
+    if ui.json {
+        return ui.object(&Written { dir: &dir.to_string_lossy() });
+    }
     ui.say(format_args!("written to {}", shown(&dir.to_string_lossy())));
     Ok(())
+}
+
+/// What `generate --json` prints.
+#[derive(Serialize)]
+struct Written<'a> {
+    dir: &'a str,
 }
 
 fn man(dir: &Path) -> io::Result<()> {
