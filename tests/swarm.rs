@@ -1,0 +1,20 @@
+//! Swarms of real daemons on loopback: what a person with several machines relies on. `survive` is
+//! about nodes that die and disks that rot, `tree` about names, `entry` about who gets in and finds
+//! the others again, `content` about files of all shapes. The merge of a partition, lost packets
+//! and slow links are simulated (`tests/sim.rs`), since they need a network that obeys.
+
+// The lint's exception for tests does not reach what several tests share.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "swarm/content.rs"]
+mod content;
+#[path = "harness/daemon.rs"]
+mod daemon;
+#[path = "swarm/entry.rs"]
+mod entry;
+#[path = "harness/said.rs"]
+mod said;
+#[path = "swarm/survive.rs"]
+mod survive;
+#[path = "swarm/tree.rs"]
+mod tree;
