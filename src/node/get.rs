@@ -129,7 +129,7 @@ impl Shared {
         match self.store.read(cid, buf) {
             Ok(bytes) => Ok(bytes),
             Err(ReadError::Damaged) => {
-                self.wants_repair(cid);
+                self.wants_repair(cid, None);
                 Ok(None)
             }
             Err(ReadError::Io(err)) => Err(err),

@@ -67,7 +67,7 @@ use records::Catalogue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -125,7 +125,9 @@ pub(crate) struct Shared {
     /// Bytes of gossip that may still wait for the loop.
     gossip: Arc<Semaphore>,
     behind: worker::reconcile::Behind,
-    repair: mpsc::Sender<ChunkId>,
+    repair: mpsc::Sender<worker::repair::Wanted>,
+    /// Chunks of answered puts whose further copies take long, until repair has counted them.
+    late: Arc<AtomicU64>,
     /// Whether some chunks were not handed to repair because too many waited.
     repair_missed: AtomicBool,
     repair_tally: watch::Sender<RepairTally>,
@@ -306,14 +308,14 @@ impl Shared {
         self.sys.spawn.run(Box::new(move || {
             match shared.store.verify(cid) {
                 // It counts as missing from now on.
-                Ok(Verdict::Damaged) => shared.wants_repair(cid),
+                Ok(Verdict::Damaged) => shared.wants_repair(cid, None),
                 Ok(Verdict::Good | Verdict::Missing) => {}
                 Err(err) => tracing::warn!(%err, "a chunk cannot be read"),
             }
         }));
     }
 
-    fn repair_queue(&self) -> &mpsc::Sender<ChunkId> {
+    fn repair_queue(&self) -> &mpsc::Sender<worker::repair::Wanted> {
         &self.repair
     }
 }

@@ -6,6 +6,7 @@
 
 use super::Shared;
 use super::view::View;
+use super::worker::repair::Late;
 use crate::core::limits;
 use crate::id::{ChunkId, NodeId};
 use crate::store::{Claim, Op, WriteError};
@@ -235,6 +236,8 @@ struct Run {
     promised: bool,
     /// Whether some did not answer, and may yet.
     silent: bool,
+    /// Counts the chunk as below its copies, once the promise is kept and the others take long.
+    late: Option<Late>,
     /// Whether to ask before sending: somebody may well have the chunk already.
     ask_first: bool,
 }
@@ -251,6 +254,7 @@ impl Run {
             asking: BTreeMap::new(),
             promised: false,
             silent: false,
+            late: None,
             ask_first: false,
         }
     }
@@ -275,6 +279,9 @@ impl Run {
                     }
                 }
                 () = tokio::time::sleep(patience) => self.hedge(),
+            }
+            if self.promised && self.late.is_none() && elapsed() > limits::HEDGE_MAX {
+                self.late = Some(self.shared.is_late());
             }
         }
         self.hand_over();
@@ -411,7 +418,7 @@ impl Run {
     fn hand_over(&mut self) {
         self.under_way.abort_all();
         if self.holders.len() < usize::from(self.delivery.promise.replicas) {
-            self.shared.wants_repair(self.delivery.cid);
+            self.shared.wants_repair(self.delivery.cid, self.late.take());
         }
         self.tally.with(|state| state.ended += 1);
     }

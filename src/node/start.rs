@@ -9,14 +9,15 @@ use super::records::Catalogue;
 use super::run::Loop;
 use super::serve::Service;
 use super::view::View;
-use super::worker::{self, repair::Repair};
+use super::worker;
+use super::worker::repair::{Repair, Wanted};
 use super::{Config, Fatal, Shared};
 use crate::core::access::{Grant, Joiner, Roles};
 use crate::core::catalogue::{self, Record, View as _};
 use crate::core::limits;
 use crate::core::membership::{Identity, Membership, Vouch};
 use crate::crypto::{NodeKey, SwarmKey};
-use crate::id::{ChunkId, NodeId};
+use crate::id::NodeId;
 use crate::store::{self, Store};
 use crate::sys::{Fs, Lock, OpenMode};
 use crate::transport::{self, Buffers, Transport};
@@ -293,7 +294,7 @@ fn stored_bytes(config: &Config) -> u64 {
 /// The receiving ends of what `Shared` sends.
 struct Channels {
     events: mpsc::Receiver<Event>,
-    repair: mpsc::Receiver<ChunkId>,
+    repair: mpsc::Receiver<Wanted>,
 }
 
 fn share(
@@ -331,6 +332,7 @@ fn share(
         behind: worker::reconcile::Behind::default(),
         repair,
         repair_missed: Default::default(),
+        late: Default::default(),
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),
         pointers: Mutex::default(),

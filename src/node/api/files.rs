@@ -271,8 +271,13 @@ impl Shared {
         let shared = self.clone();
         tokio::spawn(async move {
             tally.reached(usize::from(claim.replicas)).await;
-            let copies = u8::try_from(tally.count().copies).unwrap_or(u8::MAX);
-            if let Err(err) = shared.set_copies(claim.id, copies.max(1)).await {
+            let count = tally.count();
+            let copies = if count.any {
+                u8::try_from(count.copies).unwrap_or(u8::MAX).max(1)
+            } else {
+                shared.copies_of_records(claim.replicas)
+            };
+            if let Err(err) = shared.set_copies(claim.id, copies).await {
                 tracing::debug!(%err, "the number of copies was not noted");
             }
         });
@@ -509,10 +514,20 @@ impl Shared {
                     .record
                     .and_then(|id| crate::core::catalogue::file_record(view, &id).ok().flatten());
                 info.replicas = record.map_or(self.config.replicas, |record| record.replicas);
-                info.copies = self.copies_of(&file.claim);
+                info.copies = if file.size == 0 {
+                    Some(self.copies_of_records(info.replicas))
+                } else {
+                    self.copies_of(&file.claim)
+                };
             }
         }
         info
+    }
+
+    /// How many copies a file without chunks has: its records are at every member.
+    fn copies_of_records(&self, replicas: u8) -> u8 {
+        let members = 1 + self.view().others().count();
+        replicas.min(u8::try_from(members).unwrap_or(u8::MAX))
     }
 
     pub(super) async fn stat(self: &Arc<Self>, target: &Target) -> Outcome<FileStat> {
@@ -528,9 +543,8 @@ impl Shared {
         let stored: Vec<ChunkId> =
             rows.iter().filter(|row| !row.is_zero()).map(|row| row.cid).collect();
         let (holders, fewest) = self.holders_now(&stored).await;
-        if !stored.is_empty() {
-            info.copies = Some(fewest);
-        }
+        info.copies =
+            Some(if stored.is_empty() { self.copies_of_records(info.replicas) } else { fewest });
         let chunks = crate::chunk::chunk_count(file.manifest.length);
         Ok(FileStat {
             info,

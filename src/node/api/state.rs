@@ -126,7 +126,7 @@ impl Shared {
             cached_bytes: usage.cached_bytes,
             capacity: usage.capacity,
             free_bytes: space.available,
-            under_replicated: repair.below.saturating_add(elsewhere),
+            under_replicated: repair.below.saturating_add(self.late()).saturating_add(elsewhere),
             repair_bytes: repair.bytes,
             need_nodes: repair.homeless,
             nodes_missing: u32::from(repair.nodes_missing),

@@ -19,7 +19,7 @@ use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -59,7 +59,7 @@ pub(in crate::node) struct Tally {
 pub(in crate::node) struct Repair {
     shared: Arc<Shared>,
     /// Chunks to look at soon.
-    wanted: mpsc::Receiver<ChunkId>,
+    wanted: mpsc::Receiver<Wanted>,
     /// Names the look at all chunks that runs or was the last; different after a restart.
     round: u32,
     /// The candidates at the beginning of that.
@@ -71,6 +71,22 @@ pub(in crate::node) struct Repair {
     retry: Duration,
     counts: Counts,
     repaired: u64,
+}
+
+/// A chunk for the worker to look at.
+pub(in crate::node) struct Wanted {
+    cid: ChunkId,
+    /// Counts the chunk as below its copies until the worker does.
+    late: Option<Late>,
+}
+
+/// Counts one chunk as below its copies for as long as it lives.
+pub(in crate::node) struct Late(Arc<AtomicU64>);
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What became of one batch.
@@ -93,7 +109,7 @@ struct Answers {
 type Copy = (usize, ChunkId, NodeId);
 
 impl Repair {
-    pub(in crate::node) fn new(shared: Arc<Shared>, wanted: mpsc::Receiver<ChunkId>) -> Self {
+    pub(in crate::node) fn new(shared: Arc<Shared>, wanted: mpsc::Receiver<Wanted>) -> Self {
         // Seconds, so that no round of an earlier life has the same name.
         let round = (shared.sys.clock.wall_ms() / 1000) as u32;
         Self {
@@ -132,7 +148,7 @@ impl Repair {
                     }
                 }
                 cid = self.wanted.recv() => match cid {
-                    Some(cid) => self.look_at(Some(cid)).await,
+                    Some(wanted) => self.look_at(Some(wanted)).await,
                     None => return,
                 },
                 () = tokio::time::sleep(pause) => self.sweep().await,
@@ -157,12 +173,14 @@ impl Repair {
     }
 
     /// Looks at the chunks that were handed over, as many as one question has room for.
-    async fn look_at(&mut self, first: Option<ChunkId>) {
-        let mut cids: BTreeSet<ChunkId> = first.into_iter().collect();
-        while cids.len() < CIDS_MAX
-            && let Ok(cid) = self.wanted.try_recv()
-        {
-            cids.insert(cid);
+    async fn look_at(&mut self, first: Option<Wanted>) {
+        let mut late = Vec::new();
+        let mut cids = BTreeSet::new();
+        let mut next = first;
+        while let Some(wanted) = next {
+            late.extend(wanted.late);
+            cids.insert(wanted.cid);
+            next = if cids.len() < CIDS_MAX { self.wanted.try_recv().ok() } else { None };
         }
         let mut batch = Vec::with_capacity(cids.len());
         for cid in cids {
@@ -180,6 +198,7 @@ impl Repair {
             self.due_at(self.shared.sys.clock.now() + RETRY);
         }
         self.report();
+        drop(late);
     }
 
     fn replica(&self, cid: ChunkId) -> Option<Replica> {
@@ -528,9 +547,20 @@ impl Shared {
         self.change_tables(move |tables| below::set_copies(tables, &claim, 0, copies)).await
     }
 
+    /// Counts a chunk as below its copies although the worker has not looked at it yet.
+    pub(in crate::node) fn is_late(&self) -> Late {
+        self.late.fetch_add(1, Ordering::Relaxed);
+        Late(self.late.clone())
+    }
+
+    /// How many chunks are.
+    pub(in crate::node) fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
     /// Hands a chunk to the repair worker. When more wait than fit, it looks at all of them.
-    pub(in crate::node) fn wants_repair(&self, cid: ChunkId) {
-        if self.repair_queue().try_send(cid).is_err() {
+    pub(in crate::node) fn wants_repair(&self, cid: ChunkId, late: Option<Late>) {
+        if self.repair_queue().try_send(Wanted { cid, late }).is_err() {
             self.repair_missed.store(true, Ordering::Relaxed);
         }
     }

@@ -1,0 +1,79 @@
+//! Whole nodes in one thread: three to five of them run as they do in production, on simulated
+//! disks, network, clocks and random sources, while things go wrong. Everything follows from the
+//! seed: the same seed gives the same history, event by event, and its hash is printed.
+//!
+//! ```text
+//! P2PFS_DAEMON_SEEDS=200 cargo test --test daemons            # more seeds
+//! P2PFS_DAEMON_SEED=7 cargo test --test daemons -- --nocapture  # one, every event printed
+//! P2PFS_DAEMON_LOG=p2pfs=debug                                # with it, what the nodes log
+//! ```
+//!
+//! `plan` is what a seed decides, `faults` and `play` carry it out on a `swarm` of machines, each
+//! of which has one `life` after the other; `checks` judge. Each seed runs in a process of its own,
+//! because libraries count things per process.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and reports")]
+
+#[path = "daemons/chance.rs"]
+mod chance;
+#[path = "daemons/checks/mod.rs"]
+mod checks;
+#[path = "daemons/faults.rs"]
+mod faults;
+#[path = "daemons/history.rs"]
+mod history;
+#[path = "daemons/life.rs"]
+mod life;
+#[path = "harness/machine.rs"]
+mod machine;
+#[path = "daemons/plan.rs"]
+mod plan;
+#[path = "daemons/play.rs"]
+mod play;
+#[path = "daemons/runner.rs"]
+mod runner;
+#[path = "harness/simfs.rs"]
+mod simfs;
+#[path = "daemons/swarm.rs"]
+mod swarm;
+#[path = "daemons/tap.rs"]
+mod tap;
+#[path = "harness/turmoil_net.rs"]
+mod turmoil_net;
+
+use runner::{Run, Variant, run_all, seeds};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a process starts that plays one seed; it does nothing when it was not started for that.
+#[test]
+fn one_seed() {
+    runner::play_as_told();
+}
+
+/// Nothing is lost, nothing is wrong, everything gets well again; and a seed fixes the history.
+#[test]
+fn seeds_hold_the_promises() {
+    let wanted = seeds();
+    let again = wanted.iter().copied().take(5);
+    let all: Vec<u64> = wanted.iter().copied().chain(again).collect();
+    let runs = run_all(&all, Variant::Real);
+    let mut first: BTreeMap<u64, &Run> = BTreeMap::new();
+    runner::print_totals(&runs);
+    let wrong: Vec<String> = runs.iter().filter_map(Run::what_is_wrong).collect();
+    assert!(wrong.is_empty(), "{} runs failed\n{}", wrong.len(), wrong.join("\n"));
+    for run in &runs {
+        if let Some(before) = first.insert(run.seed, run) {
+            assert_eq!(before.hash, run.hash, "seed {} had two histories", run.seed);
+        }
+    }
+    let different: BTreeSet<&str> = runs.iter().map(|run| run.hash.as_str()).collect();
+    assert_eq!(different.len(), first.len(), "different seeds had the same history");
+}
+
+/// The checkers find what they are for: disks that do not keep what was synced.
+#[test]
+fn lying_disks_are_found() {
+    let runs = run_all(&[1, 2, 3, 4], Variant::LyingDisks);
+    let found = runs.iter().filter(|run| !run.violations.is_empty()).count();
+    assert!(found > 0, "whole swarms lost power on disks that lie, and nothing was missed");
+}

@@ -1,0 +1,103 @@
+//! A file that was acknowledged can be read as long as at most one machine is lost, and after a
+//! loss of power of all of them. Owns the list of what was acknowledged, and what was ever tried.
+
+use p2pfs::id::FileHash;
+use p2pfs::wire::control::Stored;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A file that was acknowledged.
+pub(crate) struct Acknowledged {
+    pub(crate) hash: FileHash,
+    pub(crate) content: Arc<Vec<u8>>,
+    pub(crate) replicas: u8,
+    /// The only machine that had it then, when it was only one.
+    only_at: Option<String>,
+    /// That machine's copy was taken away: nothing was promised.
+    pub(crate) excused: bool,
+}
+
+/// What was put.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    files: BTreeMap<[u8; 32], Acknowledged>,
+    /// Hashes that puts to each path tried, answered or not.
+    tried: BTreeMap<String, BTreeSet<FileHash>>,
+    /// Paths of which at least one put was acknowledged.
+    listed: BTreeSet<String>,
+}
+
+impl Ledger {
+    /// A put begins.
+    pub(crate) fn tried(&mut self, path: Option<&String>, content: &[u8]) {
+        if let Some(path) = path {
+            self.tried.entry(path.clone()).or_default().insert(hash_of(content));
+        }
+    }
+
+    /// A put was acknowledged. Err: what was answered is not true.
+    pub(crate) fn acknowledged(
+        &mut self,
+        path: Option<&String>,
+        content: Arc<Vec<u8>>,
+        stored: &Stored,
+    ) -> Result<(), String> {
+        let hash = hash_of(&content);
+        if stored.hash != hash || stored.size != content.len() as u64 {
+            return Err(format!("a put was answered with {} for {hash}", stored.hash));
+        }
+        self.listed.extend(path.cloned());
+        let only_at = match stored.holders.as_slice() {
+            [one] if stored.copies <= 1 => Some(one.clone()),
+            _ => None,
+        };
+        let known = self.files.entry(hash.0).or_insert_with(|| Acknowledged {
+            hash,
+            content,
+            replicas: stored.replicas,
+            only_at: only_at.clone(),
+            excused: false,
+        });
+        known.replicas = known.replicas.max(stored.replicas);
+        if only_at.is_none() {
+            (known.only_at, known.excused) = (None, false);
+        }
+        Ok(())
+    }
+
+    /// A machine's copies are not to be relied on any more.
+    pub(crate) fn lost_machine(&mut self, name: &str) {
+        for file in self.files.values_mut().filter(|file| file.only_at.as_deref() == Some(name)) {
+            file.excused = true;
+        }
+    }
+
+    /// Everything that was acknowledged, in order of the hashes.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Acknowledged> {
+        self.files.values()
+    }
+
+    /// A file by its hash.
+    pub(crate) fn file(&self, hash: &FileHash) -> Option<&Acknowledged> {
+        self.files.get(&hash.0)
+    }
+
+    /// Whether some put to this path tried this content.
+    pub(crate) fn was_tried(&self, path: &str, hash: &FileHash) -> bool {
+        self.tried.get(path).is_some_and(|hashes| hashes.contains(hash))
+    }
+
+    /// Paths that must be listed.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
+        let excused = |path: &String| {
+            let mut hashes = self.tried[path].iter();
+            hashes.any(|hash| self.file(hash).is_some_and(|file| file.excused))
+        };
+        self.listed.iter().filter(move |path| !excused(path))
+    }
+}
+
+/// What a file is called.
+pub(crate) fn hash_of(content: &[u8]) -> FileHash {
+    FileHash(blake3::hash(content).into())
+}

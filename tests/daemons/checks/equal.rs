@@ -1,0 +1,58 @@
+//! When everything has been well for a while, all nodes know each other, show the same tree, and
+//! every chunk has its copies.
+
+use super::acknowledged::Ledger;
+use crate::life::Listing;
+use p2pfs::wire::control::{FileStat, NodeState, Status};
+
+/// What is still missing, if anything.
+pub(crate) fn check(states: &[Option<(Box<Status>, Listing)>]) -> Result<(), String> {
+    let mut trees: Vec<&Listing> = Vec::new();
+    for (at, state) in states.iter().enumerate() {
+        let Some((status, tree)) = state else { return Err(format!("n{at} does not answer")) };
+        let others = states.len() - 1;
+        let wrong = |what: &str| Err(format!("n{at}: {what} {:?}", status.problems));
+        match status {
+            status if status.state != NodeState::Member => return wrong("is no member"),
+            status if status.peers_alive as usize != others => {
+                return wrong(&format!("sees {} peers", status.peers_alive));
+            }
+            status if status.under_replicated > 0 => {
+                return wrong(&format!("{} chunks below their copies", status.under_replicated));
+            }
+            _ => {}
+        }
+        // A machine that was replaced is remembered under its old name.
+        if let Some(problem) = status.problems.iter().find(|what| !what.contains("has been dead")) {
+            return wrong(&format!("says {problem:?}"));
+        }
+        trees.push(tree);
+    }
+    match trees.iter().position(|tree| *tree != trees[0]) {
+        Some(at) => Err(format!("n0 lists {:?}, n{at} {:?}", trees[0], trees[at])),
+        None => Ok(()),
+    }
+}
+
+/// What is missing in the common tree, if anything.
+pub(crate) fn check_tree(ledger: &Ledger, tree: &Listing) -> Result<(), String> {
+    for path in ledger.paths() {
+        match tree.iter().find(|(listed, _)| listed == path) {
+            Some((_, Some(hash))) if ledger.was_tried(path, hash) => {}
+            Some((_, hash)) => return Err(format!("{path} shows {hash:?}")),
+            None => return Err(format!("{path} is not listed although it was acknowledged")),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file has its copies, on as many machines as there are.
+pub(crate) fn check_copies(stat: &FileStat, machines: usize) -> Result<(), String> {
+    let wanted = usize::from(stat.info.replicas).min(machines);
+    match stat.info.copies {
+        Some(copies) if usize::from(copies) < wanted => {
+            Err(format!("{:?} has {copies} of {wanted} copies", stat.info.hash))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,188 @@
+//! Carries out the faults of a plan: draws whom and when they hit, and undoes them in time.
+
+use crate::chance::Dice;
+use crate::checks::acknowledged::Ledger;
+use crate::life::Order;
+use crate::plan::{Fault, Plan};
+use crate::simfs::{Fault as DiskFault, Survive};
+use crate::swarm::{End, Swarm, Trouble};
+use p2pfs::sys::Fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// Large enough to be no limit.
+const ROOMY: u64 = 1 << 40;
+/// Where a node keeps its segments.
+const SEGMENTS: &str = "/p2pfs/data/segments";
+
+/// Something that is due later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Due {
+    Start(usize),
+    Heal,
+    Room(usize),
+}
+
+/// The faults of one simulation.
+pub(crate) struct Faults {
+    dice: Dice,
+    kinds: Vec<Fault>,
+    every: Duration,
+    next: Duration,
+    due: Vec<(Duration, Due)>,
+    wiped: bool,
+    rotten: Option<usize>,
+    keep_first: bool,
+}
+
+impl Faults {
+    /// From a plan; the first one comes after `begin`.
+    pub(crate) fn new(plan: &Plan, seed: u64, begin: Duration) -> Self {
+        let mut dice = Dice::new(seed, "faults");
+        let next = begin + gap(&mut dice, plan.fault_every);
+        Self {
+            dice,
+            kinds: plan.faults.clone(),
+            every: plan.fault_every,
+            next,
+            due: Vec::new(),
+            wiped: false,
+            rotten: None,
+            // Where people approve, only the first machine has the swarm key.
+            keep_first: plan.entry == crate::plan::Entry::Approval,
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn step(&mut self, swarm: &mut Swarm, ledger: &mut Ledger) {
+        let now = swarm.now();
+        while let Some(at) = self.due.iter().position(|(when, _)| *when <= now) {
+            let (_, due) = self.due.remove(at);
+            undo(swarm, due);
+        }
+        for at in 0..swarm.len() {
+            let planned = self.due.iter().any(|(_, due)| *due == Due::Start(at));
+            if swarm.has_lived(at) && !swarm.is_up(at) && !planned {
+                let pause = Duration::from_millis(self.dice.between(10, 15_000));
+                self.due.push((now + pause, Due::Start(at)));
+            }
+        }
+        if now >= self.next && !self.kinds.is_empty() {
+            self.next = now + gap(&mut self.dice, self.every);
+            let fault = self.dice.pick(&self.kinds);
+            self.strike(fault, swarm, ledger);
+        }
+    }
+
+    /// No more faults; everything that can be undone is.
+    pub(crate) fn end(&mut self, swarm: &mut Swarm) {
+        self.kinds.clear();
+        self.due.clear();
+        swarm.heal();
+        for at in 0..swarm.len() {
+            swarm.machines[at].disk().set_capacity(ROOMY);
+            if !swarm.is_up(at) {
+                swarm.start(at);
+            }
+        }
+    }
+
+    fn strike(&mut self, fault: Fault, swarm: &mut Swarm, ledger: &mut Ledger) {
+        let running = swarm.running();
+        if running.is_empty() {
+            return;
+        }
+        let one = self.dice.pick(&running);
+        let survive = self.dice.pick(&[Survive::None, Survive::Some, Survive::All]);
+        swarm.setup.history.count(&format!("{fault:?}"));
+        swarm.note(format_args!("{fault:?} n{one}"));
+        match fault {
+            Fault::PowerLoss => swarm.end(one, End::Power(survive)),
+            Fault::Kill => swarm.end(one, End::Kill),
+            Fault::Blackout => running.iter().for_each(|at| swarm.end(*at, End::Power(survive))),
+            Fault::Stop => drop(swarm.order(one, Order::Stop)),
+            Fault::PowerLossAtWrite => self.disk(swarm, one, DiskFault::Crash),
+            Fault::DiskError => self.disk(swarm, one, DiskFault::Io),
+            Fault::DiskFull => {
+                let disk = swarm.machines[one].disk();
+                disk.set_capacity(disk.used() + (64 << 10));
+                self.later(swarm, Due::Room(one));
+            }
+            Fault::Partition | Fault::OneWay | Fault::Hold => self.part(fault, swarm),
+            Fault::Rot => self.rot(swarm, ledger, one),
+            Fault::Wipe if self.wiped || self.keep_first && one == 0 => {}
+            Fault::Wipe => {
+                self.wiped = true;
+                swarm.end(one, End::Power(Survive::None));
+                swarm.wipe(one, self.dice.roll());
+                ledger.lost_machine(&swarm.machines[one].name);
+                // Where people approve, nobody else has the keys, and a person types the new code.
+                (0..swarm.len()).filter(|at| *at != one).find(|at| swarm.copy_keys(*at, one));
+            }
+        }
+    }
+
+    /// Lets one of the next changes of a disk fail.
+    fn disk(&mut self, swarm: &Swarm, at: usize, fault: DiskFault) {
+        let disk = swarm.machines[at].disk();
+        disk.fail_at(disk.steps() + self.dice.between(1, 30), fault);
+    }
+
+    /// Parts the machines into two groups, or makes trouble on single links.
+    fn part(&mut self, fault: Fault, swarm: &mut Swarm) {
+        let sides: Vec<bool> = (0..swarm.len()).map(|_| self.dice.chance(50)).collect();
+        for a in 0..swarm.len() {
+            for b in 0..a {
+                let (from, to) = if self.dice.chance(50) { (a, b) } else { (b, a) };
+                match fault {
+                    Fault::Partition if sides[a] != sides[b] => swarm.trouble(a, b, Trouble::Cut),
+                    Fault::OneWay if self.dice.chance(40) => {
+                        swarm.trouble(a, b, Trouble::OneWay(from, to));
+                    }
+                    Fault::Hold if self.dice.chance(40) => swarm.trouble(a, b, Trouble::Held),
+                    _ => {}
+                }
+            }
+        }
+        self.later(swarm, Due::Heal);
+    }
+
+    /// Changes some bytes of a segment, always of the same machine.
+    fn rot(&mut self, swarm: &Swarm, ledger: &mut Ledger, one: usize) {
+        let at = *self.rotten.get_or_insert(one);
+        let disk = swarm.machines[at].disk();
+        let folder = Path::new(SEGMENTS);
+        let files = disk.read_dir(folder).unwrap_or_default();
+        let Some(file) = files.iter().max_by_key(|file| file.len).filter(|file| file.len > 0)
+        else {
+            return;
+        };
+        let places: Vec<u64> = (0..3).map(|_| self.dice.below(file.len)).collect();
+        disk.rot(&folder.join(&file.name), |bytes| {
+            places.iter().for_each(|place| bytes[*place as usize] ^= 0x55);
+        });
+        ledger.lost_machine(&swarm.machines[at].name);
+    }
+
+    fn later(&mut self, swarm: &Swarm, due: Due) {
+        let pause = Duration::from_millis(self.dice.between(200, 20_000));
+        self.due.retain(|(_, other)| *other != due);
+        self.due.push((swarm.now() + pause, due));
+    }
+}
+
+fn undo(swarm: &mut Swarm, due: Due) {
+    match due {
+        Due::Start(at) if !swarm.is_up(at) => swarm.start(at),
+        Due::Start(_) => {}
+        Due::Heal => swarm.heal(),
+        Due::Room(at) => swarm.machines[at].disk().set_capacity(ROOMY),
+    }
+}
+
+/// A random gap with this mean.
+pub(crate) fn gap(dice: &mut Dice, mean: Duration) -> Duration {
+    // Exponentially distributed, in thousandths, so that nothing depends on rounding.
+    let uniform = (dice.below(1 << 20) + 1) as f64 / f64::from(1 << 20);
+    Duration::from_millis((mean.as_millis() as f64 * -uniform.ln()) as u64)
+}

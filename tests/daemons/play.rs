@@ -1,0 +1,458 @@
+//! Plays one seed from the first start to the last check: the swarm forms, people put and get files
+//! while things go wrong, everything is healed, and then it must all be well again.
+
+use crate::chance::Dice;
+use crate::checks::acknowledged::Ledger;
+use crate::checks::{content, equal};
+use crate::faults::{Faults, gap};
+use crate::history::History;
+use crate::life::{Listing, Order, Outcome, Report, Setup};
+use crate::plan::{Entry, Plan};
+use crate::simfs::Survive;
+use crate::swarm::{End, Swarm};
+use p2pfs::id::FileHash;
+use p2pfs::wire::control::{NodeState, PathText, Range, Status, Target};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest time until a swarm has formed although nothing goes wrong.
+const FORMED_WITHIN: Duration = Duration::from_secs(60);
+/// Longest time from the end of all faults until everything is well: a lost answer is waited for
+/// 30 s, a dead connection is noticed after as long, and a failed copy is tried again.
+const WELL_WITHIN: Duration = Duration::from_secs(150);
+/// Longest operation: a put waits 30 s for its chunks and 10 s for each of several records.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
+/// Longest get when at most one machine is lost, links are well, and nobody else reads.
+const READ_WITHIN: Duration = Duration::from_secs(15);
+/// How often it is looked whether all is well.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What was asked.
+enum Asked {
+    Put { path: Option<String>, content: Arc<Vec<u8>> },
+    Get { target: Target, range: Option<Range>, must: bool, since: Duration },
+    Ls,
+    Stat { must: bool },
+    Status,
+    Approve,
+}
+
+/// A simulation under way.
+struct Play {
+    plan: Plan,
+    dice: Dice,
+    swarm: Swarm,
+    ledger: Ledger,
+    faults: Faults,
+    asked: BTreeMap<u64, Asked>,
+    states: Vec<(Option<Box<Status>>, Option<Listing>)>,
+    content: u64,
+}
+
+/// Plays a seed.
+pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
+    let setup = Rc::new(Setup {
+        seed,
+        history: history.clone(),
+        tls: plan.tls,
+        replicas: plan.replicas,
+        repair_delay: plan.repair_delay,
+        reports: RefCell::default(),
+    });
+    let swarm = Swarm::new(&setup, &plan.ahead_ms, plan.latency);
+    if plan.lying_disks {
+        swarm.machines.iter().for_each(|machine| drop(machine.disk().without_sync()));
+    }
+    let begin = if plan.early { Duration::ZERO } else { Duration::MAX };
+    let machines = plan.machines;
+    let mut play = Play {
+        faults: Faults::new(&plan, seed, begin.min(FORMED_WITHIN)),
+        plan,
+        dice: Dice::new(seed, "operations"),
+        swarm,
+        ledger: Ledger::default(),
+        asked: BTreeMap::new(),
+        states: vec![(None, None); machines],
+        content: 0,
+    };
+    play.form();
+    play.be_busy();
+    play.faults.end(&mut play.swarm);
+    // Reading finds what has rotted; then everything has to get well once more.
+    if play.get_well() {
+        play.read_everywhere();
+        if play.get_well() {
+            play.look_at_copies();
+            play.lose_one();
+        }
+    }
+}
+
+impl Play {
+    fn violation(&self, what: String) {
+        self.swarm.setup.history.violation(self.swarm.now(), what);
+    }
+
+    fn count(&self, kind: &str) {
+        self.swarm.setup.history.count(kind);
+    }
+
+    /// One step of time.
+    fn step(&mut self) {
+        for (machine, report) in self.swarm.step() {
+            self.take(machine, report);
+        }
+        for machine in &self.swarm.machines {
+            if let Some(why) = machine.take_failure() {
+                self.swarm.note(format_args!("{} gave up: {why}", machine.name));
+                self.count("gave up");
+            }
+        }
+        let pending = self.swarm.pending();
+        self.asked.retain(|number, _| pending.contains_key(number));
+        let late = pending.values().find(|one| self.swarm.now() > one.since + ANSWERED_WITHIN);
+        if let Some(late) = late.map(|late| late.machine) {
+            self.violation(format!("n{late} does not answer"));
+            self.swarm.forget_pending();
+        }
+    }
+
+    /// Starts the machines one after the other until they are one swarm.
+    fn form(&mut self) {
+        self.swarm.start(0);
+        let until = self.swarm.now() + FORMED_WITHIN;
+        let mut look = Duration::ZERO;
+        while self.swarm.now() < until {
+            self.step();
+            if self.plan.early {
+                self.faults.step(&mut self.swarm, &mut self.ledger);
+            }
+            if self.swarm.now() < look {
+                continue;
+            }
+            look = self.swarm.now() + Duration::from_millis(500);
+            self.let_in();
+            let new = (1..self.plan.machines).find(|at| !self.swarm.has_lived(*at));
+            match new {
+                Some(at) if self.dice.chance(70) => self.switch_on(at),
+                Some(_) => {}
+                None if self.plan.early => return,
+                None => {
+                    self.look();
+                    if self.look_result().is_ok() {
+                        return;
+                    }
+                }
+            }
+        }
+        if !self.plan.early {
+            self.violation(format!("the swarm did not form: {:?}", self.look_result()));
+        }
+    }
+
+    fn switch_on(&mut self, at: usize) {
+        if self.plan.entry == Entry::Keys && !self.swarm.copy_keys(0, at) {
+            return;
+        }
+        let door = self.dice.below(at as u64) as usize;
+        let names = [self.swarm.machines[0].name.clone(), self.swarm.machines[door].name.clone()];
+        self.swarm.machines[at].set_bootstrap(&names);
+        self.swarm.start(at);
+    }
+
+    /// People read codes from screens and type them on the first machine.
+    fn let_in(&mut self) {
+        if self.plan.entry == Entry::Keys {
+            return;
+        }
+        self.ask_all(|| (Order::Status, Asked::Status));
+        let waiting = self.states.iter().filter_map(|(status, _)| status.as_ref());
+        let waiting = waiting.filter(|status| status.state == NodeState::Waiting);
+        let codes: Vec<String> = waiting.filter_map(|status| status.code.clone()).collect();
+        let busy = self.asked.values().any(|asked| matches!(asked, Asked::Approve));
+        if let (Some(code), false) = (codes.first(), busy) {
+            self.ask(0, Order::Approve(code.clone()), Asked::Approve);
+        }
+    }
+
+    /// Operations and faults.
+    fn be_busy(&mut self) {
+        let begin = self.swarm.now();
+        self.faults = Faults::new(&self.plan, self.swarm.setup.seed, begin);
+        let (mut next, mut look) = (begin, begin);
+        while self.swarm.now() < begin + self.plan.busy {
+            self.step();
+            self.faults.step(&mut self.swarm, &mut self.ledger);
+            if self.swarm.now() >= look {
+                look = self.swarm.now() + LOOK_EVERY;
+                self.let_in();
+            }
+            if self.swarm.now() >= next {
+                next = self.swarm.now() + gap(&mut self.dice, self.plan.operation_every);
+                self.operate();
+            }
+        }
+    }
+
+    /// One random operation on a random machine.
+    fn operate(&mut self) {
+        let at = self.dice.below(self.plan.machines as u64) as usize;
+        match self.dice.below(10) {
+            0..4 => self.put(at),
+            4..8 => self.get(at),
+            8 => self.ask(at, Order::Ls, Asked::Ls),
+            _ => match self.some_hash() {
+                Some(hash) => self.ask(at, Order::Stat(hash), Asked::Stat { must: false }),
+                None => self.ask(at, Order::Status, Asked::Status),
+            },
+        }
+    }
+
+    fn put(&mut self, at: usize) {
+        let content = Arc::new(self.new_content());
+        let path = self.dice.chance(80).then(|| format!("/f{}", self.dice.below(12)));
+        let replicas = self.dice.chance(10).then_some(2);
+        let order = Order::Put { path: path.clone(), content: content.clone(), replicas };
+        self.ledger.tried(path.as_ref(), &content);
+        self.ask(at, order, Asked::Put { path, content });
+    }
+
+    /// Different each time, except that now and then an older one comes again.
+    fn new_content(&mut self) -> Vec<u8> {
+        if self.dice.chance(10)
+            && let Some(hash) = self.some_hash()
+            && let Some(file) = self.ledger.file(&hash)
+        {
+            return file.content.to_vec();
+        }
+        self.content += 1;
+        let len = match self.dice.below(20) {
+            0 => 0,
+            1..12 => self.dice.between(1, 5000),
+            12..18 => self.dice.between(60_000, 300_000),
+            _ => self.dice.between(1 << 20, 2_500_000),
+        };
+        let mut bytes = vec![0; len as usize];
+        let zeros = self.dice.chance(10);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.content.to_le_bytes());
+        let random = if zeros { len.min(100) as usize } else { bytes.len() };
+        hasher.finalize_xof().fill(&mut bytes[..random]);
+        if self.dice.chance(30) {
+            bytes.iter_mut().for_each(|byte| *byte = b'a' + *byte % 4);
+        }
+        bytes
+    }
+
+    fn some_hash(&mut self) -> Option<FileHash> {
+        let known: Vec<FileHash> = self.ledger.files().map(|file| file.hash).collect();
+        (!known.is_empty()).then(|| self.dice.pick(&known))
+    }
+
+    fn get(&mut self, at: usize) {
+        let Some(hash) = self.some_hash() else { return };
+        let target = match self.dice.below(10) {
+            0..2 => Target::Prefix(hash.to_string()[..12].to_owned()),
+            2..5 => Target::Path(PathText(format!("/f{}", self.dice.below(12)).into_bytes())),
+            _ => Target::Hash(hash),
+        };
+        let range = match self.dice.below(6) {
+            0 => Some(Range::Last(self.dice.below(100_000))),
+            1 => {
+                let start = self.dice.below(1 << 20);
+                Some(Range::Span { start, end: Some(start + self.dice.below(1 << 20)) })
+            }
+            _ => None,
+        };
+        self.ask_get(at, target, range, false);
+    }
+
+    fn ask_get(&mut self, at: usize, target: Target, range: Option<Range>, must: bool) {
+        let seekable = self.dice.chance(50);
+        let order = Order::Get { target: target.clone(), range, seekable };
+        let since = self.swarm.now();
+        self.ask(at, order, Asked::Get { target, range, must, since });
+    }
+
+    fn ask(&mut self, at: usize, order: Order, asked: Asked) {
+        if let Some(number) = self.swarm.order(at, order) {
+            self.asked.insert(number, asked);
+        }
+    }
+
+    fn ask_all(&mut self, mut question: impl FnMut() -> (Order, Asked)) {
+        for at in self.swarm.running() {
+            let (order, asked) = question();
+            self.ask(at, order, asked);
+        }
+    }
+
+    /// An order was answered.
+    fn take(&mut self, at: usize, report: Report) {
+        let Some(asked) = self.asked.remove(&report.number) else { return };
+        let (kind, said) = match (&report.outcome, &asked) {
+            (Outcome::Put(Ok(stored)), _) => {
+                ("put", format!("{} {} copies", stored.hash, stored.copies))
+            }
+            (Outcome::Get(Ok((hash, bytes))), _) => ("get", format!("{hash} {}", bytes.len())),
+            (Outcome::Ls(Ok(listing)), _) => ("ls", format!("{} paths", listing.len())),
+            (Outcome::Stat(Ok(stat)), _) => ("stat", format!("{:?} copies", stat.info.copies)),
+            (Outcome::Status(Ok(status)), _) => {
+                ("status", format!("{} alive, {:?}", status.peers_alive, status.problems))
+            }
+            (Outcome::Approve(Ok(())), _) => ("approve", String::new()),
+            (Outcome::Put(Err(err)), _) => ("put failed", err.clone()),
+            (Outcome::Get(Err(err)), _) => ("get failed", err.clone()),
+            (Outcome::Ls(Err(err)), _) => ("ls failed", err.clone()),
+            (Outcome::Stat(Err(err)), _) => ("stat failed", err.clone()),
+            (Outcome::Status(Err(err)), _) => ("status failed", err.clone()),
+            (Outcome::Approve(Err(err)), _) => ("approve failed", err.clone()),
+            (Outcome::Stop, _) => ("stop", String::new()),
+        };
+        let number = report.number;
+        let history = self.swarm.setup.history.clone();
+        history.note(report.at, format_args!("n{at} order {number}: {kind} {said}"));
+        history.count(kind);
+        if let Err(wrong) = self.check(at, report, asked) {
+            self.violation(wrong);
+        }
+    }
+
+    fn check(&mut self, at: usize, report: Report, asked: Asked) -> Result<(), String> {
+        match (report.outcome, asked) {
+            (Outcome::Put(Ok(stored)), Asked::Put { path, content, .. }) => {
+                self.ledger.acknowledged(path.as_ref(), content, &stored)
+            }
+            (Outcome::Get(Ok((hash, bytes))), Asked::Get { target, range, must, since }) => {
+                content::check(&self.ledger, &target, range, (&hash, &bytes))?;
+                let took = report.at.saturating_sub(since);
+                if must && took > READ_WITHIN {
+                    return Err(format!("n{at} took {took:?} to read {hash}"));
+                }
+                Ok(())
+            }
+            (Outcome::Get(Err(err)), Asked::Get { target, must: true, .. }) => {
+                Err(format!("n{at} cannot read {target:?}, which was acknowledged: {err}"))
+            }
+            (Outcome::Stat(Ok(stat)), Asked::Stat { must: true }) => {
+                equal::check_copies(&stat, self.plan.machines)
+            }
+            (Outcome::Stat(Err(err)), Asked::Stat { must: true }) => {
+                Err(format!("n{at} does not know who holds a file: {err}"))
+            }
+            (Outcome::Status(status), _) => {
+                self.states[at].0 = status.ok();
+                Ok(())
+            }
+            (Outcome::Ls(listing), _) => {
+                self.states[at].1 = listing.ok();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks everybody how it is and what it lists.
+    fn look(&mut self) {
+        self.states.fill((None, None));
+        self.ask_all(|| (Order::Status, Asked::Status));
+        self.ask_all(|| (Order::Ls, Asked::Ls));
+        self.finish(Duration::from_secs(1));
+    }
+
+    fn look_result(&self) -> Result<(), String> {
+        let states: Vec<_> = self.states.iter().cloned().map(|(a, b)| Some((a?, b?))).collect();
+        equal::check(&states)
+    }
+
+    /// Lets time pass until everything asked is answered, at most so long.
+    fn finish(&mut self, at_most: Duration) {
+        let until = self.swarm.now() + at_most;
+        while !self.asked.is_empty() && self.swarm.now() < until {
+            self.step();
+        }
+    }
+
+    /// Waits until all is well; false when that never happens.
+    fn get_well(&mut self) -> bool {
+        let healed = self.swarm.now();
+        let mut wrong = Err("nothing was looked at".to_owned());
+        while wrong.is_err() && self.swarm.now() < healed + WELL_WITHIN {
+            let next = self.swarm.now() + LOOK_EVERY;
+            while self.swarm.now() < next {
+                self.step();
+            }
+            self.tend();
+            self.let_in();
+            self.look();
+            wrong = self.look_result();
+        }
+        let took = self.swarm.now().saturating_sub(healed).as_secs();
+        self.swarm.note(format_args!("well after {took} s"));
+        self.count(&format!("well within {} s", took.next_multiple_of(15)));
+        // What was asked before may still come to its end.
+        self.finish(ANSWERED_WITHIN);
+        let tree = self.states[0].1.clone().unwrap_or_default();
+        match wrong.and_then(|()| equal::check_tree(&self.ledger, &tree)) {
+            Ok(()) => true,
+            Err(wrong) => {
+                self.violation(format!("not well {took} s after the last fault: {wrong}"));
+                false
+            }
+        }
+    }
+
+    /// What a person does: switches on what is off, and restarts what has given up writing.
+    fn tend(&mut self) {
+        for at in 0..self.plan.machines {
+            let read_only =
+                self.states[at].0.as_ref().is_some_and(|status| status.read_only.is_some());
+            if read_only && self.swarm.is_up(at) {
+                self.count("restarted when read-only");
+                self.swarm.end(at, End::Kill);
+            }
+            if !self.swarm.is_up(at) {
+                self.swarm.start(at);
+            }
+        }
+    }
+
+    /// Every file that was acknowledged, through every node.
+    fn read_everywhere(&mut self) {
+        for hash in self.readable() {
+            for at in self.swarm.running() {
+                self.ask_get(at, Target::Hash(hash), None, true);
+            }
+            self.finish(ANSWERED_WITHIN);
+        }
+    }
+
+    /// Every chunk has its copies.
+    fn look_at_copies(&mut self) {
+        for (nth, hash) in self.readable().into_iter().enumerate() {
+            let at = nth % self.plan.machines;
+            self.ask(at, Order::Stat(hash), Asked::Stat { must: true });
+            self.finish(ANSWERED_WITHIN);
+        }
+    }
+
+    fn readable(&self) -> Vec<FileHash> {
+        self.ledger.files().filter(|file| !file.excused).map(|file| file.hash).collect()
+    }
+
+    /// Without one machine everything can still be read at once.
+    fn lose_one(&mut self) {
+        let lost = self.dice.below(self.plan.machines as u64) as usize;
+        self.swarm.note(format_args!("n{lost} is lost for good"));
+        self.swarm.end(lost, End::Power(Survive::None));
+        for hash in self.readable() {
+            let running = self.swarm.running();
+            let at = self.dice.pick(&running);
+            self.ask_get(at, Target::Hash(hash), None, true);
+            self.finish(ANSWERED_WITHIN);
+        }
+    }
+}
