@@ -31,8 +31,8 @@ pub struct Holder {
 /// What is to be done about one chunk by this node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdict {
-    /// Whether this node counts and repairs the chunk.
-    pub responsible: bool,
+    /// The first of the live holders: it counts and repairs the chunk.
+    pub first: Option<NodeId>,
     /// Live copies.
     pub copies: u8,
     /// Copies missing.
@@ -66,7 +66,7 @@ pub fn judge(
     // Copies beside the candidates are safe but misplaced: they are replaced, not counted on.
     let missing = wanted.saturating_sub(on_candidates);
     let mut verdict = Verdict {
-        responsible: first == Some(me),
+        first,
         copies: clamp(copies.min(wanted.max(on_candidates))),
         missing: clamp(wanted.saturating_sub(copies)),
         ..Verdict::default()
@@ -78,7 +78,7 @@ pub fn judge(
         verdict.fill.push(takers.remove(back).id);
     }
     let missing = missing.saturating_sub(verdict.fill.len());
-    if !verdict.responsible || missing == 0 {
+    if first != Some(me) || missing == 0 {
         return verdict;
     }
     let mut waiting = dead_homes(candidates, wanted);
@@ -142,8 +142,8 @@ mod tests {
     fn a_healthy_chunk_needs_nothing() {
         let all = [1, 2, 3, 4].map(|n| holder(n, true, n < 4, 0));
         let verdict = judge(node(1), &all, &[], None, 3, DELAY, at(9));
-        assert_eq!(verdict, Verdict { responsible: true, copies: 3, ..Verdict::default() });
-        assert!(!judge(node(2), &all, &[], None, 3, DELAY, at(9)).responsible);
+        assert_eq!(verdict, Verdict { first: Some(node(1)), copies: 3, ..Verdict::default() });
+        assert_eq!(judge(node(2), &all, &[], None, 3, DELAY, at(9)).first, Some(node(1)));
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
         let mut all = [1, 2, 3, 4].map(|n| holder(n, true, n != 1, 0));
         let kept_for = Some(node(1));
         let verdict = judge(node(4), &all, &[], kept_for, 3, DELAY, at(9));
-        assert!(!verdict.responsible);
+        assert_eq!(verdict.first, Some(node(2)));
         assert_eq!(verdict.fill, [node(1)]);
         assert!(judge(node(4), &all, &[], None, 3, DELAY, at(9)).fill.is_empty());
         all[0].alive = false;
@@ -213,7 +213,7 @@ mod tests {
     fn copies_beside_the_candidates_are_replaced() {
         let all = [holder(1, true, false, 0), holder(2, true, false, 0)];
         let verdict = judge(node(7), &all, &[node(7)], None, 2, DELAY, at(9));
-        assert!(verdict.responsible);
+        assert_eq!(verdict.first, Some(node(7)));
         assert_eq!((verdict.missing, verdict.fill), (1, vec![node(1), node(2)]));
     }
 }

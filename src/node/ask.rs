@@ -9,8 +9,8 @@ use crate::transport::{Message as Frame, RequestError};
 use crate::wire::codec::{Decode, Encode, Malformed};
 use crate::wire::hello::Lane;
 use crate::wire::message::{
-    Bits, ClaimTerms, Fetch, Find, Have, Holders, Holds, Message, Pointers, Push, Store, WhoHolds,
-    kind,
+    Below, Bits, ClaimTerms, Fetch, Find, Have, Holders, Holds, Message, Pointers, Push, Store,
+    WhoHolds, kind,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -133,6 +133,11 @@ impl Shared {
         cids: Vec<ChunkId>,
     ) -> Result<(), AskError> {
         self.ask(to, Lane::Control, &Pointers { cids }, Bytes::new()).await.map(drop)
+    }
+
+    /// Tells `to`, who is responsible for the chunks, that they have too few copies.
+    pub(super) async fn ask_below(&self, to: NodeId, cids: Vec<ChunkId>) -> Result<(), AskError> {
+        self.ask(to, Lane::Control, &Below { cids }, Bytes::new()).await.map(drop)
     }
 
     /// Has `to` keep records; returns once they are on its disk.

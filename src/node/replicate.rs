@@ -416,6 +416,7 @@ impl Run {
 
     /// Counts the chunk as ended; copies that are still missing become the repair worker's.
     fn hand_over(&mut self) {
+        tracing::trace!(cid = %self.delivery.cid.short(), holders = ?self.holders, "delivered");
         self.under_way.abort_all();
         if self.holders.len() < usize::from(self.delivery.promise.replicas) {
             self.shared.wants_repair(self.delivery.cid, self.late.take());

@@ -17,7 +17,7 @@ use crate::wire::frame::Refusal;
 use crate::wire::gossip::GossipMessage;
 use crate::wire::hello::{Hello, Introduction, Lane};
 use crate::wire::message::{
-    Bits, CIDS_MAX, Commit, Deny, Fetch, Find, HOLDERS_MAX, Have, Holders, Holds, PUSH_MAX,
+    Below, Bits, CIDS_MAX, Commit, Deny, Fetch, Find, HOLDERS_MAX, Have, Holders, Holds, PUSH_MAX,
     Pointers, Push, Relay, Store, WhoHolds, kind,
 };
 use crate::wire::sync::{Answer, Ask};
@@ -144,6 +144,7 @@ impl Shared {
             kind::FETCH => return self.answer_fetch(peer, parse(&head)?).await,
             kind::HOLDS => self.answer_holds(parse(&head)?).await?,
             kind::POINTERS => self.answer_pointers(peer, parse(&head)?),
+            kind::BELOW => self.answer_below(parse(&head)?).await?,
             kind::WHO_HOLDS => self.answer_who(parse(&head)?).await?,
             kind::COMMIT => self.answer_commit(parse(&head)?).await?,
             kind::PUSH => self.answer_push(peer, parse(&head)?).await?,
@@ -251,6 +252,17 @@ impl Shared {
         let mut table = lock(&self.pointers);
         pointers.cids.into_iter().for_each(|cid| table.note(cid, peer));
         Vec::new()
+    }
+
+    /// Has repair look at the chunks that it does not know to be below their copies.
+    async fn answer_below(self: &Arc<Self>, below: Below) -> Result<Vec<u8>, Refusal> {
+        let shared = self.clone();
+        let look = move || {
+            let news = |cid: &ChunkId| shared.holds(cid) && !shared.is_below(cid);
+            below.cids.into_iter().filter(news).for_each(|cid| shared.wants_repair(cid, None));
+        };
+        self.job(look).await.map_err(stopping)?;
+        Ok(Vec::new())
     }
 
     async fn answer_who(self: &Arc<Self>, who: WhoHolds) -> Result<Vec<u8>, Refusal> {

@@ -15,6 +15,7 @@
 //! | 0x0205 | [`Pointers`]: I hold these | | empty | |
 //! | 0x0206 | [`WhoHolds`]: do you hold, or know who holds, these? | | [`Holders`] | |
 //! | 0x0207 | [`Commit`]: claims of these ids are committed | | empty | |
+//! | 0x0208 | [`Below`]: these have too few copies; you see to them | | empty | |
 //! | 0x0301 | [`Push`]: keep these records | | empty, once they are on disk | |
 //! | 0x0302 | a step of reconciliation (`wire::sync`) | | the same | |
 //! | 0x0303 | [`Find`]: records that a member here may lack | | [`Push`] | |
@@ -52,6 +53,8 @@ pub mod kind {
     pub const WHO_HOLDS: u16 = 0x0206;
     /// [`super::Commit`].
     pub const COMMIT: u16 = 0x0207;
+    /// [`super::Below`].
+    pub const BELOW: u16 = 0x0208;
     /// [`super::Push`].
     pub const PUSH: u16 = 0x0301;
     /// A step of reconciliation.
@@ -107,6 +110,7 @@ message! {
     Fetch = kind::FETCH;
     Holds = kind::HOLDS;
     Pointers = kind::POINTERS;
+    Below = kind::BELOW;
     WhoHolds = kind::WHO_HOLDS;
     Commit = kind::COMMIT;
     Push = kind::PUSH;
@@ -228,6 +232,8 @@ cid_lists! {
     Holds <= CIDS_MAX;
     /// "I hold these": sent to new candidates before the bytes.
     Pointers <= CIDS_MAX;
+    /// "These have too few copies, and you are the first of their holders."
+    Below <= CIDS_MAX;
     /// "Do you hold these, or know who does?"
     WhoHolds <= WHO_MAX;
 }

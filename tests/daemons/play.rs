@@ -299,7 +299,10 @@ impl Play {
             }
             (Outcome::Get(Ok((hash, bytes))), _) => ("get", format!("{hash} {}", bytes.len())),
             (Outcome::Ls(Ok(listing)), _) => ("ls", format!("{} paths", listing.len())),
-            (Outcome::Stat(Ok(stat)), _) => ("stat", format!("{:?} copies", stat.info.copies)),
+            (Outcome::Stat(Ok(stat)), _) => {
+                let holders: Vec<&str> = stat.holders.iter().map(|h| h.name.as_str()).collect();
+                ("stat", format!("{:?} copies at {holders:?}", stat.info.copies))
+            }
             (Outcome::Status(Ok(status)), _) => {
                 ("status", format!("{} alive, {:?}", status.peers_alive, status.problems))
             }

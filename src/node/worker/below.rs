@@ -117,6 +117,11 @@ pub(super) fn note(
     }
 }
 
+/// Whether the chunk is written down as below its copies.
+pub(super) fn is_noted(tables: &dyn TableRead, cid: &ChunkId) -> io::Result<bool> {
+    Ok(tables.get(BELOW, &cid.0)?.is_some())
+}
+
 /// Counts all rows.
 pub(super) fn count(tables: &dyn TableRead) -> io::Result<Counts> {
     let mut counts = Counts::default();

@@ -297,6 +297,7 @@ impl Repair {
             let (delay, me) = (self.shared.config.repair_delay, self.shared.me);
             let Replica { cid, hint, replicas, .. } = replica;
             let verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
+            tracing::trace!(me = %me.short(), cid = %cid.short(), ?verdict, ?candidates, "judged");
             let open = verdict.missing > 0 || !verdict.fill.is_empty();
             if open && candidates.iter().any(|c| c.alive && answers.silent.contains(&c.id)) {
                 self.failed = true;
@@ -310,6 +311,7 @@ impl Repair {
             }
             judged.push(Judged { replica, verdict, made: 0 });
         }
+        self.tell_responsible(&judged).await;
         self.point(&copies).await;
         self.copy(copies, &mut judged).await;
         self.write_down(judged).await;
@@ -372,6 +374,24 @@ impl Repair {
         (candidates.collect(), others)
     }
 
+    /// Tells the nodes that are responsible for chunks below their copies: they may not have
+    /// noticed, because a put knows at once and a table of members that stays the same says nothing.
+    async fn tell_responsible(&mut self, judged: &[Judged]) {
+        let mut to: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
+        for one in judged.iter().filter(|one| one.verdict.missing > 0) {
+            let other = one.verdict.first.filter(|first| *first != self.shared.me);
+            if let Some(first) = other {
+                to.entry(first).or_default().push(one.replica.cid);
+            }
+        }
+        for (id, cids) in to {
+            if let Err(err) = self.shared.ask_below(id, cids).await {
+                tracing::debug!(peer = %id.short(), %err, "cannot be told what to repair");
+                self.failed = true;
+            }
+        }
+    }
+
     /// Tells those who are about to get chunks where these are until then.
     async fn point(&self, copies: &[Copy]) {
         let mut to: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
@@ -424,11 +444,11 @@ impl Repair {
             let of_chunk = self.shared.store.claims(one.replica.cid).unwrap_or_default();
             claims.extend(of_chunk.into_iter().map(|(claim, _)| (claim.id, copies)));
         }
-        let round = self.round;
+        let (me, round) = (self.shared.me, self.round);
         let written = self.shared.change_tables(move |tables| {
             let mut change = Counts::default();
             for one in &judged {
-                below::note(tables, one.replica.cid, one.below(round), &mut change)?;
+                below::note(tables, one.replica.cid, one.below(me, round), &mut change)?;
             }
             for (id, copies) in &claims {
                 below::note_copies(tables, id, round, *copies)?;
@@ -480,10 +500,10 @@ impl Repair {
 
 impl Judged {
     /// What is left to be done about the chunk.
-    fn below(&self, round: u32) -> Option<Row> {
+    fn below(&self, me: NodeId, round: u32) -> Option<Row> {
         let missing = self.verdict.missing.saturating_sub(self.made);
         let row = Row { missing, homeless: self.verdict.homeless, len: self.replica.len, round };
-        (self.verdict.responsible && missing > 0).then_some(row)
+        (self.verdict.first == Some(me) && missing > 0).then_some(row)
     }
 }
 
@@ -556,6 +576,11 @@ impl Shared {
     /// How many chunks are.
     pub(in crate::node) fn late(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
+    }
+
+    /// Whether the chunk is known to be below its copies.
+    pub(in crate::node) fn is_below(&self, cid: &ChunkId) -> bool {
+        self.store.read_tables(|tables| below::is_noted(tables, cid)).unwrap_or(false)
     }
 
     /// Hands a chunk to the repair worker. When more wait than fit, it looks at all of them.
