@@ -308,7 +308,7 @@ impl Shared {
         self.sys.spawn.run(Box::new(move || {
             match shared.store.verify(cid) {
                 // It counts as missing from now on.
-                Ok(Verdict::Damaged) => shared.wants_repair(cid, None),
+                Ok(Verdict::Damaged) => shared.wants_repair(cid),
                 Ok(Verdict::Good | Verdict::Missing) => {}
                 Err(err) => tracing::warn!(%err, "a chunk cannot be read"),
             }

@@ -76,6 +76,8 @@ pub(in crate::node) struct Repair {
 /// A chunk for the worker to look at.
 pub(in crate::node) struct Wanted {
     cid: ChunkId,
+    /// Who holds it, as far as that is known to whoever hands it over.
+    holders: Vec<NodeId>,
     /// Counts the chunk as below its copies until the worker does.
     late: Option<Late>,
 }
@@ -175,20 +177,23 @@ impl Repair {
     /// Looks at the chunks that were handed over, as many as one question has room for.
     async fn look_at(&mut self, first: Option<Wanted>) {
         let mut late = Vec::new();
-        let mut cids = BTreeSet::new();
+        let mut cids = BTreeMap::new();
         let mut next = first;
         while let Some(wanted) = next {
             late.extend(wanted.late);
-            cids.insert(wanted.cid);
+            cids.insert(wanted.cid, wanted.holders);
             next = if cids.len() < CIDS_MAX { self.wanted.try_recv().ok() } else { None };
         }
         let mut batch = Vec::with_capacity(cids.len());
-        for cid in cids {
+        let mut elsewhere = Vec::new();
+        for (cid, holders) in cids {
             match self.replica(cid) {
                 Some(replica) => batch.push(replica),
-                None => batch.extend(self.heal(cid).await),
+                None if self.is_claimed(cid) => batch.extend(self.heal(cid).await),
+                None => elsewhere.push((cid, holders)),
             }
         }
+        self.tell_holders(elsewhere).await;
         self.work_on(batch).await;
         if self.failed {
             self.due_at(self.shared.sys.clock.now() + self.retry);
@@ -201,20 +206,51 @@ impl Repair {
         drop(late);
     }
 
+    /// The batch with its damaged chunks replaced, less those that cannot be had now.
+    async fn sound(&mut self, mut batch: Vec<Replica>) -> Vec<Replica> {
+        let damaged: Vec<ChunkId> =
+            batch.extract_if(.., |replica| replica.damaged).map(|replica| replica.cid).collect();
+        for cid in damaged {
+            batch.extend(self.heal(cid).await);
+        }
+        batch
+    }
+
     fn replica(&self, cid: ChunkId) -> Option<Replica> {
         let Ok(Some(Held { replica: true, len, hint })) = self.shared.store.held(cid) else {
             return None;
         };
         let claims = self.shared.store.claims(cid).ok()?;
         let replicas = claims.iter().map(|(claim, _)| claim.replicas).max().unwrap_or(0);
-        Some(Replica { cid, len, replicas, hint })
+        Some(Replica { cid, len, replicas, hint, damaged: false })
+    }
+
+    /// Whether this node is to keep the chunk.
+    fn is_claimed(&self, cid: ChunkId) -> bool {
+        self.shared.store.claims(cid).is_ok_and(|claims| !claims.is_empty())
+    }
+
+    /// Hands chunks that are not here to one of their holders each: the first that answers.
+    async fn tell_holders(&mut self, mut chunks: Vec<(ChunkId, Vec<NodeId>)>) {
+        while !chunks.is_empty() {
+            let mut to: BTreeMap<NodeId, Vec<(ChunkId, Vec<NodeId>)>> = BTreeMap::new();
+            for (cid, mut holders) in std::mem::take(&mut chunks) {
+                if let Some(next) = holders.pop() {
+                    to.entry(next).or_default().push((cid, holders));
+                }
+            }
+            for (id, told) in to {
+                let cids = told.iter().map(|(cid, _)| *cid).collect();
+                if let Err(err) = self.shared.ask_below(id, cids).await {
+                    tracing::debug!(peer = %id.short(), %err, "cannot be told what to repair");
+                    chunks.extend(told);
+                }
+            }
+        }
     }
 
     /// Fetches a chunk again that should be here and is not, because its copy was damaged.
     async fn heal(&mut self, cid: ChunkId) -> Option<Replica> {
-        if self.shared.store.claims(cid).is_ok_and(|claims| claims.is_empty()) {
-            return None;
-        }
         let (sealed, from) = match self.shared.fetch(cid).await {
             Ok(found) => found,
             Err(err) => {
@@ -226,6 +262,7 @@ impl Repair {
         let op = Op::Replica { cid, sealed, claim: None, hint: None };
         if let Err(err) = self.shared.write(vec![op]).await {
             tracing::warn!(%err, "a damaged chunk was not replaced");
+            self.failed = true;
             return None;
         }
         let from = self.shared.view().name(&from);
@@ -255,6 +292,7 @@ impl Repair {
             if batch.len() < CIDS_MAX {
                 next = None;
             }
+            let batch = self.sound(batch).await;
             self.work_on(batch).await;
             self.look_at(None).await;
             if self.shared.view().placed != self.placed {
@@ -274,7 +312,7 @@ impl Repair {
 
     fn batch(&self, from: ChunkId) -> io::Result<Vec<Replica>> {
         let mut batch = Vec::with_capacity(64);
-        self.shared.store.replicas_from(from, &mut |replica| {
+        self.shared.store.replicas(from, &mut |replica| {
             batch.push(replica);
             batch.len() < CIDS_MAX
         })?;
@@ -584,8 +622,23 @@ impl Shared {
     }
 
     /// Hands a chunk to the repair worker. When more wait than fit, it looks at all of them.
-    pub(in crate::node) fn wants_repair(&self, cid: ChunkId, late: Option<Late>) {
-        if self.repair_queue().try_send(Wanted { cid, late }).is_err() {
+    pub(in crate::node) fn wants_repair(&self, cid: ChunkId) {
+        self.queue_repair(Wanted { cid, holders: Vec::new(), late: None });
+    }
+
+    /// The same for a chunk that is known to have too few copies, at these holders.
+    pub(in crate::node) fn lacks_copies(
+        &self,
+        cid: ChunkId,
+        holders: &BTreeSet<NodeId>,
+        late: Option<Late>,
+    ) {
+        let late = Some(late.unwrap_or_else(|| self.is_late()));
+        self.queue_repair(Wanted { cid, holders: holders.iter().copied().collect(), late });
+    }
+
+    fn queue_repair(&self, wanted: Wanted) {
+        if self.repair_queue().try_send(wanted).is_err() {
             self.repair_missed.store(true, Ordering::Relaxed);
         }
     }
