@@ -130,6 +130,7 @@ impl Shared {
             repair_bytes: repair.bytes,
             need_nodes: repair.homeless,
             nodes_missing: u32::from(repair.nodes_missing),
+            lost: repair.lost,
             repaired: repair.repaired,
             problems: Vec::new(),
             read_only: usage.read_only.clone(),
@@ -156,9 +157,17 @@ impl Shared {
             ));
         }
         out.extend(lacking(status, self.view().with_room()));
-        if damaged > 0 {
-            let damaged = chunks(damaged, "is", "are");
+        let fetched = damaged.saturating_sub(status.lost);
+        if fetched > 0 {
+            let damaged = chunks(fetched, "is", "are");
             out.push(format!("{damaged} damaged on this disk and fetched again from other nodes"));
+        }
+        if status.lost > 0 {
+            let lost = chunks(status.lost, "is", "are");
+            out.push(format!(
+                "{lost} damaged on this disk and on no other node that answers; a file that needs \
+                 such a chunk cannot be read until a node that has it is back"
+            ));
         }
         for member in self.view().members.values() {
             let silent = text::span(millis(self.sys.clock.now().since(member.since)));

@@ -40,6 +40,9 @@ const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
 /// it is judged as if that one did not hold it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Lost chunks remembered: more are not worth memory, "at least so many" says enough.
+const LOST_MAX: usize = 4096;
+
 /// What repair has to say; read by `status` and by the member record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::node) struct Tally {
@@ -51,6 +54,8 @@ pub(in crate::node) struct Tally {
     pub(in crate::node) homeless: u64,
     /// The most copies that any of those lacks.
     pub(in crate::node) nodes_missing: u8,
+    /// Damaged chunks of this node that no other node has now.
+    pub(in crate::node) lost: u64,
     /// Copies made since the start.
     pub(in crate::node) repaired: u64,
 }
@@ -70,6 +75,8 @@ pub(in crate::node) struct Repair {
     failed: bool,
     retry: Duration,
     counts: Counts,
+    /// Damaged chunks that nobody had when they were last asked for.
+    lost: BTreeSet<ChunkId>,
     repaired: u64,
 }
 
@@ -123,6 +130,7 @@ impl Repair {
             failed: false,
             retry: RETRY,
             counts: Counts::default(),
+            lost: BTreeSet::new(),
             repaired: 0,
         }
     }
@@ -256,9 +264,13 @@ impl Repair {
             Err(err) => {
                 tracing::warn!(%err, "a damaged chunk cannot be replaced yet");
                 self.failed = true;
+                if self.lost.len() < LOST_MAX {
+                    self.lost.insert(cid);
+                }
                 return None;
             }
         };
+        self.lost.remove(&cid);
         let op = Op::Replica { cid, sealed, claim: None, hint: None };
         if let Err(err) = self.shared.write(vec![op]).await {
             tracing::warn!(%err, "a damaged chunk was not replaced");
@@ -278,6 +290,7 @@ impl Repair {
         self.placed = self.shared.view().placed;
         self.due = None;
         self.failed = false;
+        self.lost.clear();
         let mut next = Some([0; 32]);
         while let Some(from) = next {
             let batch = match self.batch(ChunkId(from)) {
@@ -527,6 +540,7 @@ impl Repair {
             bytes: self.counts.bytes(),
             homeless: self.counts.homeless(),
             nodes_missing: self.counts.nodes_missing(),
+            lost: self.lost.len() as u64,
             repaired: self.repaired,
         });
     }
