@@ -71,7 +71,8 @@ pub(in crate::node) struct Repair {
     placed: u64,
     /// When all chunks are looked at again.
     due: Option<Time>,
-    /// Whether something could not be done since that began, and how long to wait then.
+    /// Whether copies were left missing or somebody did not answer since that began, and how long
+    /// to wait then.
     failed: bool,
     retry: Duration,
     counts: Counts,
@@ -347,13 +348,14 @@ impl Repair {
             let (candidates, others) = self.holders_of(&view, &replica, known);
             let (delay, me) = (self.shared.config.repair_delay, self.shared.me);
             let Replica { cid, hint, replicas, .. } = replica;
-            let verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
+            let mut verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
             tracing::trace!(me = %me.short(), cid = %cid.short(), ?verdict, ?candidates, "judged");
             let open = verdict.missing > 0 || !verdict.fill.is_empty();
             if open && candidates.iter().any(|c| c.alive && answers.silent.contains(&c.id)) {
                 self.failed = true;
                 if self.retry < PATIENCE {
-                    continue;
+                    // It may well hold the chunk, which counts as below its copies until it says.
+                    verdict.fill.clear();
                 }
             }
             copies.extend(verdict.fill.iter().map(|to| (judged.len(), cid, *to)));
@@ -364,8 +366,16 @@ impl Repair {
         }
         self.tell_responsible(&judged).await;
         self.point(&copies).await;
+        if !copies.is_empty() {
+            // Copying takes its time: until then it is seen what is missing.
+            self.note_below(&judged).await;
+            self.report();
+        }
         self.copy(copies, &mut judged).await;
-        self.write_down(judged).await;
+        // Somebody else may be about to make what is missing: it is looked at again.
+        self.failed |= judged.iter().any(|one| one.missing() > 0);
+        self.note_below(&judged).await;
+        self.note_copies(&judged).await;
     }
 
     /// Asks the other live candidates which of the chunks they hold.
@@ -487,28 +497,40 @@ impl Repair {
         }
     }
 
-    /// Keeps what is left below its copies, and how many copies each claim has.
-    async fn write_down(&mut self, judged: Vec<Judged>) {
-        let mut claims: Vec<(ClaimId, u8)> = Vec::new();
-        for one in &judged {
-            let copies = one.verdict.copies.saturating_add(one.made);
-            let of_chunk = self.shared.store.claims(one.replica.cid).unwrap_or_default();
-            claims.extend(of_chunk.into_iter().map(|(claim, _)| (claim.id, copies)));
-        }
+    /// Keeps what is left below its copies.
+    async fn note_below(&mut self, judged: &[Judged]) {
         let (me, round) = (self.shared.me, self.round);
+        let rows: Vec<_> =
+            judged.iter().map(|one| (one.replica.cid, one.below(me, round))).collect();
         let written = self.shared.change_tables(move |tables| {
             let mut change = Counts::default();
-            for one in &judged {
-                below::note(tables, one.replica.cid, one.below(me, round), &mut change)?;
-            }
-            for (id, copies) in &claims {
-                below::note_copies(tables, id, round, *copies)?;
+            for (cid, row) in rows {
+                below::note(tables, cid, row, &mut change)?;
             }
             Ok(change)
         });
         match written.await {
             Ok(change) => self.counts.add(&change),
             Err(err) => tracing::warn!(%err, "repair cannot write down what it found"),
+        }
+    }
+
+    /// Keeps how many copies each claim has.
+    async fn note_copies(&self, judged: &[Judged]) {
+        let mut claims: Vec<(ClaimId, u8)> = Vec::new();
+        for one in judged {
+            let copies = one.verdict.copies.saturating_add(one.made);
+            let of_chunk = self.shared.store.claims(one.replica.cid).unwrap_or_default();
+            claims.extend(of_chunk.into_iter().map(|(claim, _)| (claim.id, copies)));
+        }
+        let round = self.round;
+        let written = self.shared.change_tables(move |tables| {
+            claims
+                .iter()
+                .try_for_each(|(id, copies)| below::note_copies(tables, id, round, *copies))
+        });
+        if let Err(err) = written.await {
+            tracing::warn!(%err, "repair cannot write down how many copies there are");
         }
     }
 
@@ -551,9 +573,14 @@ impl Repair {
 }
 
 impl Judged {
+    /// Copies that are still missing.
+    fn missing(&self) -> u8 {
+        self.verdict.missing.saturating_sub(self.made)
+    }
+
     /// What is left to be done about the chunk.
     fn below(&self, me: NodeId, round: u32) -> Option<Row> {
-        let missing = self.verdict.missing.saturating_sub(self.made);
+        let missing = self.missing();
         let row = Row { missing, homeless: self.verdict.homeless, len: self.replica.len, round };
         (self.verdict.first == Some(me) && missing > 0).then_some(row)
     }
