@@ -125,7 +125,7 @@ pub(crate) struct Shared {
     /// Bytes of gossip that may still wait for the loop.
     gossip: Arc<Semaphore>,
     behind: worker::reconcile::Behind,
-    repair: mpsc::Sender<worker::repair::Wanted>,
+    repair: mpsc::Sender<worker::handover::Wanted>,
     /// Chunks of answered puts whose further copies take long, until repair has counted them.
     late: Arc<AtomicU64>,
     /// Whether some chunks were not handed to repair because too many waited.
@@ -315,7 +315,7 @@ impl Shared {
         }));
     }
 
-    fn repair_queue(&self) -> &mpsc::Sender<worker::repair::Wanted> {
+    fn repair_queue(&self) -> &mpsc::Sender<worker::handover::Wanted> {
         &self.repair
     }
 }

@@ -6,7 +6,7 @@
 
 use super::Shared;
 use super::view::View;
-use super::worker::repair::Late;
+use super::worker::handover::Late;
 use crate::core::limits;
 use crate::id::{ChunkId, NodeId};
 use crate::store::{Claim, Op, WriteError};

@@ -7,19 +7,18 @@
 //! below its copies is kept in a table (`below`), and the count rides in this node's member record.
 
 use super::below::{self, Counts, Row};
+use super::handover::Wanted;
 use crate::core::repair::{Holder, Verdict, judge};
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::Shared;
-use crate::node::memory::User;
 use crate::node::view::View;
 use crate::store::{Held, Op, Replica};
 use crate::sys::Time;
-use crate::wire::message::{CIDS_MAX, CLAIMS_MAX, ClaimTerms, Store as StoreMessage};
-use bytes::BytesMut;
+use crate::wire::message::CIDS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -79,24 +78,6 @@ pub(in crate::node) struct Repair {
     /// Damaged chunks that nobody had when they were last asked for.
     lost: BTreeSet<ChunkId>,
     repaired: u64,
-}
-
-/// A chunk for the worker to look at.
-pub(in crate::node) struct Wanted {
-    cid: ChunkId,
-    /// Who holds it, as far as that is known to whoever hands it over.
-    holders: Vec<NodeId>,
-    /// Counts the chunk as below its copies until the worker does.
-    late: Option<Late>,
-}
-
-/// Counts one chunk as below its copies for as long as it lives.
-pub(in crate::node) struct Late(Arc<AtomicU64>);
-
-impl Drop for Late {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// What became of one batch.
@@ -583,105 +564,6 @@ impl Judged {
         let missing = self.missing();
         let row = Row { missing, homeless: self.verdict.homeless, len: self.replica.len, round };
         (self.verdict.first == Some(me) && missing > 0).then_some(row)
-    }
-}
-
-impl Shared {
-    /// Copies a chunk of this node to another, with all its claims; true when it is there.
-    async fn copy_to(self: &Arc<Self>, cid: ChunkId, to: NodeId) -> bool {
-        match self.try_copy(cid, to).await {
-            Ok(()) => true,
-            Err(err) => {
-                tracing::debug!(peer = %self.view().name(&to).escape_debug(), %err, "copy failed");
-                false
-            }
-        }
-    }
-
-    async fn try_copy(
-        self: &Arc<Self>,
-        cid: ChunkId,
-        to: NodeId,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut slot = self.memory.take(User::Work).await;
-        let shared = self.clone();
-        let (sealed, slot) = self
-            .job(move || {
-                let read = shared.store.read(cid, &mut |len| {
-                    let mut buf: BytesMut = slot.buffer();
-                    buf.resize(len, 0);
-                    buf
-                });
-                (read, slot)
-            })
-            .await?;
-        let sealed = sealed?.ok_or("the chunk is gone")?;
-        if crate::crypto::chunk_id(&sealed) != cid {
-            self.check_again(cid);
-            return Err("the copy here is damaged".into());
-        }
-        let claims = self.store.claims(cid)?;
-        let mut terms = claims.into_iter().map(|(claim, committed)| ClaimTerms {
-            id: claim.id,
-            replicas: claim.replicas,
-            renewed_ms: claim.renewed_ms,
-            committed,
-        });
-        let first: Vec<_> = terms.by_ref().take(CLAIMS_MAX).collect();
-        let store = StoreMessage { cid, claims: first, hint: None };
-        self.ask_store(to, &store, slot.hold(sealed)).await?;
-        for claim in terms {
-            self.ask_have(to, claim, vec![cid]).await?;
-        }
-        Ok(())
-    }
-
-    /// The fewest copies of any chunk under a claim, as last seen here.
-    pub(in crate::node) fn copies_of(&self, claim: &ClaimId) -> Option<u8> {
-        self.store.read_tables(|tables| below::copies(tables, claim)).ok()?
-    }
-
-    /// Writes down how many copies everything under a claim has.
-    pub(in crate::node) async fn set_copies(&self, claim: ClaimId, copies: u8) -> io::Result<()> {
-        self.change_tables(move |tables| below::set_copies(tables, &claim, 0, copies)).await
-    }
-
-    /// Counts a chunk as below its copies although the worker has not looked at it yet.
-    pub(in crate::node) fn is_late(&self) -> Late {
-        self.late.fetch_add(1, Ordering::Relaxed);
-        Late(self.late.clone())
-    }
-
-    /// How many chunks are.
-    pub(in crate::node) fn late(&self) -> u64 {
-        self.late.load(Ordering::Relaxed)
-    }
-
-    /// Whether the chunk is known to be below its copies.
-    pub(in crate::node) fn is_below(&self, cid: &ChunkId) -> bool {
-        self.store.read_tables(|tables| below::is_noted(tables, cid)).unwrap_or(false)
-    }
-
-    /// Hands a chunk to the repair worker. When more wait than fit, it looks at all of them.
-    pub(in crate::node) fn wants_repair(&self, cid: ChunkId) {
-        self.queue_repair(Wanted { cid, holders: Vec::new(), late: None });
-    }
-
-    /// The same for a chunk that is known to have too few copies, at these holders.
-    pub(in crate::node) fn lacks_copies(
-        &self,
-        cid: ChunkId,
-        holders: &BTreeSet<NodeId>,
-        late: Option<Late>,
-    ) {
-        let late = Some(late.unwrap_or_else(|| self.is_late()));
-        self.queue_repair(Wanted { cid, holders: holders.iter().copied().collect(), late });
-    }
-
-    fn queue_repair(&self, wanted: Wanted) {
-        if self.repair_queue().try_send(wanted).is_err() {
-            self.repair_missed.store(true, Ordering::Relaxed);
-        }
     }
 }
 
