@@ -330,6 +330,7 @@ fn share(
         link_news: super::LinkNews::default(),
         gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
         behind: worker::reconcile::Behind::default(),
+        damaged: worker::mend::DamagedRecords::default(),
         repair,
         repair_missed: Default::default(),
         late: Default::default(),
@@ -440,6 +441,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(run.run(channels.events));
     tasks.spawn(worker::describe::run(shared.clone()));
     tasks.spawn(worker::reconcile::run(shared.clone()));
+    tasks.spawn(worker::mend::run(shared.clone()));
     tasks.spawn(worker::issue::run(shared.clone()));
     tasks.spawn(Repair::new(shared.clone(), channels.repair).run());
     // Ends only when a worker has failed: they all run for as long as the node does.

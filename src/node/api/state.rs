@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Candidates for one completion.
 const CANDIDATES_MAX: usize = 200;
+/// What is said about damaged chunks and records.
+const DAMAGED: &str = "damaged on this disk and fetched again from other nodes";
 
 impl Shared {
     pub(super) fn identity(&self) -> Identity {
@@ -157,8 +159,12 @@ impl Shared {
         }
         out.extend(lacking(status, self.view().with_room()));
         if damaged > 0 {
-            let damaged = chunks(damaged, "is", "are");
-            out.push(format!("{damaged} damaged on this disk and fetched again from other nodes"));
+            out.push(format!("{} {DAMAGED}", chunks(damaged, "is", "are")));
+        }
+        match self.damaged.count() {
+            0 => {}
+            1 => out.push(format!("1 record is {DAMAGED}")),
+            many => out.push(format!("{many} records are {DAMAGED}")),
         }
         for member in self.view().members.values() {
             let silent = text::span(millis(self.sys.clock.now().since(member.since)));

@@ -4,5 +4,6 @@ mod below;
 pub(super) mod bootstrap;
 pub(super) mod describe;
 pub(super) mod issue;
+pub(super) mod mend;
 pub(super) mod reconcile;
 pub(super) mod repair;
