@@ -292,6 +292,20 @@ impl Shared {
         value.ok_or_else(|| io::Error::other("the change did not run"))
     }
 
+    /// Builds the tables anew and reads the epochs from them.
+    async fn rebuild_tables(self: &Arc<Self>, reason: &'static str) {
+        let (done, finished) = oneshot::channel();
+        // Whoever waits may have been cancelled meanwhile.
+        let report = Box::new(move || _ = done.send(()));
+        match self.store.rebuild(reason, report) {
+            // When the store has closed meanwhile, nobody needs the tables.
+            Ok(()) => drop(finished.await),
+            Err(err) => tracing::warn!(%err, "the tables were not rebuilt"),
+        }
+        self.learn_epochs().await;
+        self.records_changed();
+    }
+
     /// Runs work that computes, or waits for a disk or pipe, beside the tasks.
     async fn job<T: Send + 'static>(
         &self,

@@ -422,9 +422,15 @@ impl Shared {
 
 /// Waits until the node is a member, then runs the membership loop and the workers.
 async fn be_member(shared: Arc<Shared>, channels: Channels) {
+    let waited = shared.standing().is_none();
     let mut standing = shared.standing.subscribe();
     let Ok(standing) = standing.wait_for(Option::is_some).await.map(|s| s.clone()) else { return };
     let Some(standing) = standing else { return };
+    if waited && shared.store.usage().records > 0 {
+        // It was a member once and its grant was lost: the tables may have been filled while nobody
+        // could say which swarm's records are valid.
+        shared.rebuild_tables("this node is a member again").await;
+    }
     let fs = &*shared.sys.fs;
     let saved = files::peers(fs, &shared.config.data_dir).into_iter();
     let identity = Identity {

@@ -1,8 +1,10 @@
 //! Gets catalogue records again whose bytes on this disk are damaged. Whoever reads a record and
-//! finds it damaged notes it here; members have all records, so the next few of them are asked.
+//! finds it damaged notes it here; members have all records, so a few of them are asked. One that
+//! none of them has is given up: the tables are rebuilt without it.
 //!
 //! Invariant: a record is in the tables and the set's sums whether its bytes here are damaged or
-//! not, so reconciliation, which compares those, never brings it: only this does.
+//! not, so reconciliation, which compares those, never brings it: only this does. Once it is given
+//! up, reconciliation does, should a member come back that has it.
 
 use super::reconcile::ReconcileError;
 use crate::core::catalogue::id_of;
@@ -20,6 +22,9 @@ use tokio::sync::Notify;
 const NOTED_MAX: usize = 4096;
 /// Members that are asked in turn: what so many do not have, nobody has.
 const ASKED_MAX: usize = 16;
+/// How many times, a while apart, members say that they lack a record before it is given up: one
+/// that has it may just be starting.
+const GIVEN_UP_AFTER: u8 = 3;
 
 /// The records that are known to be damaged here.
 #[derive(Default)]
@@ -50,28 +55,36 @@ impl DamagedRecords {
 
 /// Runs for as long as the node does.
 pub(in crate::node) async fn run(shared: Arc<Shared>) {
+    let mut in_vain = 0;
     loop {
-        shared.mend_records(limits::ASK).await;
+        let nobody_has = shared.mend_records(limits::ASK).await;
         let again = shared.config.reconcile_every;
         tokio::select! {
             biased;
-            () = shared.damaged.more.notified() => {}
+            () = shared.damaged.more.notified() => continue,
             () = tokio::time::sleep(again), if shared.damaged.count() > 0 => {}
+        }
+        in_vain = if nobody_has { in_vain + 1 } else { 0 };
+        if in_vain == GIVEN_UP_AFTER {
+            in_vain = 0;
+            shared.rebuild_tables("records are damaged that no other node has").await;
         }
     }
 }
 
 impl Shared {
     /// Gets all records that are known to be damaged here again, as far as members have them.
-    /// Waits for each answer at most for `patience`.
-    pub(in crate::node) async fn mend_records(self: &Arc<Self>, patience: Duration) {
+    /// Waits for each answer at most for `patience`. Whether some are left of which all who were
+    /// asked said that they lack them.
+    pub(in crate::node) async fn mend_records(self: &Arc<Self>, patience: Duration) -> bool {
         if self.still_damaged().is_empty() {
-            return;
+            return false;
         }
         let before = self.damaged.count();
         let view = self.view();
         let others: Vec<NodeId> = view.others().map(|member| member.record.id).collect();
         let order = self.chooser().order(&others);
+        let mut all_answered = !order.is_empty();
         for peer in order.into_iter().take(ASKED_MAX) {
             let ids = self.still_damaged();
             if ids.is_empty() {
@@ -79,14 +92,16 @@ impl Shared {
             }
             if let Err(err) = self.mend_from(peer, &ids, patience).await {
                 tracing::debug!(peer = %peer.short(), %err, "damaged records were not fetched");
+                all_answered = false;
             }
         }
         let left = self.still_damaged().len();
-        tracing::info!(mended = before.saturating_sub(left), left, "damaged records");
         if left < before {
+            tracing::info!(records = before - left, left, "damaged records are good again");
             // What waited for a grant or an epoch may have been among them.
             self.learn_epochs().await;
         }
+        left > 0 && all_answered
     }
 
     async fn mend_from(
@@ -112,10 +127,9 @@ impl Shared {
     /// Forgets those that can be read again, whoever brought them; the others. Reading tells the
     /// store as well that they are damaged, so that it takes them.
     fn still_damaged(&self) -> Vec<RecordId> {
-        let mut ids: Vec<RecordId> = lock(&self.damaged.ids).iter().copied().collect();
-        let (good, bad) =
-            ids.drain(..).partition(|id| matches!(self.store.record(*id), Ok(Some(_))));
-        let good: Vec<RecordId> = good;
+        let ids: Vec<RecordId> = lock(&self.damaged.ids).iter().copied().collect();
+        let (good, bad): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|id| self.store.record(*id).is_ok());
         lock(&self.damaged.ids).retain(|id| !good.contains(id));
         bad
     }
