@@ -101,7 +101,11 @@ impl Shared {
         let view = self.view();
         let usage = self.store.usage();
         let repair = *self.repair_tally.borrow();
-        let tally = self.read_records(|view| catalogue::tally(view))?;
+        let tally = match self.read_records(|view| catalogue::tally(view)) {
+            // Why the disk failed is what is to be said, and not only that it did.
+            Err(_) if usage.read_only.is_some() => Default::default(),
+            tally => tally?,
+        };
         let count = |state| {
             let others = view.members.values().filter(|m| m.record.id != self.me);
             u32::try_from(others.filter(|m| m.state == state).count()).unwrap_or(u32::MAX)
