@@ -119,7 +119,7 @@ impl Shared {
         }
         for (cid, ids) in cids.iter().zip(&held) {
             if ids.len() < usize::from(claim.replicas) {
-                self.wants_repair(*cid, None);
+                self.lacks_copies(*cid, ids, None);
             }
         }
         let tally = Arc::new(Tally::kept(&view, &held));

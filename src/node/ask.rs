@@ -15,6 +15,10 @@ use crate::wire::message::{
 use bytes::Bytes;
 use std::time::Duration;
 
+/// How often a question is asked again because the connection was dead: as often as there may be
+/// connections to one peer.
+const STALE_MAX: usize = 2;
+
 /// Why a question has no answer. Nothing changed here; whether the peer did what was asked is not
 /// known, and asking again is safe.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +48,8 @@ impl From<RequestError> for AskError {
 }
 
 impl Shared {
-    /// Asks `to` and waits up to `deadline`.
+    /// Asks `to` and waits up to `deadline`. A connection that turns out to be dead, as those to a
+    /// peer that was restarted do, is replaced: every question may be asked twice.
     pub(super) async fn ask_frame(
         &self,
         to: NodeId,
@@ -55,7 +60,14 @@ impl Shared {
         let addr = self.view().addr(&to).ok_or(AskError::Unknown)?;
         let guard = InFlight::new(self, to);
         let began = self.sys.clock.now();
-        let answer = self.transport().request(&addr, lane, frame, deadline).await;
+        let mut answer = self.transport().request(&addr, lane, frame.clone(), deadline).await;
+        for _ in 0..STALE_MAX {
+            let left = deadline.saturating_sub(self.sys.clock.now().since(began));
+            if left.is_zero() || !matches!(answer, Err(RequestError::Lost)) {
+                break;
+            }
+            answer = self.transport().request(&addr, lane, frame.clone(), left).await;
+        }
         let took = self.sys.clock.now().since(began);
         guard.done(answer.as_ref().ok().map(|_| took));
         Ok(answer?)

@@ -129,7 +129,7 @@ impl Shared {
         match self.store.read(cid, buf) {
             Ok(bytes) => Ok(bytes),
             Err(ReadError::Damaged) => {
-                self.wants_repair(cid, None);
+                self.wants_repair(cid);
                 Ok(None)
             }
             Err(ReadError::Io(err)) => Err(err),

@@ -126,7 +126,7 @@ pub(crate) struct Shared {
     gossip: Arc<Semaphore>,
     behind: worker::reconcile::Behind,
     damaged: worker::mend::DamagedRecords,
-    repair: mpsc::Sender<worker::repair::Wanted>,
+    repair: mpsc::Sender<worker::handover::Wanted>,
     /// Chunks of answered puts whose further copies take long, until repair has counted them.
     late: Arc<AtomicU64>,
     /// Whether some chunks were not handed to repair because too many waited.
@@ -323,14 +323,14 @@ impl Shared {
         self.sys.spawn.run(Box::new(move || {
             match shared.store.verify(cid) {
                 // It counts as missing from now on.
-                Ok(Verdict::Damaged) => shared.wants_repair(cid, None),
+                Ok(Verdict::Damaged) => shared.wants_repair(cid),
                 Ok(Verdict::Good | Verdict::Missing) => {}
                 Err(err) => tracing::warn!(%err, "a chunk cannot be read"),
             }
         }));
     }
 
-    fn repair_queue(&self) -> &mpsc::Sender<worker::repair::Wanted> {
+    fn repair_queue(&self) -> &mpsc::Sender<worker::handover::Wanted> {
         &self.repair
     }
 }

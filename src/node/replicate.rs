@@ -6,7 +6,7 @@
 
 use super::Shared;
 use super::view::View;
-use super::worker::repair::Late;
+use super::worker::handover::Late;
 use crate::core::limits;
 use crate::id::{ChunkId, NodeId};
 use crate::store::{Claim, Op, WriteError};
@@ -419,7 +419,7 @@ impl Run {
         tracing::trace!(cid = %self.delivery.cid.short(), holders = ?self.holders, "delivered");
         self.under_way.abort_all();
         if self.holders.len() < usize::from(self.delivery.promise.replicas) {
-            self.shared.wants_repair(self.delivery.cid, self.late.take());
+            self.shared.lacks_copies(self.delivery.cid, &self.holders, self.late.take());
         }
         self.tally.with(|state| state.ended += 1);
     }

@@ -235,7 +235,7 @@ impl Shared {
             Ok(Some(sealed)) => Ok(Frame { kind: kind::FETCH, head: Bytes::new(), body: sealed }),
             Ok(None) => Err(no(refusal::NOT_HELD, "not held here")),
             Err(ReadError::Damaged) => {
-                self.wants_repair(cid, None);
+                self.wants_repair(cid);
                 Err(no(refusal::NOT_HELD, "the copy here is damaged"))
             }
             Err(ReadError::Io(err)) => Err(disk(&err)),
@@ -259,7 +259,7 @@ impl Shared {
         let shared = self.clone();
         let look = move || {
             let news = |cid: &ChunkId| shared.holds(cid) && !shared.is_below(cid);
-            below.cids.into_iter().filter(news).for_each(|cid| shared.wants_repair(cid, None));
+            below.cids.into_iter().filter(news).for_each(|cid| shared.wants_repair(cid));
         };
         self.job(look).await.map_err(stopping)?;
         Ok(Vec::new())

@@ -247,11 +247,10 @@ fn after(cid: ChunkId) -> Option<[u8; 32]> {
 pub(super) fn replicas(
     tables: &dyn TableRead,
     from: &[u8],
-    to: Option<&[u8]>,
     visit: &mut dyn FnMut(ChunkId, ChunkRow) -> bool,
 ) -> io::Result<()> {
     let mut bad = None;
-    tables.range(CHUNK, from, to, &mut |key, row| match (
+    tables.range(CHUNK, from, None, &mut |key, row| match (
         key.try_into().map(ChunkId),
         ChunkRow::decode(row),
     ) {

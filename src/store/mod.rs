@@ -293,6 +293,8 @@ pub struct Replica {
     pub replicas: u8,
     /// The home node that it is kept for.
     pub hint: Option<NodeId>,
+    /// Whether its bytes here are damaged, so that it has to be fetched again.
+    pub damaged: bool,
 }
 
 /// What reading a chunk again showed.
@@ -484,38 +486,18 @@ impl Store {
         self.read_tables(|tables| index::claims(tables, cid))
     }
 
-    /// Calls `visit` for each good replica whose prefix (the first 20 bits of its name) is at
-    /// least `from` and below `to`, by name, until it returns false. A change made meanwhile may
-    /// be seen or not.
+    /// Calls `visit` for each replica from `from` on, damaged ones too, by name, until it returns
+    /// false. A change made meanwhile may be seen or not.
     pub fn replicas(
-        &self,
-        from: u32,
-        to: u32,
-        visit: &mut dyn FnMut(Replica) -> bool,
-    ) -> io::Result<()> {
-        let Some(start) = prefix_key(from) else { return Ok(()) };
-        self.replicas_between(start.to_vec(), prefix_key(to), visit)
-    }
-
-    /// The same for all replicas whose names are not below `from`.
-    pub fn replicas_from(
         &self,
         from: ChunkId,
         visit: &mut dyn FnMut(Replica) -> bool,
     ) -> io::Result<()> {
-        self.replicas_between(from.0.to_vec(), None, visit)
-    }
-
-    fn replicas_between(
-        &self,
-        mut next: Vec<u8>,
-        end: Option<[u8; 3]>,
-        visit: &mut dyn FnMut(Replica) -> bool,
-    ) -> io::Result<()> {
+        let mut next = from.0.to_vec();
         loop {
             let mut page = Vec::with_capacity(REPLICA_PAGE);
             self.read_tables(|tables| {
-                index::replicas(tables, &next, end.as_ref().map(|end| &end[..]), &mut |cid, row| {
+                index::replicas(tables, &next, &mut |cid, row| {
                     page.push((cid, row));
                     page.len() < REPLICA_PAGE
                 })
@@ -526,8 +508,9 @@ impl Store {
                     len: row.place.payload,
                     replicas: row.replicas,
                     hint: row.hint,
+                    damaged: row.damaged,
                 };
-                if !row.damaged && !visit(replica) {
+                if !visit(replica) {
                     return Ok(());
                 }
             }
@@ -576,10 +559,4 @@ impl Store {
             (self.inner.wake)();
         }
     }
-}
-
-/// The first key with this prefix; `None` behind the last prefix.
-fn prefix_key(prefix: u32) -> Option<[u8; 3]> {
-    let [high, a, b, c] = prefix.checked_shl(4)?.to_be_bytes();
-    (high == 0 && prefix < 1 << 20).then_some([a, b, c])
 }

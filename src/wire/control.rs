@@ -616,6 +616,8 @@ pub struct Status {
     pub need_nodes: u64,
     /// How many further nodes would do.
     pub nodes_missing: u32,
+    /// Damaged chunks of this node that no other node has now.
+    pub lost: u64,
     /// Chunks repaired since the start.
     pub repaired: u64,
     /// Sentences about what is not well, most urgent first; empty: all is well.

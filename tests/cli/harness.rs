@@ -310,6 +310,7 @@ fn status() -> Status {
         repair_bytes: 0,
         need_nodes: 0,
         nodes_missing: 0,
+        lost: 0,
         repaired: 0,
         problems: vec![
             "waiting for approval ABCDEFGH; on a member run:  p2pfs approve ABCDEFGH".into(),

@@ -161,6 +161,7 @@ impl Faults {
         disk.rot(&folder.join(&file.name), |bytes| {
             places.iter().for_each(|place| bytes[*place as usize] ^= 0x55);
         });
+        ledger.rotted = true;
         ledger.lost_machine(&swarm.machines[at].name);
     }
 

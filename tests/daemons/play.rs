@@ -368,7 +368,7 @@ impl Play {
 
     fn look_result(&self) -> Result<(), String> {
         let states: Vec<_> = self.states.iter().cloned().map(|(a, b)| Some((a?, b?))).collect();
-        equal::check(&states)
+        equal::check(&self.ledger, &states)
     }
 
     /// Lets time pass until everything asked is answered, at most so long.

@@ -277,8 +277,10 @@ impl Model {
         }
         let mut listed = Vec::new();
         store
-            .replicas(0, 1 << 20, &mut |replica| {
-                listed.push(replica.cid);
+            .replicas(ChunkId([0; 32]), &mut |replica| {
+                if !replica.damaged {
+                    listed.push(replica.cid);
+                }
                 true
             })
             .map_err(fail)?;

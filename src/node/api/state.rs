@@ -136,6 +136,7 @@ impl Shared {
             repair_bytes: repair.bytes,
             need_nodes: repair.homeless,
             nodes_missing: u32::from(repair.nodes_missing),
+            lost: repair.lost,
             repaired: repair.repaired,
             problems: Vec::new(),
             read_only: usage.read_only.clone(),
@@ -162,13 +163,21 @@ impl Shared {
             ));
         }
         out.extend(lacking(status, self.view().with_room()));
-        if damaged > 0 {
-            out.push(format!("{} {DAMAGED}", chunks(damaged, "is", "are")));
+        let fetched = damaged.saturating_sub(status.lost);
+        if fetched > 0 {
+            out.push(format!("{} {DAMAGED}", chunks(fetched, "is", "are")));
         }
         match self.damaged.count() {
             0 => {}
             1 => out.push(format!("1 record is {DAMAGED}")),
             many => out.push(format!("{many} records are {DAMAGED}")),
+        }
+        if status.lost > 0 {
+            let lost = chunks(status.lost, "is", "are");
+            out.push(format!(
+                "{lost} damaged on this disk and on no other node that answers; a file that needs \
+                 such a chunk cannot be read until a node that has it is back"
+            ));
         }
         for member in self.view().members.values() {
             let silent = text::span(millis(self.sys.clock.now().since(member.since)));

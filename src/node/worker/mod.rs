@@ -2,7 +2,9 @@
 
 mod below;
 pub(super) mod bootstrap;
+mod copy;
 pub(super) mod describe;
+pub(super) mod handover;
 pub(super) mod issue;
 pub(super) mod mend;
 pub(super) mod reconcile;

@@ -7,19 +7,18 @@
 //! below its copies is kept in a table (`below`), and the count rides in this node's member record.
 
 use super::below::{self, Counts, Row};
+use super::handover::Wanted;
 use crate::core::repair::{Holder, Verdict, judge};
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::Shared;
-use crate::node::memory::User;
 use crate::node::view::View;
 use crate::store::{Held, Op, Replica};
 use crate::sys::Time;
-use crate::wire::message::{CIDS_MAX, CLAIMS_MAX, ClaimTerms, Store as StoreMessage};
-use bytes::BytesMut;
+use crate::wire::message::CIDS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -40,6 +39,9 @@ const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
 /// it is judged as if that one did not hold it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Lost chunks remembered: more are not worth memory, "at least so many" says enough.
+const LOST_MAX: usize = 4096;
+
 /// What repair has to say; read by `status` and by the member record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::node) struct Tally {
@@ -51,6 +53,8 @@ pub(in crate::node) struct Tally {
     pub(in crate::node) homeless: u64,
     /// The most copies that any of those lacks.
     pub(in crate::node) nodes_missing: u8,
+    /// Damaged chunks of this node that no other node has now.
+    pub(in crate::node) lost: u64,
     /// Copies made since the start.
     pub(in crate::node) repaired: u64,
 }
@@ -66,27 +70,14 @@ pub(in crate::node) struct Repair {
     placed: u64,
     /// When all chunks are looked at again.
     due: Option<Time>,
-    /// Whether something could not be done since that began, and how long to wait then.
+    /// Whether copies were left missing or somebody did not answer since that began, and how long
+    /// to wait then.
     failed: bool,
     retry: Duration,
     counts: Counts,
+    /// Damaged chunks that nobody had when they were last asked for.
+    lost: BTreeSet<ChunkId>,
     repaired: u64,
-}
-
-/// A chunk for the worker to look at.
-pub(in crate::node) struct Wanted {
-    cid: ChunkId,
-    /// Counts the chunk as below its copies until the worker does.
-    late: Option<Late>,
-}
-
-/// Counts one chunk as below its copies for as long as it lives.
-pub(in crate::node) struct Late(Arc<AtomicU64>);
-
-impl Drop for Late {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// What became of one batch.
@@ -121,6 +112,7 @@ impl Repair {
             failed: false,
             retry: RETRY,
             counts: Counts::default(),
+            lost: BTreeSet::new(),
             repaired: 0,
         }
     }
@@ -175,20 +167,23 @@ impl Repair {
     /// Looks at the chunks that were handed over, as many as one question has room for.
     async fn look_at(&mut self, first: Option<Wanted>) {
         let mut late = Vec::new();
-        let mut cids = BTreeSet::new();
+        let mut cids = BTreeMap::new();
         let mut next = first;
         while let Some(wanted) = next {
             late.extend(wanted.late);
-            cids.insert(wanted.cid);
+            cids.insert(wanted.cid, wanted.holders);
             next = if cids.len() < CIDS_MAX { self.wanted.try_recv().ok() } else { None };
         }
         let mut batch = Vec::with_capacity(cids.len());
-        for cid in cids {
+        let mut elsewhere = Vec::new();
+        for (cid, holders) in cids {
             match self.replica(cid) {
                 Some(replica) => batch.push(replica),
-                None => batch.extend(self.heal(cid).await),
+                None if self.is_claimed(cid) => batch.extend(self.heal(cid).await),
+                None => elsewhere.push((cid, holders)),
             }
         }
+        self.tell_holders(elsewhere).await;
         self.work_on(batch).await;
         if self.failed {
             self.due_at(self.shared.sys.clock.now() + self.retry);
@@ -201,31 +196,67 @@ impl Repair {
         drop(late);
     }
 
+    /// The batch with its damaged chunks replaced, less those that cannot be had now.
+    async fn sound(&mut self, mut batch: Vec<Replica>) -> Vec<Replica> {
+        let damaged: Vec<ChunkId> =
+            batch.extract_if(.., |replica| replica.damaged).map(|replica| replica.cid).collect();
+        for cid in damaged {
+            batch.extend(self.heal(cid).await);
+        }
+        batch
+    }
+
     fn replica(&self, cid: ChunkId) -> Option<Replica> {
         let Ok(Some(Held { replica: true, len, hint })) = self.shared.store.held(cid) else {
             return None;
         };
         let claims = self.shared.store.claims(cid).ok()?;
         let replicas = claims.iter().map(|(claim, _)| claim.replicas).max().unwrap_or(0);
-        Some(Replica { cid, len, replicas, hint })
+        Some(Replica { cid, len, replicas, hint, damaged: false })
+    }
+
+    /// Whether this node is to keep the chunk.
+    fn is_claimed(&self, cid: ChunkId) -> bool {
+        self.shared.store.claims(cid).is_ok_and(|claims| !claims.is_empty())
+    }
+
+    /// Hands chunks that are not here to one of their holders each: the first that answers.
+    async fn tell_holders(&mut self, mut chunks: Vec<(ChunkId, Vec<NodeId>)>) {
+        while !chunks.is_empty() {
+            let mut to: BTreeMap<NodeId, Vec<(ChunkId, Vec<NodeId>)>> = BTreeMap::new();
+            for (cid, mut holders) in std::mem::take(&mut chunks) {
+                if let Some(next) = holders.pop() {
+                    to.entry(next).or_default().push((cid, holders));
+                }
+            }
+            for (id, told) in to {
+                let cids = told.iter().map(|(cid, _)| *cid).collect();
+                if let Err(err) = self.shared.ask_below(id, cids).await {
+                    tracing::debug!(peer = %id.short(), %err, "cannot be told what to repair");
+                    chunks.extend(told);
+                }
+            }
+        }
     }
 
     /// Fetches a chunk again that should be here and is not, because its copy was damaged.
     async fn heal(&mut self, cid: ChunkId) -> Option<Replica> {
-        if self.shared.store.claims(cid).is_ok_and(|claims| claims.is_empty()) {
-            return None;
-        }
         let (sealed, from) = match self.shared.fetch(cid).await {
             Ok(found) => found,
             Err(err) => {
                 tracing::warn!(%err, "a damaged chunk cannot be replaced yet");
                 self.failed = true;
+                if self.lost.len() < LOST_MAX {
+                    self.lost.insert(cid);
+                }
                 return None;
             }
         };
+        self.lost.remove(&cid);
         let op = Op::Replica { cid, sealed, claim: None, hint: None };
         if let Err(err) = self.shared.write(vec![op]).await {
             tracing::warn!(%err, "a damaged chunk was not replaced");
+            self.failed = true;
             return None;
         }
         let from = self.shared.view().name(&from);
@@ -241,6 +272,7 @@ impl Repair {
         self.placed = self.shared.view().placed;
         self.due = None;
         self.failed = false;
+        self.lost.clear();
         let mut next = Some([0; 32]);
         while let Some(from) = next {
             let batch = match self.batch(ChunkId(from)) {
@@ -255,6 +287,7 @@ impl Repair {
             if batch.len() < CIDS_MAX {
                 next = None;
             }
+            let batch = self.sound(batch).await;
             self.work_on(batch).await;
             self.look_at(None).await;
             if self.shared.view().placed != self.placed {
@@ -274,7 +307,7 @@ impl Repair {
 
     fn batch(&self, from: ChunkId) -> io::Result<Vec<Replica>> {
         let mut batch = Vec::with_capacity(64);
-        self.shared.store.replicas_from(from, &mut |replica| {
+        self.shared.store.replicas(from, &mut |replica| {
             batch.push(replica);
             batch.len() < CIDS_MAX
         })?;
@@ -296,13 +329,14 @@ impl Repair {
             let (candidates, others) = self.holders_of(&view, &replica, known);
             let (delay, me) = (self.shared.config.repair_delay, self.shared.me);
             let Replica { cid, hint, replicas, .. } = replica;
-            let verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
+            let mut verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
             tracing::trace!(me = %me.short(), cid = %cid.short(), ?verdict, ?candidates, "judged");
             let open = verdict.missing > 0 || !verdict.fill.is_empty();
             if open && candidates.iter().any(|c| c.alive && answers.silent.contains(&c.id)) {
                 self.failed = true;
                 if self.retry < PATIENCE {
-                    continue;
+                    // It may well hold the chunk, which counts as below its copies until it says.
+                    verdict.fill.clear();
                 }
             }
             copies.extend(verdict.fill.iter().map(|to| (judged.len(), cid, *to)));
@@ -313,8 +347,16 @@ impl Repair {
         }
         self.tell_responsible(&judged).await;
         self.point(&copies).await;
+        if !copies.is_empty() {
+            // Copying takes its time: until then it is seen what is missing.
+            self.note_below(&judged).await;
+            self.report();
+        }
         self.copy(copies, &mut judged).await;
-        self.write_down(judged).await;
+        // Somebody else may be about to make what is missing: it is looked at again.
+        self.failed |= judged.iter().any(|one| one.missing() > 0);
+        self.note_below(&judged).await;
+        self.note_copies(&judged).await;
     }
 
     /// Asks the other live candidates which of the chunks they hold.
@@ -374,7 +416,7 @@ impl Repair {
         (candidates.collect(), others)
     }
 
-    /// Tells the nodes that are responsible for chunks below their copies: they may not have
+    /// noticed, because a put knows at once and a table of members that stays the same is silent.
     /// noticed, because a put knows at once and a table of members that stays the same says nothing.
     async fn tell_responsible(&mut self, judged: &[Judged]) {
         let mut to: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
@@ -436,28 +478,40 @@ impl Repair {
         }
     }
 
-    /// Keeps what is left below its copies, and how many copies each claim has.
-    async fn write_down(&mut self, judged: Vec<Judged>) {
-        let mut claims: Vec<(ClaimId, u8)> = Vec::new();
-        for one in &judged {
-            let copies = one.verdict.copies.saturating_add(one.made);
-            let of_chunk = self.shared.store.claims(one.replica.cid).unwrap_or_default();
-            claims.extend(of_chunk.into_iter().map(|(claim, _)| (claim.id, copies)));
-        }
+    /// Keeps what is left below its copies.
+    async fn note_below(&mut self, judged: &[Judged]) {
         let (me, round) = (self.shared.me, self.round);
+        let rows: Vec<_> =
+            judged.iter().map(|one| (one.replica.cid, one.below(me, round))).collect();
         let written = self.shared.change_tables(move |tables| {
             let mut change = Counts::default();
-            for one in &judged {
-                below::note(tables, one.replica.cid, one.below(me, round), &mut change)?;
-            }
-            for (id, copies) in &claims {
-                below::note_copies(tables, id, round, *copies)?;
+            for (cid, row) in rows {
+                below::note(tables, cid, row, &mut change)?;
             }
             Ok(change)
         });
         match written.await {
             Ok(change) => self.counts.add(&change),
             Err(err) => tracing::warn!(%err, "repair cannot write down what it found"),
+        }
+    }
+
+    /// Keeps how many copies each claim has.
+    async fn note_copies(&self, judged: &[Judged]) {
+        let mut claims: Vec<(ClaimId, u8)> = Vec::new();
+        for one in judged {
+            let copies = one.verdict.copies.saturating_add(one.made);
+            let of_chunk = self.shared.store.claims(one.replica.cid).unwrap_or_default();
+            claims.extend(of_chunk.into_iter().map(|(claim, _)| (claim.id, copies)));
+        }
+        let round = self.round;
+        let written = self.shared.change_tables(move |tables| {
+            claims
+                .iter()
+                .try_for_each(|(id, copies)| below::note_copies(tables, id, round, *copies))
+        });
+        if let Err(err) = written.await {
+            tracing::warn!(%err, "repair cannot write down how many copies there are");
         }
     }
 
@@ -489,6 +543,7 @@ impl Repair {
             bytes: self.counts.bytes(),
             homeless: self.counts.homeless(),
             nodes_missing: self.counts.nodes_missing(),
+            lost: self.lost.len() as u64,
             repaired: self.repaired,
         });
     }
@@ -499,95 +554,16 @@ impl Repair {
 }
 
 impl Judged {
+    /// Copies that are still missing.
+    fn missing(&self) -> u8 {
+        self.verdict.missing.saturating_sub(self.made)
+    }
+
     /// What is left to be done about the chunk.
     fn below(&self, me: NodeId, round: u32) -> Option<Row> {
-        let missing = self.verdict.missing.saturating_sub(self.made);
+        let missing = self.missing();
         let row = Row { missing, homeless: self.verdict.homeless, len: self.replica.len, round };
         (self.verdict.first == Some(me) && missing > 0).then_some(row)
-    }
-}
-
-impl Shared {
-    /// Copies a chunk of this node to another, with all its claims; true when it is there.
-    async fn copy_to(self: &Arc<Self>, cid: ChunkId, to: NodeId) -> bool {
-        match self.try_copy(cid, to).await {
-            Ok(()) => true,
-            Err(err) => {
-                tracing::debug!(peer = %self.view().name(&to).escape_debug(), %err, "copy failed");
-                false
-            }
-        }
-    }
-
-    async fn try_copy(
-        self: &Arc<Self>,
-        cid: ChunkId,
-        to: NodeId,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut slot = self.memory.take(User::Work).await;
-        let shared = self.clone();
-        let (sealed, slot) = self
-            .job(move || {
-                let read = shared.store.read(cid, &mut |len| {
-                    let mut buf: BytesMut = slot.buffer();
-                    buf.resize(len, 0);
-                    buf
-                });
-                (read, slot)
-            })
-            .await?;
-        let sealed = sealed?.ok_or("the chunk is gone")?;
-        if crate::crypto::chunk_id(&sealed) != cid {
-            self.check_again(cid);
-            return Err("the copy here is damaged".into());
-        }
-        let claims = self.store.claims(cid)?;
-        let mut terms = claims.into_iter().map(|(claim, committed)| ClaimTerms {
-            id: claim.id,
-            replicas: claim.replicas,
-            renewed_ms: claim.renewed_ms,
-            committed,
-        });
-        let first: Vec<_> = terms.by_ref().take(CLAIMS_MAX).collect();
-        let store = StoreMessage { cid, claims: first, hint: None };
-        self.ask_store(to, &store, slot.hold(sealed)).await?;
-        for claim in terms {
-            self.ask_have(to, claim, vec![cid]).await?;
-        }
-        Ok(())
-    }
-
-    /// The fewest copies of any chunk under a claim, as last seen here.
-    pub(in crate::node) fn copies_of(&self, claim: &ClaimId) -> Option<u8> {
-        self.store.read_tables(|tables| below::copies(tables, claim)).ok()?
-    }
-
-    /// Writes down how many copies everything under a claim has.
-    pub(in crate::node) async fn set_copies(&self, claim: ClaimId, copies: u8) -> io::Result<()> {
-        self.change_tables(move |tables| below::set_copies(tables, &claim, 0, copies)).await
-    }
-
-    /// Counts a chunk as below its copies although the worker has not looked at it yet.
-    pub(in crate::node) fn is_late(&self) -> Late {
-        self.late.fetch_add(1, Ordering::Relaxed);
-        Late(self.late.clone())
-    }
-
-    /// How many chunks are.
-    pub(in crate::node) fn late(&self) -> u64 {
-        self.late.load(Ordering::Relaxed)
-    }
-
-    /// Whether the chunk is known to be below its copies.
-    pub(in crate::node) fn is_below(&self, cid: &ChunkId) -> bool {
-        self.store.read_tables(|tables| below::is_noted(tables, cid)).unwrap_or(false)
-    }
-
-    /// Hands a chunk to the repair worker. When more wait than fit, it looks at all of them.
-    pub(in crate::node) fn wants_repair(&self, cid: ChunkId, late: Option<Late>) {
-        if self.repair_queue().try_send(Wanted { cid, late }).is_err() {
-            self.repair_missed.store(true, Ordering::Relaxed);
-        }
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Ledger {
     files: BTreeMap<[u8; 32], Acknowledged>,
     /// Hashes that puts to each path tried, answered or not.
     tried: BTreeMap<String, BTreeSet<FileHash>>,
+    /// Whether bytes on some disk were changed.
+    pub(crate) rotted: bool,
     /// Paths of which a put was acknowledged, each with the only machines that had one then; none
     /// stands for several machines. Without any, nothing is promised of the path.
     listed: BTreeMap<String, BTreeSet<Option<String>>>,

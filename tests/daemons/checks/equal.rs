@@ -5,8 +5,16 @@ use super::acknowledged::Ledger;
 use crate::life::Listing;
 use p2pfs::wire::control::{FileStat, NodeState, Status};
 
-/// What is still missing, if anything.
-pub(crate) fn check(states: &[Option<(Box<Status>, Listing)>]) -> Result<(), String> {
+/// What is still missing, if anything. A disk that rotted may have lost what only it had: whether
+/// that was promised to anybody is judged by who reads it.
+pub(crate) fn check(
+    ledger: &Ledger,
+    states: &[Option<(Box<Status>, Listing)>],
+) -> Result<(), String> {
+    let lost: u64 = states.iter().flatten().map(|(status, _)| status.lost).sum();
+    if lost > 0 && !ledger.rotted {
+        return Err(format!("{lost} chunks are lost"));
+    }
     let mut trees: Vec<&Listing> = Vec::new();
     for (at, state) in states.iter().enumerate() {
         let Some((status, tree)) = state else { return Err(format!("n{at} does not answer")) };
@@ -17,13 +25,12 @@ pub(crate) fn check(states: &[Option<(Box<Status>, Listing)>]) -> Result<(), Str
             status if status.peers_alive as usize != others => {
                 return wrong(&format!("sees {} peers", status.peers_alive));
             }
-            status if status.under_replicated > 0 => {
+            status if status.under_replicated > lost => {
                 return wrong(&format!("{} chunks below their copies", status.under_replicated));
             }
             _ => {}
         }
-        // A machine that was replaced is remembered under its old name.
-        if let Some(problem) = status.problems.iter().find(|what| !what.contains("has been dead")) {
+        if let Some(problem) = status.problems.iter().find(|what| !is_expected(what, lost)) {
             return wrong(&format!("says {problem:?}"));
         }
         trees.push(tree);
@@ -32,6 +39,13 @@ pub(crate) fn check(states: &[Option<(Box<Status>, Listing)>]) -> Result<(), Str
         Some(at) => Err(format!("n0 lists {:?}, n{at} {:?}", trees[0], trees[at])),
         None => Ok(()),
     }
+}
+
+/// Whether a problem is as it should be: a machine that was replaced is remembered under its old
+/// name, and what is lost is said.
+fn is_expected(problem: &str, lost: u64) -> bool {
+    let of_loss = ["on no other node", "fewer copies than wanted"];
+    problem.contains("has been dead") || lost > 0 && of_loss.iter().any(|of| problem.contains(of))
 }
 
 /// What is missing in the common tree, if anything.
