@@ -15,8 +15,8 @@ mod simfs;
 
 use bytes::{Bytes, BytesMut};
 use model::{Act, Disk, Model, chunk, submit};
-use p2pfs::id::{ChunkId, NodeId};
-use p2pfs::store::{FollowTables, Op, OpenError, Outcome, Verdict, WriteError};
+use p2pfs::id::{ChunkId, NodeId, RecordId};
+use p2pfs::store::{FollowTables, Op, OpenError, Outcome, ReadError, Verdict, WriteError};
 use p2pfs::sys::{Fs, OpenMode, Table};
 use proptest::prelude::*;
 use simfs::{Fault, SimFs, Survive};
@@ -305,6 +305,29 @@ fn rot_before_the_watermark_is_kept_and_reported_and_what_lies_behind_it_counts(
     assert_eq!(disk.len(&segment(1)), before);
     let lost = model.chunks.keys().filter(|n| store.held(chunk(**n).0).unwrap().is_none()).count();
     assert!(lost <= 1, "one record was damaged, {lost} chunks are gone");
+}
+
+#[test]
+fn tables_are_rebuilt_on_demand_without_records_that_are_damaged() {
+    let disk = Disk::new(SimFs::new(5));
+    let (store, _) = disk.open().unwrap();
+    let [bad, good] = [3u8, 4].map(|n| {
+        let bytes = Bytes::from(vec![n; 100]);
+        let id = RecordId(blake3::hash(&bytes).into());
+        submit(&store, vec![Op::Record { id, bytes }]).unwrap();
+        id
+    });
+    disk.fs.rot(&segment(1), |bytes| {
+        let at = bytes.windows(9).position(|part| part == [3; 9]).unwrap();
+        bytes[at] ^= 1;
+    });
+    assert!(matches!(store.record(bad), Err(ReadError::Damaged)));
+    let (sent, got) = std::sync::mpsc::channel();
+    store.rebuild("a test", Box::new(move || sent.send(()).unwrap())).unwrap();
+    got.recv().unwrap();
+    assert!(store.record(bad).unwrap().is_none());
+    assert_eq!(store.record(good).unwrap().unwrap(), [4; 100]);
+    assert_eq!(store.usage().records, 1);
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //! | `put`, `again`, `replicate`, `get` | files in and out |
 //! | `records` | the catalogue: kept, published, passed on |
 //! | `epochs` | who can read: content secrets opened and sealed |
-//! | `worker` | repair, reconciliation, bootstrap, self-description, new readers |
+//! | `worker` | repair, reconciliation, damaged records, bootstrap, self-description, new readers |
 //!
 //! A node that has no grant yet *waits*: it listens, answers on its socket, and asks to be let in.
 //! Once it is a member (`enter`) the membership loop and the workers start.
@@ -125,6 +125,7 @@ pub(crate) struct Shared {
     /// Bytes of gossip that may still wait for the loop.
     gossip: Arc<Semaphore>,
     behind: worker::reconcile::Behind,
+    damaged: worker::mend::DamagedRecords,
     repair: mpsc::Sender<worker::handover::Wanted>,
     /// Chunks of answered puts whose further copies take long, until repair has counted them.
     late: Arc<AtomicU64>,
@@ -289,6 +290,20 @@ impl Shared {
         result.await.map_err(io::Error::other)??;
         let value = lock(&out).take();
         value.ok_or_else(|| io::Error::other("the change did not run"))
+    }
+
+    /// Builds the tables anew and reads the epochs from them.
+    async fn rebuild_tables(self: &Arc<Self>, reason: &'static str) {
+        let (done, finished) = oneshot::channel();
+        // Whoever waits may have been cancelled meanwhile.
+        let report = Box::new(move || _ = done.send(()));
+        match self.store.rebuild(reason, report) {
+            // When the store has closed meanwhile, nobody needs the tables.
+            Ok(()) => drop(finished.await),
+            Err(err) => tracing::warn!(%err, "the tables were not rebuilt"),
+        }
+        self.learn_epochs().await;
+        self.records_changed();
     }
 
     /// Runs work that computes, or waits for a disk or pipe, beside the tasks.

@@ -3,10 +3,11 @@
 //!
 //! Invariant: a record is passed on only after it is on this node's disk, and only once.
 
+use super::worker::mend::DamagedRecords;
 use super::{NotReady, Shared};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{
-    Applied, Authority, Checked, Context, GrantFacts, Keyring, Kind, Source, TooLarge,
+    Applied, Authority, CaughtUp, Checked, Context, GrantFacts, Keyring, Kind, Source, TooLarge,
     View as Records, ViewMut, catch_up,
 };
 use crate::core::hlc::Hlc;
@@ -216,6 +217,7 @@ impl Follow for Catalogue {
 pub(super) struct Snapshot<'a> {
     pub(super) tables: &'a dyn TableRead,
     pub(super) store: &'a Store,
+    damaged: &'a DamagedRecords,
 }
 
 impl TableRead for Snapshot<'_> {
@@ -248,7 +250,10 @@ impl Records for Snapshot<'_> {
         match self.store.record(*id) {
             Ok(record) => Ok(record),
             // One damaged record must not hide all others.
-            Err(ReadError::Damaged) => Ok(None),
+            Err(ReadError::Damaged) => {
+                self.damaged.note(*id);
+                Ok(None)
+            }
             Err(ReadError::Io(err)) => Err(err),
         }
     }
@@ -260,7 +265,8 @@ impl Shared {
         &self,
         work: impl FnOnce(&Snapshot<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
-        self.store.read_tables(|tables| work(&Snapshot { tables, store: &self.store }))
+        let (store, damaged) = (&self.store, &self.damaged);
+        self.store.read_tables(|tables| work(&Snapshot { tables, store, damaged }))
     }
 
     /// The next reading of the clock that orders records.
@@ -465,10 +471,11 @@ impl Shared {
 
     /// Those of a peer's records that may be kept. Records whose author has no grant here are
     /// kept for those who are known as members, and a bounded number of others: whoever is a member
-    /// could otherwise fill all disks with records of authors that he makes up.
+    /// could otherwise fill all disks with records of authors that he makes up. Records that are
+    /// known are kept again when their bytes here are damaged.
     fn vetted(&self, records: Vec<Vec<u8>>, from: &NodeId) -> io::Result<Vec<Vec<u8>>> {
         let (view, now_ms) = (self.view(), self.sys.clock.wall_ms());
-        let mut valid = Vec::with_capacity(records.len());
+        let (mut valid, mut again) = (Vec::with_capacity(records.len()), Vec::new());
         self.read_records(|tables| {
             let mut waiting = catalogue::waiting(tables)?;
             for record in records {
@@ -494,6 +501,9 @@ impl Shared {
                         }
                     }
                     Some(Applied::New | Applied::Waiting) => valid.push(checked),
+                    Some(Applied::Known) if self.damaged.contains(&checked.record().id) => {
+                        again.push(checked.record().bytes().to_vec());
+                    }
                     Some(Applied::Known | Applied::Sealed) | None => {}
                 }
             }
@@ -506,7 +516,8 @@ impl Shared {
             debug_assert!(near.is_ok(), "it was vetted by the same reading of the wall clock");
             record.bytes().to_vec()
         };
-        Ok(valid.into_iter().map(take).collect())
+        again.extend(valid.into_iter().map(take));
+        Ok(again)
     }
 
     fn refused(&self, from: &NodeId, why: catalogue::Refusal) {
@@ -534,13 +545,15 @@ impl Shared {
     /// Applies some of what waited; whether there may be more.
     pub(super) async fn catch_up_once(self: &Arc<Self>) -> bool {
         let catalogue = self.catalogue.clone();
-        let more = self.change_tables(move |tables| {
-            let more = catalogue.with_context(|context| {
+        let done = self.change_tables(move |tables| {
+            let done = catalogue.with_context(|context| {
                 catch_up(&mut Both(tables) as &mut dyn ViewMut, context, CATCH_UP)
             });
-            more.unwrap_or(Ok(false))
+            done.unwrap_or_else(|| Ok(CaughtUp::default()))
         });
-        more.await.unwrap_or(false)
+        let CaughtUp { more, lost } = done.await.unwrap_or_default();
+        lost.into_iter().for_each(|id| self.damaged.note(id));
+        more
     }
 }
 

@@ -331,6 +331,7 @@ fn share(
         link_news: super::LinkNews::default(),
         gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
         behind: worker::reconcile::Behind::default(),
+        damaged: worker::mend::DamagedRecords::default(),
         repair,
         repair_missed: Default::default(),
         late: Default::default(),
@@ -422,9 +423,15 @@ impl Shared {
 
 /// Waits until the node is a member, then runs the membership loop and the workers.
 async fn be_member(shared: Arc<Shared>, channels: Channels) {
+    let waited = shared.standing().is_none();
     let mut standing = shared.standing.subscribe();
     let Ok(standing) = standing.wait_for(Option::is_some).await.map(|s| s.clone()) else { return };
     let Some(standing) = standing else { return };
+    if waited && shared.store.usage().records > 0 {
+        // It was a member once and its grant was lost: the tables may have been filled while nobody
+        // could say which swarm's records are valid.
+        shared.rebuild_tables("this node is a member again").await;
+    }
     let fs = &*shared.sys.fs;
     let saved = files::peers(fs, &shared.config.data_dir).into_iter();
     let identity = Identity {
@@ -441,6 +448,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(run.run(channels.events));
     tasks.spawn(worker::describe::run(shared.clone()));
     tasks.spawn(worker::reconcile::run(shared.clone()));
+    tasks.spawn(worker::mend::run(shared.clone()));
     tasks.spawn(worker::issue::run(shared.clone()));
     tasks.spawn(Repair::new(shared.clone(), channels.repair).run());
     // Ends only when a worker has failed: they all run for as long as the node does.

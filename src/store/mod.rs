@@ -396,6 +396,18 @@ impl Store {
         Ok(())
     }
 
+    /// Builds the tables anew from what can be read of the segments: damaged catalogue records are
+    /// not there any more, and [`Follow`] sees all others again. Reads fail until `done` is called.
+    pub fn rebuild(
+        &self,
+        reason: &'static str,
+        done: Box<dyn FnOnce() + Send>,
+    ) -> Result<(), SubmitError> {
+        self.inner.shared.push(Job::Rebuild { reason, done })?;
+        (self.inner.wake)();
+        Ok(())
+    }
+
     /// Whether and how a chunk is held.
     pub fn held(&self, cid: ChunkId) -> io::Result<Option<Held>> {
         self.read_tables(|tables| {

@@ -41,6 +41,13 @@ pub(super) enum Job {
         /// Whom to answer.
         done: Box<dyn FnOnce(io::Result<()>) + Send>,
     },
+    /// The tables are to be built anew.
+    Rebuild {
+        /// Why.
+        reason: &'static str,
+        /// Whom to tell when it is done.
+        done: Box<dyn FnOnce() + Send>,
+    },
     /// A reader met damage.
     Damage(Damage),
 }

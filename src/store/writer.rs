@@ -449,6 +449,10 @@ impl Writer {
                 let result = self.change_tables(false, |index| index.change(change));
                 done(result);
             }
+            Job::Rebuild { reason, done } => {
+                self.rebuild(reason);
+                done();
+            }
             Job::Damage(damage) => {
                 let result = self.change_tables(false, |index| match damage {
                     Damage::Replica(cid, place) => index.mark_damaged(cid, place),
@@ -493,7 +497,7 @@ impl Writer {
         let mut bytes = 0;
         while let Some(job) = queue.take_if(|job| match job {
             Job::Submit { cost, .. } => batch.is_empty() || bytes + cost <= BATCH,
-            Job::Tables { .. } | Job::Damage(_) => batch.is_empty(),
+            Job::Tables { .. } | Job::Rebuild { .. } | Job::Damage(_) => batch.is_empty(),
         }) {
             let Job::Submit { ops, done, cost } = job else { return (batch, Some(job)) };
             bytes += cost;

@@ -127,7 +127,7 @@ impl Replica {
     pub(crate) fn catch_up(&mut self, limit: usize) -> bool {
         let rules = Rules::of_swarm();
         let context = Context { keyring: &self.keyring, authority: &rules };
-        catch_up(&mut self.store, context, limit).unwrap()
+        catch_up(&mut self.store, context, limit).unwrap().more
     }
 
     pub(crate) fn learn(&mut self, number: u8) {

@@ -93,3 +93,27 @@ async fn a_put_that_waits_for_copies_is_told_the_truth() {
         node.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_damaged_on_a_disk_come_from_other_nodes() {
+    let place = Place::new();
+    let one = place.start("one", "user", &[]).await;
+    let two = place.start("two", "user", &[addr(&one)]).await;
+    until_met(&one, 1).await;
+    until_met(&two, 1).await;
+    // Without content, so that all that is damaged is records.
+    let hash = put(&one, "/empty", b"", None).await.hash;
+    get(&two, hash).await;
+    for segment in std::fs::read_dir(place.path("two").join("segments")).unwrap() {
+        let path = segment.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.iter_mut().skip(64).step_by(97).for_each(|byte| *byte ^= 1);
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+    }
+    assert!(get_now(&two, hash).await.is_some(), "the records were not fetched");
+    until_status("all is well", &two, |s| s.problems.is_empty()).await;
+    one.stop().await;
+    assert!(get_now(&two, hash).await.is_some(), "the records were not kept");
+    two.stop().await;
+}

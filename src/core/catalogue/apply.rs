@@ -363,16 +363,35 @@ fn read_back(store: &dyn ViewMut, id: &RecordId) -> io::Result<Record> {
     Record::parse(store.record(id)?.ok_or_else(missing)?).map_err(damaged)
 }
 
+/// What [`catch_up`] came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// There may be more: call it again.
+    pub more: bool,
+    /// Records that go on waiting because the store has lost their bytes.
+    pub lost: Vec<RecordId>,
+}
+
 /// Applies up to `limit` records that waited for a grant of their author or for the keys of their
-/// epoch, both of which may have come meanwhile. True when there may be more: call it again.
-pub fn catch_up(store: &mut dyn ViewMut, context: Context<'_>, limit: usize) -> io::Result<bool> {
-    let left = admit(store, context, limit)?;
-    let left = unseal(store, context.keyring, left)?;
-    Ok(left == 0)
+/// epoch, both of which may have come meanwhile.
+pub fn catch_up(
+    store: &mut dyn ViewMut,
+    context: Context<'_>,
+    limit: usize,
+) -> io::Result<CaughtUp> {
+    let mut lost = Vec::new();
+    let left = admit(store, context, limit, &mut lost)?;
+    let left = unseal(store, context.keyring, left, &mut lost)?;
+    Ok(CaughtUp { more: left == 0, lost })
 }
 
 /// Applies what waited for grants; how much of `limit` is left.
-fn admit(store: &mut dyn ViewMut, context: Context<'_>, limit: usize) -> io::Result<usize> {
+fn admit(
+    store: &mut dyn ViewMut,
+    context: Context<'_>,
+    limit: usize,
+    lost: &mut Vec<RecordId>,
+) -> io::Result<usize> {
     let mut left = limit;
     let mut after: Option<Vec<u8>> = None;
     while left > 0 {
@@ -381,7 +400,11 @@ fn admit(store: &mut dyn ViewMut, context: Context<'_>, limit: usize) -> io::Res
             let mut parts = Parts(row);
             let author = NodeId(parts.take()?);
             let id = RecordId(parts.take()?);
-            let record = read_back(store, &id)?;
+            let Some(bytes) = store.record(&id)? else {
+                lost.push(id);
+                continue;
+            };
+            let record = Record::parse(bytes).map_err(damaged)?;
             if may_write(store, &author, record.header.clock)? {
                 forget_waiting(store, &record)?;
                 if let Some(body) = Body::read(&record, context.authority) {
@@ -399,7 +422,12 @@ fn admit(store: &mut dyn ViewMut, context: Context<'_>, limit: usize) -> io::Res
 }
 
 /// Opens what waited for the keys of its epoch; how much of `limit` is left.
-fn unseal(store: &mut dyn ViewMut, keyring: &Keyring, limit: usize) -> io::Result<usize> {
+fn unseal(
+    store: &mut dyn ViewMut,
+    keyring: &Keyring,
+    limit: usize,
+    lost: &mut Vec<RecordId>,
+) -> io::Result<usize> {
     let mut left = limit;
     for keys in keyring.iter() {
         let epoch: EpochId = keys.epoch();
@@ -409,7 +437,12 @@ fn unseal(store: &mut dyn ViewMut, keyring: &Keyring, limit: usize) -> io::Resul
         for (row, _) in scan(store, SEALED, &epoch.0, None, left)? {
             let mut parts = Parts(&row);
             parts.take::<32>()?;
-            let record = read_back(store, &RecordId(parts.take()?))?;
+            let id = RecordId(parts.take()?);
+            let Some(bytes) = store.record(&id)? else {
+                lost.push(id);
+                continue;
+            };
+            let record = Record::parse(bytes).map_err(damaged)?;
             let mut reveal = Reveal::new(store, keyring);
             reveal.open(&record)?;
             reveal.finish()?;

@@ -20,8 +20,8 @@ pub mod sync;
 mod table;
 
 pub use apply::{
-    Applied, Authority, Checked, Context, GRANT_TOLERANCE_MS, GrantFacts, Refusal, Source, ViewMut,
-    WAITING_MAX, apply, catch_up, vet, waiting,
+    Applied, Authority, CaughtUp, Checked, Context, GRANT_TOLERANCE_MS, GrantFacts, Refusal,
+    Source, ViewMut, WAITING_MAX, apply, catch_up, vet, waiting,
 };
 pub use body::{
     BOX_MAX, BOXES_MAX, Content, EpochRecord, FileRecord, INLINE_MAX, REPLICAS_MAX, Recipient,

@@ -54,7 +54,7 @@ impl Shared {
         let keys = self.wait_for_keys().await?;
         let replicas = put.replicas.unwrap_or(self.config.replicas).clamp(1, limits::REPLICAS_MAX);
         let claim = Claim {
-            id: self.claim_for(put.path.as_ref())?,
+            id: self.whole(|| self.claim_for(put.path.as_ref())).await?,
             replicas,
             renewed_ms: self.sys.clock.wall_ms(),
         };
@@ -344,7 +344,7 @@ impl Shared {
 
     /// The file that was meant, with every record that may lead to its content.
     async fn meant(self: &Arc<Self>, target: &Target) -> Outcome<Meant> {
-        if let Some(meant) = self.meant_here(target)? {
+        if let Some(meant) = self.whole(|| self.meant_here(target)).await? {
             return Ok(meant);
         }
         let (asked, unreachable) = self.ask_all(&self.questions(target)?).await;
@@ -368,6 +368,18 @@ impl Shared {
             return Ok(None);
         }
         Ok(Some(Meant { hash, entry, records }))
+    }
+
+    /// What is read from the catalogue, once more if records turned out to be damaged here and had
+    /// to be fetched: without them an older version would be taken for the newest.
+    async fn whole<T>(self: &Arc<Self>, read: impl Fn() -> Outcome<T>) -> Outcome<T> {
+        let first = read();
+        if self.damaged.count() == 0 {
+            return first;
+        }
+        drop(first);
+        self.mend_records(limits::HEDGE_MAX).await;
+        read()
     }
 
     /// What to ask the other members about something that is unknown here.

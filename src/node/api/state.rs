@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Candidates for one completion.
 const CANDIDATES_MAX: usize = 200;
+/// What is said about damaged chunks and records.
+const DAMAGED: &str = "damaged on this disk and fetched again from other nodes";
 
 impl Shared {
     pub(super) fn identity(&self) -> Identity {
@@ -99,7 +101,11 @@ impl Shared {
         let view = self.view();
         let usage = self.store.usage();
         let repair = *self.repair_tally.borrow();
-        let tally = self.read_records(|view| catalogue::tally(view))?;
+        let tally = match self.read_records(|view| catalogue::tally(view)) {
+            // Why the disk failed is what is to be said, and not only that it did.
+            Err(_) if usage.read_only.is_some() => Default::default(),
+            tally => tally?,
+        };
         let count = |state| {
             let others = view.members.values().filter(|m| m.record.id != self.me);
             u32::try_from(others.filter(|m| m.state == state).count()).unwrap_or(u32::MAX)
@@ -159,8 +165,12 @@ impl Shared {
         out.extend(lacking(status, self.view().with_room()));
         let fetched = damaged.saturating_sub(status.lost);
         if fetched > 0 {
-            let damaged = chunks(fetched, "is", "are");
-            out.push(format!("{damaged} damaged on this disk and fetched again from other nodes"));
+            out.push(format!("{} {DAMAGED}", chunks(fetched, "is", "are")));
+        }
+        match self.damaged.count() {
+            0 => {}
+            1 => out.push(format!("1 record is {DAMAGED}")),
+            many => out.push(format!("{many} records are {DAMAGED}")),
         }
         if status.lost > 0 {
             let lost = chunks(status.lost, "is", "are");

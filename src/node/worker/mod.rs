@@ -6,5 +6,6 @@ mod copy;
 pub(super) mod describe;
 pub(super) mod handover;
 pub(super) mod issue;
+pub(super) mod mend;
 pub(super) mod reconcile;
 pub(super) mod repair;

@@ -11,16 +11,17 @@ use crate::transport::Message as Frame;
 use crate::wire::codec::{Decode, Encode};
 use crate::wire::hello::Lane;
 use crate::wire::message::kind;
-use crate::wire::sync::Answer;
+use crate::wire::sync::{Answer, Ask};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 #[derive(Debug, thiserror::Error)]
-enum ReconcileError {
+pub(super) enum ReconcileError {
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error(transparent)]
@@ -117,9 +118,7 @@ impl Shared {
             let Some(ask) = self.read_records(|view| exchange.next(view))? else {
                 return Ok(exchange.moved());
             };
-            let frame = Frame { kind: kind::SYNC, head: ask.to_bytes().into(), body: Bytes::new() };
-            let answer = self.ask_frame(with, Lane::Control, frame, limits::ASK).await?;
-            let answer = Answer::from_bytes(&answer.head).map_err(AskError::from)?;
+            let answer = self.ask_sync(with, &ask, limits::ASK).await?;
             let mut taken = Ok(Vec::new());
             self.read_records(|view| {
                 taken = exchange.take(view, answer);
@@ -130,5 +129,16 @@ impl Shared {
                 self.take_records(with, records).await?;
             }
         }
+    }
+
+    pub(super) async fn ask_sync(
+        &self,
+        to: NodeId,
+        ask: &Ask,
+        deadline: Duration,
+    ) -> Result<Answer, AskError> {
+        let frame = Frame { kind: kind::SYNC, head: ask.to_bytes().into(), body: Bytes::new() };
+        let answer = self.ask_frame(to, Lane::Control, frame, deadline).await?;
+        Ok(Answer::from_bytes(&answer.head)?)
     }
 }

@@ -25,8 +25,9 @@ pub(crate) struct Ledger {
     tried: BTreeMap<String, BTreeSet<FileHash>>,
     /// Whether bytes on some disk were changed.
     pub(crate) rotted: bool,
-    /// Paths of which at least one put was acknowledged.
-    listed: BTreeSet<String>,
+    /// Paths of which a put was acknowledged, each with the only machines that had one then; none
+    /// stands for several machines. Without any, nothing is promised of the path.
+    listed: BTreeMap<String, BTreeSet<Option<String>>>,
 }
 
 impl Ledger {
@@ -48,11 +49,13 @@ impl Ledger {
         if stored.hash != hash || stored.size != content.len() as u64 {
             return Err(format!("a put was answered with {} for {hash}", stored.hash));
         }
-        self.listed.extend(path.cloned());
         let only_at = match stored.holders.as_slice() {
             [one] if stored.copies <= 1 => Some(one.clone()),
             _ => None,
         };
+        if let Some(path) = path {
+            self.listed.entry(path.clone()).or_default().insert(only_at.clone());
+        }
         let known = self.files.entry(hash.0).or_insert_with(|| Acknowledged {
             hash,
             content,
@@ -71,6 +74,9 @@ impl Ledger {
     pub(crate) fn lost_machine(&mut self, name: &str) {
         for file in self.files.values_mut().filter(|file| file.only_at.as_deref() == Some(name)) {
             file.excused = true;
+        }
+        for holders in self.listed.values_mut() {
+            holders.remove(&Some(name.to_owned()));
         }
     }
 
@@ -91,11 +97,7 @@ impl Ledger {
 
     /// Paths that must be listed.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
-        let excused = |path: &String| {
-            let mut hashes = self.tried[path].iter();
-            hashes.any(|hash| self.file(hash).is_some_and(|file| file.excused))
-        };
-        self.listed.iter().filter(move |path| !excused(path))
+        self.listed.iter().filter(|(_, holders)| !holders.is_empty()).map(|(path, _)| path)
     }
 }
 
