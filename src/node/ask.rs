@@ -73,6 +73,16 @@ impl Shared {
         Ok(answer?)
     }
 
+    /// Makes a new connection for chunks to `to`, in place of one that seems dead. When that fails
+    /// the old one stays.
+    pub(super) async fn renew(&self, to: NodeId) {
+        if let Some(addr) = self.view().addr(&to)
+            && let Err(err) = self.transport().renew(&addr, Lane::Bulk).await
+        {
+            tracing::debug!(peer = %to.short(), %err, "no new connection");
+        }
+    }
+
     async fn ask<M: Message>(
         &self,
         to: NodeId,

@@ -85,6 +85,8 @@ struct Hunt {
     silent: BTreeMap<NodeId, Time>,
     /// Whether all members were asked who holds the chunk.
     asked_around: bool,
+    /// Whether those who are silent were asked again over new connections.
+    renewed: bool,
     wrong: Vec<NodeId>,
     under_way: JoinSet<(NodeId, Result<Bytes, AskError>)>,
 }
@@ -98,6 +100,7 @@ impl Hunt {
             tried: BTreeSet::new(),
             silent: BTreeMap::new(),
             asked_around: false,
+            renewed: false,
             wrong: Vec::new(),
             under_way: JoinSet::new(),
         }
@@ -139,17 +142,28 @@ impl Hunt {
     }
 
     /// Asks the next holder; returns how long to wait for it before another is asked as well. When
-    /// no candidate is left, all members are asked for others, even if some candidates are silent.
+    /// no candidate is left, all members are asked for others, even if some candidates are silent;
+    /// and when that finds nobody, the silent ones are asked again over new connections: the path
+    /// of the old ones may be dead without a word, as behind a router that has forgotten them.
     async fn ask_next(&mut self) -> Option<Duration> {
         if self.queue.is_empty() && !self.asked_around {
             self.asked_around = true;
             self.queue = self.shared.ask_around(self.cid, &self.tried).await;
         }
+        if self.queue.is_empty() && !self.renewed {
+            self.renewed = true;
+            self.queue = self.silent.keys().copied().collect();
+        }
         let id = self.queue.pop_front()?;
         self.tried.insert(id);
         self.silent.insert(id, self.shared.sys.clock.now());
-        let (shared, cid) = (self.shared.clone(), self.cid);
-        self.under_way.spawn(async move { (id, shared.ask_fetch(id, cid).await) });
+        let (shared, cid, anew) = (self.shared.clone(), self.cid, self.renewed);
+        self.under_way.spawn(async move {
+            if anew {
+                shared.renew(id).await;
+            }
+            (id, shared.ask_fetch(id, cid).await)
+        });
         Some(self.shared.chooser().hedge_after(&id))
     }
 

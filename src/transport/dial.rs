@@ -69,6 +69,17 @@ impl Shared {
         }
     }
 
+    /// A new connection to a peer, whatever there is.
+    pub(super) async fn renew(
+        self: &Arc<Self>,
+        to: &PeerAddr,
+        lane: Lane,
+    ) -> Result<(), DialError> {
+        let mut dial = self.join_dial(to, lane);
+        let outcome = dial.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
+        outcome.unwrap_or(Err(DialError::ShuttingDown))
+    }
+
     fn join_dial(self: &Arc<Self>, to: &PeerAddr, lane: Lane) -> watch::Receiver<Outcome> {
         let key = (to.id, lane);
         let mut dials = self.dials.lock();

@@ -244,6 +244,12 @@ impl Transport {
             .unwrap_or(Err(RequestError::TimedOut))
     }
 
+    /// Dials a peer although there may be a connection already; requests use the new one from then
+    /// on, and those under way on the old one may still be answered.
+    pub async fn renew(&self, to: &PeerAddr, lane: Lane) -> Result<(), DialError> {
+        self.0.renew(to, lane).await
+    }
+
     async fn try_request(
         &self,
         to: &PeerAddr,
