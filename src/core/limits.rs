@@ -64,6 +64,9 @@ pub const REPLICAS_MAX: u8 = 8;
 /// Replicas when nothing else is said.
 pub const REPLICAS: u8 = 3;
 
+/// What repair may send per second while more than one copy is left: most of a gigabit link, and
+/// little enough for puts to go on beside it.
+pub const REPAIR_RATE: u64 = 100 << 20;
 /// How long a put waits for members that are known but do not answer before it says what is
 /// durable.
 pub const PUT_PATIENCE: Duration = Duration::from_secs(30);

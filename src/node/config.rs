@@ -80,6 +80,8 @@ pub struct Config {
     pub open: bool,
     /// How long a dead node's copies are waited for.
     pub repair_delay: Duration,
+    /// Bytes per second that copies of chunks with more than one copy left may take; none: no limit.
+    pub repair_rate: Option<u64>,
     /// Share of the capacity for evictable cached copies, in percent.
     pub cache_percent: u8,
     /// Length of a segment in bytes.
@@ -116,6 +118,7 @@ impl Config {
             replicas: limits::REPLICAS,
             open: false,
             repair_delay: Duration::from_secs(600),
+            repair_rate: Some(limits::REPAIR_RATE),
             cache_percent: 5,
             segment_len: crate::store::Options::SEGMENT_LEN,
             free_floor: crate::store::Options::FREE_FLOOR,

@@ -10,6 +10,8 @@ use std::io;
 
 /// Chunks below their copies that this node is responsible for: cid → [`Row`].
 const BELOW: Table = Table("repair.below");
+/// Those of them for which a copy can be made now, the fewest copies first: copies 1, cid → nothing.
+const QUEUE: Table = Table("repair.queue");
 /// Claims by the fewest copies of any of their chunks seen: claim → round, copies.
 const COPIES: Table = Table("repair.copies");
 
@@ -21,10 +23,14 @@ const MISSING_MAX: usize = 9;
 /// A chunk below its copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
-    /// Copies missing.
+    /// Copies missing; 0 where a copy is only to be handed over.
     pub(super) missing: u8,
     /// Those of them for which no live member with room is left.
     pub(super) homeless: u8,
+    /// Live copies.
+    pub(super) copies: u8,
+    /// Whether somebody can take a copy now; otherwise it waits for a delay or for nodes.
+    pub(super) open: bool,
     /// Length of the chunk in bytes.
     pub(super) len: u32,
     /// The look at all chunks in which it was found.
@@ -33,17 +39,18 @@ pub(super) struct Row {
 
 impl Row {
     fn encode(&self) -> Vec<u8> {
-        let mut out = vec![self.missing, self.homeless];
+        let mut out = vec![self.missing, self.homeless, self.copies, u8::from(self.open)];
         out.extend_from_slice(&self.len.to_le_bytes());
         out.extend_from_slice(&self.round.to_le_bytes());
         out
     }
 
     fn decode(row: &[u8]) -> Option<Self> {
-        let (&[missing, homeless], rest) = row.split_first_chunk()?;
+        let (&[missing, homeless, copies, open], rest) = row.split_first_chunk()?;
         let (len, round) = rest.split_first_chunk()?;
         let round = u32::from_le_bytes(round.try_into().ok()?);
-        Some(Self { missing, homeless, len: u32::from_le_bytes(*len), round })
+        let (open, len) = (open == 1, u32::from_le_bytes(*len));
+        Some(Self { missing, homeless, copies, open, len, round })
     }
 }
 
@@ -54,20 +61,31 @@ pub(super) struct Counts {
     bytes: i64,
     /// Rows by how many homeless copies they have.
     by_homeless: [i64; MISSING_MAX],
+    /// Rows for which a copy can be made now.
+    open: i64,
 }
 
 impl Counts {
     fn count(&mut self, row: &Row, sign: i64) {
+        self.open += sign * i64::from(row.open);
         self.bytes += sign * i64::from(row.missing) * i64::from(row.len);
-        self.by_homeless[usize::from(row.homeless).min(MISSING_MAX - 1)] += sign;
+        if row.missing > 0 {
+            self.by_homeless[usize::from(row.homeless).min(MISSING_MAX - 1)] += sign;
+        }
     }
 
     /// Takes a change of the rows into account.
     pub(super) fn add(&mut self, change: &Self) {
         self.bytes += change.bytes;
+        self.open += change.open;
         for (count, change) in self.by_homeless.iter_mut().zip(&change.by_homeless) {
             *count += change;
         }
+    }
+
+    /// Whether copies can be made now.
+    pub(super) fn queued(&self) -> bool {
+        self.open > 0
     }
 
     /// Chunks below their copies.
@@ -107,14 +125,36 @@ pub(super) fn note(
 ) -> io::Result<()> {
     if let Some(before) = tables.get(BELOW, &cid.0)?.as_deref().and_then(Row::decode) {
         change.count(&before, -1);
+        tables.remove(QUEUE, &queue_key(before.copies, &cid))?;
     }
     match found {
         None => tables.remove(BELOW, &cid.0).map(drop),
         Some(row) => {
             change.count(&row, 1);
+            if row.open {
+                tables.insert(QUEUE, &queue_key(row.copies, &cid), &[])?;
+            }
             tables.insert(BELOW, &cid.0, &row.encode())
         }
     }
+}
+
+fn queue_key(copies: u8, cid: &ChunkId) -> Vec<u8> {
+    [&[copies][..], &cid.0].concat()
+}
+
+/// The chunks that can be copied now, those with the fewest copies first, at most `most` of them,
+/// each with how many copies it has.
+pub(super) fn queue(tables: &dyn TableRead, most: usize) -> io::Result<Vec<(ChunkId, u8)>> {
+    let mut out = Vec::new();
+    tables.range(QUEUE, &[], None, &mut |key, _| {
+        let row = key
+            .split_first()
+            .and_then(|(copies, cid)| Some((ChunkId(cid.try_into().ok()?), *copies)));
+        out.extend(row);
+        out.len() < most
+    })?;
+    Ok(out)
 }
 
 /// Whether the chunk is written down as below its copies.
@@ -137,12 +177,18 @@ pub(super) fn count(tables: &dyn TableRead) -> io::Result<Counts> {
 pub(super) fn forget_older(tables: &mut dyn TableWrite, round: u32) -> io::Result<bool> {
     let mut old = Vec::new();
     tables.range(BELOW, &[], None, &mut |key, row| {
-        if Row::decode(row).is_none_or(|row| row.round != round) {
-            old.push(key.to_vec());
+        let row = Row::decode(row);
+        if row.is_none_or(|row| row.round != round) {
+            old.push((key.to_vec(), row.map_or(0, |row| row.copies)));
         }
         old.len() < FORGOTTEN_AT_ONCE
     })?;
-    old.iter().try_for_each(|key| tables.remove(BELOW, key).map(drop))?;
+    for (key, copies) in &old {
+        tables.remove(BELOW, key)?;
+        if let Ok(cid) = <[u8; 32]>::try_from(&key[..]) {
+            tables.remove(QUEUE, &queue_key(*copies, &ChunkId(cid)))?;
+        }
+    }
     Ok(old.len() == FORGOTTEN_AT_ONCE)
 }
 
@@ -238,7 +284,9 @@ mod tests {
     #[test]
     fn the_counts_follow_the_rows() {
         let (mut tables, mut counts) = (Map::default(), Counts::default());
-        let row = |missing, homeless| Some(Row { missing, homeless, len: 10, round: 7 });
+        let row = |missing, homeless| {
+            Some(Row { missing, homeless, copies: 1, open: true, len: 10, round: 7 })
+        };
         let steps = [(1, row(2, 1)), (2, row(1, 0)), (1, row(1, 0)), (3, row(3, 3)), (2, None)];
         for (n, found) in steps {
             let mut change = Counts::default();

@@ -6,6 +6,7 @@ mod copy;
 pub(super) mod describe;
 pub(super) mod handover;
 pub(super) mod issue;
+mod judge;
 pub(super) mod mend;
 pub(super) mod reconcile;
 pub(super) mod repair;

@@ -1,18 +1,19 @@
-//! The repair worker: finds chunks of this node that are below their copies, makes the missing
-//! ones, and counts what is left. `core::repair` judges each chunk; here it is asked who holds it,
-//! and the copies are made.
+//! The repair worker: finds chunks of this node that are below their copies and has the missing
+//! ones made, those with the fewest copies first. `judge` says what is wrong with a chunk, `below`
+//! keeps it in tables, `copy` makes copies; here it is decided what is next.
 //!
 //! It looks at a chunk when a put hands it over or a reader finds it damaged, at all chunks when
-//! the candidates change, again soon when a copy failed, and at all of them once a day. What is
-//! below its copies is kept in a table (`below`), and the count rides in this node's member record.
+//! the candidates change, again soon when a copy is still missing, and at all of them once a day.
+//! What is missing is counted before it is copied, and the count rides in this node's member record.
 
-use super::below::{self, Counts, Row};
+use super::below::{self, Counts};
+use super::copy::{Copier, Copy, Made};
 use super::handover::Wanted;
-use crate::core::repair::{Holder, Verdict, judge};
+use super::judge::Judged;
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::Shared;
 use crate::node::view::View;
-use crate::store::{Held, Op, Replica};
+use crate::store::{Held, Replica};
 use crate::sys::Time;
 use crate::wire::message::CIDS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,24 +22,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
-/// Copies made at once: enough to keep a disk and a link busy, few enough to leave room for puts.
-const COPIES_AT_ONCE: usize = 4;
+/// Chunks that are judged anew at once, just before they are copied.
+const TAKEN_AT_ONCE: usize = 64;
 /// How long the candidates must stay the same before all chunks are looked at …
 const QUIET: Duration = Duration::from_millis(300);
 /// … at most, however often they change.
 const UNQUIET_MAX: Duration = Duration::from_secs(5);
 /// How often all chunks are looked at although nothing changed.
 const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How soon it is tried again when a copy failed or a candidate did not answer; twice as long each
-/// time, up to the second.
+/// How soon all chunks are looked at again when a copy is still missing or a candidate did not
+/// answer; twice as long each time, up to the second.
 const RETRY: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
 /// For so long a chunk is left alone while one of its live candidates does not answer; after that
 /// it is judged as if that one did not hold it.
 const PATIENCE: Duration = Duration::from_secs(30);
-
 /// Lost chunks remembered: more are not worth memory, "at least so many" says enough.
 const LOST_MAX: usize = 4096;
 
@@ -66,6 +65,8 @@ pub(in crate::node) struct Repair {
     wanted: mpsc::Receiver<Wanted>,
     /// Names the look at all chunks that runs or was the last; different after a restart.
     round: u32,
+    /// Where that look goes on; none when it has ended.
+    next: Option<ChunkId>,
     /// The candidates at the beginning of that.
     placed: u64,
     /// When all chunks are looked at again.
@@ -74,43 +75,33 @@ pub(in crate::node) struct Repair {
     /// to wait then.
     failed: bool,
     retry: Duration,
+    copier: Copier,
+    /// Chunks with copies under way, and how many of those.
+    open: BTreeMap<ChunkId, (Judged, usize)>,
+    /// Damaged chunks that are being fetched.
+    healing: BTreeSet<ChunkId>,
     counts: Counts,
     /// Damaged chunks that nobody had when they were last asked for.
     lost: BTreeSet<ChunkId>,
     repaired: u64,
 }
 
-/// What became of one batch.
-struct Judged {
-    replica: Replica,
-    verdict: Verdict,
-    made: u8,
-}
-
-/// What the other candidates say.
-#[derive(Default)]
-struct Answers {
-    /// For each chunk the nodes that hold it as a replica.
-    holders: BTreeMap<ChunkId, BTreeSet<NodeId>>,
-    /// Live nodes that did not answer.
-    silent: BTreeSet<NodeId>,
-}
-
-/// A copy to be made: the place of its chunk in the batch, the chunk, and for whom.
-type Copy = (usize, ChunkId, NodeId);
-
 impl Repair {
     pub(in crate::node) fn new(shared: Arc<Shared>, wanted: mpsc::Receiver<Wanted>) -> Self {
         // Seconds, so that no round of an earlier life has the same name.
         let round = (shared.sys.clock.wall_ms() / 1000) as u32;
         Self {
+            copier: Copier::new(shared.clone()),
             shared,
             wanted,
             round,
+            next: None,
             placed: 0,
             due: None,
             failed: false,
             retry: RETRY,
+            open: BTreeMap::new(),
+            healing: BTreeSet::new(),
             counts: Counts::default(),
             lost: BTreeSet::new(),
             repaired: 0,
@@ -124,6 +115,7 @@ impl Repair {
         let mut views = self.shared.views();
         views.mark_changed();
         loop {
+            self.take_up().await;
             let now = self.shared.sys.clock.now();
             let pause = self.due.map_or(SWEEP_EVERY, |due| due.since(now)).min(SWEEP_EVERY);
             tokio::select! {
@@ -136,14 +128,16 @@ impl Repair {
                     if placed != self.placed {
                         self.settle(&mut views, placed).await;
                         self.retry = RETRY;
-                        self.sweep().await;
+                        self.begin_sweep();
                     }
                 }
-                cid = self.wanted.recv() => match cid {
-                    Some(wanted) => self.look_at(Some(wanted)).await,
+                wanted = self.wanted.recv() => match wanted {
+                    Some(wanted) => self.look_at(wanted).await,
                     None => return,
                 },
-                () = tokio::time::sleep(pause) => self.sweep().await,
+                (copy, made) = self.copier.next() => self.ended(copy, made).await,
+                () = std::future::ready(()), if self.next.is_some() => self.sweep().await,
+                () = tokio::time::sleep(pause), if self.next.is_none() => self.begin_sweep(),
             }
         }
     }
@@ -165,10 +159,10 @@ impl Repair {
     }
 
     /// Looks at the chunks that were handed over, as many as one question has room for.
-    async fn look_at(&mut self, first: Option<Wanted>) {
+    async fn look_at(&mut self, first: Wanted) {
         let mut late = Vec::new();
         let mut cids = BTreeMap::new();
-        let mut next = first;
+        let mut next = Some(first);
         while let Some(wanted) = next {
             late.extend(wanted.late);
             cids.insert(wanted.cid, wanted.holders);
@@ -179,31 +173,18 @@ impl Repair {
         for (cid, holders) in cids {
             match self.replica(cid) {
                 Some(replica) => batch.push(replica),
-                None if self.is_claimed(cid) => batch.extend(self.heal(cid).await),
+                None if self.is_claimed(cid) => self.heal(cid),
                 None => elsewhere.push((cid, holders)),
             }
         }
         self.tell_holders(elsewhere).await;
-        self.work_on(batch).await;
-        if self.failed {
-            self.due_at(self.shared.sys.clock.now() + self.retry);
-        }
+        self.look(batch).await;
         if self.shared.repair_missed.swap(false, Ordering::Relaxed) {
             // Some were handed over while too many waited: only looking at all finds them.
             self.due_at(self.shared.sys.clock.now() + RETRY);
         }
         self.report();
         drop(late);
-    }
-
-    /// The batch with its damaged chunks replaced, less those that cannot be had now.
-    async fn sound(&mut self, mut batch: Vec<Replica>) -> Vec<Replica> {
-        let damaged: Vec<ChunkId> =
-            batch.extract_if(.., |replica| replica.damaged).map(|replica| replica.cid).collect();
-        for cid in damaged {
-            batch.extend(self.heal(cid).await);
-        }
-        batch
     }
 
     fn replica(&self, cid: ChunkId) -> Option<Replica> {
@@ -218,6 +199,15 @@ impl Repair {
     /// Whether this node is to keep the chunk.
     fn is_claimed(&self, cid: ChunkId) -> bool {
         self.shared.store.claims(cid).is_ok_and(|claims| !claims.is_empty())
+    }
+
+    /// Has a damaged chunk fetched again. When too many are, the next sweep finds the others.
+    fn heal(&mut self, cid: ChunkId) {
+        if self.healing.len() >= LOST_MAX {
+            self.failed = true;
+        } else if self.healing.insert(cid) {
+            self.copier.add(Copy { cid, to: self.shared.me, len: 0, last: true });
+        }
     }
 
     /// Hands chunks that are not here to one of their holders each: the first that answers.
@@ -239,61 +229,42 @@ impl Repair {
         }
     }
 
-    /// Fetches a chunk again that should be here and is not, because its copy was damaged.
-    async fn heal(&mut self, cid: ChunkId) -> Option<Replica> {
-        let (sealed, from) = match self.shared.fetch(cid).await {
-            Ok(found) => found,
-            Err(err) => {
-                tracing::warn!(%err, "a damaged chunk cannot be replaced yet");
-                self.failed = true;
-                if self.lost.len() < LOST_MAX {
-                    self.lost.insert(cid);
-                }
-                return None;
-            }
-        };
-        self.lost.remove(&cid);
-        let op = Op::Replica { cid, sealed, claim: None, hint: None };
-        if let Err(err) = self.shared.write(vec![op]).await {
-            tracing::warn!(%err, "a damaged chunk was not replaced");
-            self.failed = true;
-            return None;
-        }
-        let from = self.shared.view().name(&from);
-        tracing::info!(cid = %cid.short(), from = %from.escape_debug(), "replaced a damaged chunk");
-        self.repaired += 1;
-        self.replica(cid)
-    }
-
-    /// Looks at all chunks, a batch at a time, and in between at those that are handed over. When
-    /// the candidates change meanwhile it ends: the next look begins at once.
-    async fn sweep(&mut self) {
+    /// Begins to look at all chunks.
+    fn begin_sweep(&mut self) {
         self.round = self.round.wrapping_add(1);
         self.placed = self.shared.view().placed;
+        self.next = Some(ChunkId([0; 32]));
         self.due = None;
         self.failed = false;
         self.lost.clear();
-        let mut next = Some([0; 32]);
-        while let Some(from) = next {
-            let batch = match self.batch(ChunkId(from)) {
-                Ok(batch) => batch,
-                Err(err) => {
-                    tracing::warn!(%err, "repair cannot read the store");
-                    self.failed = true;
-                    break;
-                }
-            };
-            next = batch.last().and_then(|last| successor(last.cid));
-            if batch.len() < CIDS_MAX {
-                next = None;
+    }
+
+    /// Looks at the next batch of all chunks.
+    async fn sweep(&mut self) {
+        let Some(from) = self.next.take() else { return };
+        let mut batch = match self.batch(from) {
+            Ok(batch) => batch,
+            Err(err) => {
+                tracing::warn!(%err, "repair cannot read the store");
+                self.failed = true;
+                return self.end_sweep().await;
             }
-            let batch = self.sound(batch).await;
-            self.work_on(batch).await;
-            self.look_at(None).await;
-            if self.shared.view().placed != self.placed {
-                return;
+        };
+        let full = batch.len() == CIDS_MAX;
+        self.next = batch.last().filter(|_| full).and_then(|last| successor(last.cid));
+        for damaged in batch.extract_if(.., |replica| replica.damaged) {
+            if self.healing.len() < LOST_MAX && self.healing.insert(damaged.cid) {
+                let (cid, to) = (damaged.cid, self.shared.me);
+                self.copier.add(Copy { cid, to, len: damaged.len, last: true });
             }
         }
+        self.look(batch).await;
+        if self.next.is_none() {
+            self.end_sweep().await;
+        }
+    }
+
+    async fn end_sweep(&mut self) {
         if self.failed {
             self.due_at(self.shared.sys.clock.now() + self.retry);
             self.retry = (self.retry * 2).min(RETRY_MAX);
@@ -314,110 +285,126 @@ impl Repair {
         Ok(batch)
     }
 
-    /// Asks who holds the chunks, makes the copies that are due and writes down what is left.
-    async fn work_on(&mut self, batch: Vec<Replica>) {
-        if batch.is_empty() {
-            return;
-        }
-        let view = self.shared.view();
-        let answers = self.ask_holders(&view, &batch).await;
-        let now = self.shared.sys.clock.now();
-        let mut judged = Vec::with_capacity(batch.len());
-        let mut copies = Vec::new();
-        for replica in batch.into_iter().filter(|replica| replica.replicas > 0) {
-            let known = answers.holders.get(&replica.cid);
-            let (candidates, others) = self.holders_of(&view, &replica, known);
-            let (delay, me) = (self.shared.config.repair_delay, self.shared.me);
-            let Replica { cid, hint, replicas, .. } = replica;
-            let mut verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
-            tracing::trace!(me = %me.short(), cid = %cid.short(), ?verdict, ?candidates, "judged");
-            let open = verdict.missing > 0 || !verdict.fill.is_empty();
-            if open && candidates.iter().any(|c| c.alive && answers.silent.contains(&c.id)) {
-                self.failed = true;
-                if self.retry < PATIENCE {
-                    // It may well hold the chunk, which counts as below its copies until it says.
-                    verdict.fill.clear();
-                }
-            }
-            copies.extend(verdict.fill.iter().map(|to| (judged.len(), cid, *to)));
-            if let Some(due) = verdict.due {
-                self.due_at(due);
-            }
-            judged.push(Judged { replica, verdict, made: 0 });
-        }
+    /// Judges chunks and keeps what was found; copies are taken up by themselves.
+    async fn look(&mut self, batch: Vec<Replica>) {
+        let judged = self.shared.judge(batch).await;
         self.tell_responsible(&judged).await;
-        self.point(&copies).await;
-        if !copies.is_empty() {
-            // Copying takes its time: until then it is seen what is missing.
-            self.note_below(&judged).await;
-            self.report();
-        }
-        self.copy(copies, &mut judged).await;
-        // Somebody else may be about to make what is missing: it is looked at again.
-        self.failed |= judged.iter().any(|one| one.missing() > 0);
-        self.note_below(&judged).await;
+        self.look_again(&judged);
+        let patient = self.retry < PATIENCE;
+        let open = |one: &Judged| !(one.verdict.fill.is_empty() || one.unsure && patient);
+        self.note_below(&judged, open).await;
         self.note_copies(&judged).await;
+        self.report();
     }
 
-    /// Asks the other live candidates which of the chunks they hold.
-    async fn ask_holders(&self, view: &View, batch: &[Replica]) -> Answers {
-        let mut questions: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
-        for replica in batch {
-            let live = view.candidates(&replica.cid).into_iter();
-            for id in live.filter(|id| *id != self.shared.me && view.lives(id)) {
-                questions.entry(id).or_default().push(replica.cid);
-            }
+    /// Whatever was found missing is looked at again: somebody else may be about to make it, or a
+    /// delay may pass.
+    fn look_again(&mut self, judged: &[Judged]) {
+        judged.iter().filter_map(|one| one.verdict.due).for_each(|due| self.due_at(due));
+        if judged.iter().any(|one| one.verdict.missing > 0 || one.unsure) {
+            self.not_done();
         }
-        let mut asking = JoinSet::new();
-        for (id, cids) in questions {
-            let shared = self.shared.clone();
-            asking.spawn(async move {
-                let answer = shared.ask_holds(id, cids.clone()).await;
-                (id, cids, answer)
-            });
-        }
-        let mut answers = Answers::default();
-        while let Some(answer) = asking.join_next().await {
-            match answer {
-                Ok((id, cids, Ok(bits))) => {
-                    let yes = cids.into_iter().zip(bits).filter(|(_, bit)| *bit);
-                    for (cid, _) in yes {
-                        answers.holders.entry(cid).or_default().insert(id);
-                    }
-                }
-                Ok((id, _, Err(err))) => {
-                    tracing::debug!(peer = %id.short(), %err, "does not say what it holds");
-                    answers.silent.insert(id);
-                }
-                Err(_) => {}
-            }
-        }
-        answers
     }
 
-    fn holders_of(
-        &self,
-        view: &View,
-        replica: &Replica,
-        known: Option<&BTreeSet<NodeId>>,
-    ) -> (Vec<Holder>, Vec<NodeId>) {
-        let me = self.shared.me;
-        let holds = |id: &NodeId| *id == me || known.is_some_and(|known| known.contains(id));
-        let ids = view.candidates(&replica.cid);
-        let others = if ids.contains(&me) { Vec::new() } else { vec![me] };
-        let candidates = ids.iter().filter_map(|id| view.members.get(id)).map(|member| Holder {
-            id: member.record.id,
-            alive: member.lives(),
-            room: member.has_space(),
-            over_full: !member.has_room(),
-            holds: holds(&member.record.id),
-            since: member.since,
+    /// All chunks are looked at again soon.
+    fn not_done(&mut self) {
+        self.failed = true;
+        if self.next.is_none() {
+            self.due_at(self.shared.sys.clock.now() + self.retry);
+        }
+    }
+
+    /// Hands the copier what is most urgent, when it has nothing to do.
+    async fn take_up(&mut self) {
+        while self.copier.is_hungry() && self.counts.queued() {
+            let most = TAKEN_AT_ONCE + self.open.len();
+            let queue = self.shared.store.read_tables(|tables| below::queue(tables, most));
+            let queue = queue.unwrap_or_default();
+            // While all chunks are looked at, only what has one copy left is copied already.
+            let urgent = self.next.is_some();
+            let next = queue
+                .into_iter()
+                .filter(|(cid, copies)| !self.open.contains_key(cid) && (*copies <= 1 || !urgent));
+            let cids: Vec<ChunkId> = next.map(|(cid, _)| cid).take(TAKEN_AT_ONCE).collect();
+            if cids.is_empty() {
+                return;
+            }
+            let batch = cids.iter().filter_map(|cid| self.replica(*cid)).collect();
+            let judged = self.shared.judge(batch).await;
+            self.look_again(&judged);
+            self.forget_but(&cids, &judged).await;
+            let copies: Vec<Copy> = judged.iter().flat_map(copies).collect();
+            self.point(&copies).await;
+            for one in judged {
+                self.copies_of(one);
+            }
+        }
+    }
+
+    /// Takes on the copies of one chunk.
+    fn copies_of(&mut self, judged: Judged) {
+        let copies: Vec<Copy> = copies(&judged).collect();
+        if !copies.is_empty() {
+            self.open.insert(judged.replica.cid, (judged, copies.len()));
+            copies.into_iter().for_each(|copy| self.copier.add(copy));
+        }
+    }
+
+    /// What was taken up is not taken up again; what is not here any more is not below its copies.
+    async fn forget_but(&mut self, taken: &[ChunkId], judged: &[Judged]) {
+        let here: BTreeSet<ChunkId> = judged.iter().map(|one| one.replica.cid).collect();
+        let gone: Vec<ChunkId> = taken.iter().filter(|cid| !here.contains(cid)).copied().collect();
+        self.note_below(judged, |_| false).await;
+        let written = self.shared.change_tables(move |tables| {
+            let mut change = Counts::default();
+            for cid in gone {
+                below::note(tables, cid, None, &mut change)?;
+            }
+            Ok(change)
         });
-        (candidates.collect(), others)
+        match written.await {
+            Ok(change) => self.counts.add(&change),
+            Err(err) => tracing::warn!(%err, "repair cannot write down what it found"),
+        }
     }
 
+    /// A copy was made, or not.
+    async fn ended(&mut self, copy: Copy, made: Made) {
+        self.repaired += u64::from(made == Made::Yes);
+        if made != Made::Yes {
+            self.not_done();
+        }
+        if copy.to == self.shared.me {
+            self.healed(copy.cid, made).await;
+        } else if let Some((mut judged, left)) = self.open.remove(&copy.cid) {
+            judged.made += u8::from(made == Made::Yes);
+            if left > 1 {
+                self.open.insert(copy.cid, (judged, left - 1));
+            } else {
+                let judged = [judged];
+                self.note_below(&judged, |_| false).await;
+                self.note_copies(&judged).await;
+            }
+        }
+        self.report();
+    }
+
+    /// A damaged chunk was fetched again, or not.
+    async fn healed(&mut self, cid: ChunkId, made: Made) {
+        self.healing.remove(&cid);
+        match made {
+            Made::Yes => {
+                self.lost.remove(&cid);
+                let batch = self.replica(cid).into_iter().collect();
+                self.look(batch).await;
+            }
+            Made::Lost if self.lost.len() < LOST_MAX => _ = self.lost.insert(cid),
+            Made::Lost | Made::No => {}
+        }
+    }
+
+    /// Tells the nodes that are responsible for chunks below their copies: they may not have
     /// noticed, because a put knows at once and a table of members that stays the same is silent.
-    /// noticed, because a put knows at once and a table of members that stays the same says nothing.
     async fn tell_responsible(&mut self, judged: &[Judged]) {
         let mut to: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
         for one in judged.iter().filter(|one| one.verdict.missing > 0) {
@@ -437,7 +424,7 @@ impl Repair {
     /// Tells those who are about to get chunks where these are until then.
     async fn point(&self, copies: &[Copy]) {
         let mut to: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
-        for (_, cid, id) in copies {
+        for Copy { cid, to: id, .. } in copies {
             to.entry(*id).or_default().push(*cid);
         }
         for (id, cids) in to {
@@ -447,42 +434,11 @@ impl Repair {
         }
     }
 
-    async fn copy(&mut self, copies: Vec<Copy>, judged: &mut [Judged]) {
-        let mut copies = copies.into_iter();
-        let mut under_way = JoinSet::new();
-        // Whoever did not take one copy is not kept asking: others wait for theirs.
-        let mut lame = BTreeSet::new();
-        loop {
-            while under_way.len() < COPIES_AT_ONCE
-                && let Some((at, cid, to)) = copies.next()
-            {
-                if lame.contains(&to) || !self.shared.view().lives(&to) {
-                    self.failed = true;
-                    continue;
-                }
-                let shared = self.shared.clone();
-                under_way.spawn(async move { (at, to, shared.copy_to(cid, to).await) });
-            }
-            match under_way.join_next().await {
-                Some(Ok((at, _, true))) => {
-                    judged[at].made += 1;
-                    self.repaired += 1;
-                }
-                Some(Ok((_, to, false))) => {
-                    self.failed = true;
-                    lame.insert(to);
-                }
-                Some(Err(_)) => {}
-                None => return,
-            }
-        }
-    }
-
     /// Keeps what is left below its copies.
-    async fn note_below(&mut self, judged: &[Judged]) {
+    async fn note_below(&mut self, judged: &[Judged], open: impl Fn(&Judged) -> bool) {
         let (me, round) = (self.shared.me, self.round);
         let rows: Vec<_> =
-            judged.iter().map(|one| (one.replica.cid, one.below(me, round))).collect();
+            judged.iter().map(|one| (one.replica.cid, one.row(me, round, open(one)))).collect();
         let written = self.shared.change_tables(move |tables| {
             let mut change = Counts::default();
             for (cid, row) in rows {
@@ -500,7 +456,7 @@ impl Repair {
     async fn note_copies(&self, judged: &[Judged]) {
         let mut claims: Vec<(ClaimId, u8)> = Vec::new();
         for one in judged {
-            let copies = one.verdict.copies.saturating_add(one.made);
+            let copies = one.copies();
             let of_chunk = self.shared.store.claims(one.replica.cid).unwrap_or_default();
             claims.extend(of_chunk.into_iter().map(|(claim, _)| (claim.id, copies)));
         }
@@ -553,27 +509,19 @@ impl Repair {
     }
 }
 
-impl Judged {
-    /// Copies that are still missing.
-    fn missing(&self) -> u8 {
-        self.verdict.missing.saturating_sub(self.made)
-    }
-
-    /// What is left to be done about the chunk.
-    fn below(&self, me: NodeId, round: u32) -> Option<Row> {
-        let missing = self.missing();
-        let row = Row { missing, homeless: self.verdict.homeless, len: self.replica.len, round };
-        (self.verdict.first == Some(me) && missing > 0).then_some(row)
-    }
+/// The copies that a chunk lacks.
+fn copies(judged: &Judged) -> impl Iterator<Item = Copy> {
+    let (Replica { cid, len, .. }, last) = (judged.replica, judged.verdict.copies <= 1);
+    judged.verdict.fill.iter().map(move |to| Copy { cid, to: *to, len, last })
 }
 
 /// The smallest chunk id above `cid`.
-fn successor(cid: ChunkId) -> Option<[u8; 32]> {
+fn successor(cid: ChunkId) -> Option<ChunkId> {
     let mut next = cid.0;
     for byte in next.iter_mut().rev() {
         *byte = byte.wrapping_add(1);
         if *byte != 0 {
-            return Some(next);
+            return Some(ChunkId(next));
         }
     }
     None
@@ -589,7 +537,7 @@ mod tests {
         id[31] = 0xff;
         let mut next = [0; 32];
         next[30] = 1;
-        assert_eq!(successor(ChunkId(id)), Some(next));
+        assert_eq!(successor(ChunkId(id)), Some(ChunkId(next)));
         assert_eq!(successor(ChunkId([0xff; 32])), None);
     }
 }

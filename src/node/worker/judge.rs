@@ -1,0 +1,134 @@
+//! Looks at a batch of chunks: asks their candidates who holds them and has `core::repair` judge
+//! each. Owns the questions and what the answers mean; what is done about it is the worker's.
+
+use super::below::Row;
+use crate::core::repair::{Holder, Verdict, judge};
+use crate::id::{ChunkId, NodeId};
+use crate::node::Shared;
+use crate::node::view::View;
+use crate::store::Replica;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// What was found of one chunk, and how many copies were made since.
+pub(super) struct Judged {
+    pub(super) replica: Replica,
+    pub(super) verdict: Verdict,
+    pub(super) made: u8,
+    /// Whether a live candidate did not answer: it may hold the chunk.
+    pub(super) unsure: bool,
+}
+
+impl Judged {
+    /// Copies that are still missing.
+    pub(super) fn missing(&self) -> u8 {
+        self.verdict.missing.saturating_sub(self.made)
+    }
+
+    /// Live copies.
+    pub(super) fn copies(&self) -> u8 {
+        self.verdict.copies.saturating_add(self.made)
+    }
+
+    /// What is left to be done about the chunk, when `me` has to do it; `open`: now.
+    pub(super) fn row(&self, me: NodeId, round: u32, open: bool) -> Option<Row> {
+        let Verdict { first, homeless, .. } = self.verdict;
+        // What is handed to a home that is back lacks nothing, and is counted by nobody.
+        let missing = if first == Some(me) { self.missing() } else { 0 };
+        let (copies, len) = (self.copies(), self.replica.len);
+        (missing > 0 || open).then_some(Row { missing, homeless, copies, open, len, round })
+    }
+}
+
+/// What the other candidates say.
+#[derive(Default)]
+struct Answers {
+    /// For each chunk the nodes that hold it as a replica.
+    holders: BTreeMap<ChunkId, BTreeSet<NodeId>>,
+    /// Live nodes that did not answer.
+    silent: BTreeSet<NodeId>,
+}
+
+impl Shared {
+    /// Judges chunks of this node, at most one question's worth.
+    pub(super) async fn judge(self: &Arc<Self>, batch: Vec<Replica>) -> Vec<Judged> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let view = self.view();
+        let answers = self.ask_holders(&view, &batch).await;
+        let (delay, me, now) = (self.config.repair_delay, self.me, self.sys.clock.now());
+        let claimed = batch.into_iter().filter(|replica| replica.replicas > 0);
+        claimed
+            .map(|replica| {
+                let known = answers.holders.get(&replica.cid);
+                let (candidates, others) = self.candidates_of(&view, &replica, known);
+                let Replica { cid, hint, replicas, .. } = replica;
+                let verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
+                tracing::trace!(me = %me.short(), cid = %cid.short(), ?verdict, "judged");
+                let open = verdict.missing > 0 || !verdict.fill.is_empty();
+                let unsure =
+                    open && candidates.iter().any(|c| c.alive && answers.silent.contains(&c.id));
+                Judged { replica, verdict, made: 0, unsure }
+            })
+            .collect()
+    }
+
+    /// Asks the other live candidates which of the chunks they hold.
+    async fn ask_holders(self: &Arc<Self>, view: &View, batch: &[Replica]) -> Answers {
+        let mut questions: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
+        for replica in batch {
+            let live = view.candidates(&replica.cid).into_iter();
+            for id in live.filter(|id| *id != self.me && view.lives(id)) {
+                questions.entry(id).or_default().push(replica.cid);
+            }
+        }
+        let mut asking = JoinSet::new();
+        for (id, cids) in questions {
+            let shared = self.clone();
+            asking.spawn(async move {
+                let answer = shared.ask_holds(id, cids.clone()).await;
+                (id, cids, answer)
+            });
+        }
+        let mut answers = Answers::default();
+        while let Some(answer) = asking.join_next().await {
+            match answer {
+                Ok((id, cids, Ok(bits))) => {
+                    let yes = cids.into_iter().zip(bits).filter(|(_, bit)| *bit);
+                    for (cid, _) in yes {
+                        answers.holders.entry(cid).or_default().insert(id);
+                    }
+                }
+                Ok((id, _, Err(err))) => {
+                    tracing::debug!(peer = %id.short(), %err, "does not say what it holds");
+                    answers.silent.insert(id);
+                }
+                Err(_) => {}
+            }
+        }
+        answers
+    }
+
+    fn candidates_of(
+        &self,
+        view: &View,
+        replica: &Replica,
+        known: Option<&BTreeSet<NodeId>>,
+    ) -> (Vec<Holder>, Vec<NodeId>) {
+        let me = self.me;
+        let holds = |id: &NodeId| *id == me || known.is_some_and(|known| known.contains(id));
+        let ids = view.candidates(&replica.cid);
+        let others = if ids.contains(&me) { Vec::new() } else { vec![me] };
+        let candidates = ids.iter().filter_map(|id| view.members.get(id)).map(|member| Holder {
+            id: member.record.id,
+            alive: member.lives(),
+            room: member.has_space(),
+            over_full: !member.has_room(),
+            holds: holds(&member.record.id),
+            since: member.since,
+        });
+        (candidates.collect(), others)
+    }
+}
