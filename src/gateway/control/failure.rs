@@ -125,6 +125,11 @@ fn publish(err: &PublishError) -> Failure {
             format!("stored, but only {kept} of {needed} nodes know of it so far"),
         )
         .hint("the others learn of it when they answer again:  p2pfs peers"),
+        PublishError::ClockAhead => Failure::new(
+            Code::Failed,
+            "the other nodes refuse it: this machine's clock is more than a minute ahead of theirs",
+        )
+        .hint("set the clock of this machine right, then repeat the put"),
         PublishError::TooLarge => {
             Failure::new(Code::Usage, "the change is too large for one record")
         }
