@@ -306,6 +306,15 @@ impl Shared {
         work.await.unwrap_or_else(|_| Err(stopping().into()))
     }
 
+    /// Has enough other nodes keep records that are here already.
+    pub(super) async fn publish_again(
+        self: &Arc<Self>,
+        records: Vec<Vec<u8>>,
+        needed: usize,
+    ) -> Result<(), PublishError> {
+        self.spread(Push::batches(records), needed).await.map(drop)
+    }
+
     async fn keep_own(
         self: &Arc<Self>,
         records: &[Vec<u8>],

@@ -5,13 +5,13 @@ use super::{Error, Outcome};
 use crate::chunk::Row;
 use crate::core::catalogue::{
     Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
-    Node as TreeNode, entry_tag, files_by_lookup, id_of, seal_tree,
+    Node as TreeNode, View as _, entry_tag, files_by_lookup, id_of, seal_tree,
 };
 use crate::core::limits;
 use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError};
 use crate::crypto::EpochKeys;
 use crate::id::{ChunkId, ClaimId, FileHash, InodeId, NodeId, RecordId};
-use crate::node::get::OpenFile;
+use crate::node::get::{GetError, OpenFile, Reading};
 use crate::node::put::{Content, Upload, Whereabouts};
 use crate::node::records::{Snapshot, records_of};
 use crate::node::replicate::{Promise, Tally};
@@ -24,6 +24,7 @@ use crate::wire::control::{
 };
 use crate::wire::message::{CIDS_MAX, Find};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,8 +156,10 @@ impl Shared {
         };
         // Two plans for one path must see each other, so plan and record are one step.
         let planning = self.catalogue.planning.clone().lock_owned().await;
-        if self.is_written_down(put, content, &file)? {
-            return Ok(());
+        if let Some(records) = self.written_down(put, content, &file)? {
+            drop(planning);
+            // Whoever wrote them may have died before others had them.
+            return Ok(self.publish_again(records, needed).await?);
         }
         let record = file.sign(&self.key, self.tick(), keys.epoch()).map_err(PublishError::from)?;
         let mut records = vec![record];
@@ -168,20 +171,32 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether the same content is known under the same claim and, if it has one, path.
-    fn is_written_down(&self, put: &Put, content: &Content, file: &FileRecord) -> Outcome<bool> {
+    /// The records that say what a put would write down, if all of it is said already: that the
+    /// file is made of the same chunks and, if the put has a path, that it is there.
+    fn written_down(
+        &self,
+        put: &Put,
+        content: &Content,
+        file: &FileRecord,
+    ) -> Outcome<Option<Vec<Vec<u8>>>> {
         let keyring = self.catalogue.keyring();
-        let mut same_path = true;
-        let known = self.read_records(|view| {
+        let same = |known: &FileCandidate| {
+            (known.file.replicas, &known.file.content) == (file.replicas, &file.content)
+        };
+        Ok(self.read_records(|view| {
+            let known = files_by_lookup(view, &file.lookup)?;
+            let Some(known) = known.into_iter().find(same) else { return Ok(None) };
+            let mut ids = vec![known.id];
             if let Some(path) = &put.path {
                 let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
-                same_path = entry.is_some_and(|entry| is_version(&entry, content));
+                let Some(entry) = entry.filter(|entry| is_version(entry, content)) else {
+                    return Ok(None);
+                };
+                ids.push(entry.version.record);
             }
-            files_by_lookup(view, &file.lookup)
-        })?;
-        let replicas = |known: &FileCandidate| known.file.replicas == file.replicas;
-        let listed_or_not = put.path.is_some() || !known.is_empty();
-        Ok(same_path && listed_or_not && known.iter().any(replicas))
+            let records = ids.iter().map(|id| view.record(id));
+            Ok(records.collect::<io::Result<Vec<_>>>()?.into_iter().collect())
+        })?)
     }
 
     /// The tree record that gives the file its path.
@@ -255,8 +270,8 @@ impl Shared {
     /// How many copies every chunk of a file has now, as its holders say.
     async fn fewest_copies(self: &Arc<Self>, hash: FileHash) -> Option<u8> {
         let keyring = self.catalogue.keyring();
-        let records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
-        let file = self.open_file(hash, records).await.ok()?;
+        let mut records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
+        let file = self.open_file(hash, &mut records).await.ok()?;
         let rows = self.rows(&file).await.ok()?;
         let mut cids: Vec<ChunkId> =
             rows.iter().filter(|row| !row.is_zero()).map(|row| row.cid).collect();
@@ -322,14 +337,29 @@ impl Shared {
     ) -> Outcome<Fetched> {
         let began = self.sys.clock.now();
         self.wait_for_keys().await?;
-        let meant = self.meant(&get.target).await?;
+        let mut meant = self.meant(&get.target).await?;
         let mode = meant.entry.as_ref().map(|entry| entry.version.attributes.mode);
-        let file = self.open_file(meant.hash, meant.records).await?;
-        let size = file.manifest.length;
-        let range = span(get.range, size);
-        let bytes = range.end - range.start;
-        let origins = self.read_range(&file, range, sink.clone(), &progress).await?;
-        self.job(move || sink.finish(bytes)).await?.map_err(crate::node::GetError::Write)?;
+        let mut file = self.open_file(meant.hash, &mut meant.records).await?;
+        let mut reading = Reading::of(span(get.range, file.manifest.length));
+        while let Err(err) = self.read_range(&file, &mut reading, &sink, &progress).await {
+            // Another author's record may name other chunks: every manifest is proved against the
+            // same hash, so what has come already is what it would have given.
+            let next = match err {
+                GetError::Corrupt(_) | GetError::Unavailable(_) => {
+                    self.open_file(meant.hash, &mut meant.records).await.ok()
+                }
+                _ => None,
+            };
+            let Some(next) = next else { return Err(err.into()) };
+            let range = span(get.range, next.manifest.length);
+            if range.start != reading.range.start {
+                return Err(err.into());
+            }
+            (file, reading.range) = (next, range);
+        }
+        let Reading { range, origins, .. } = reading;
+        let (size, bytes) = (file.manifest.length, range.end - range.start);
+        self.job(move || sink.finish(bytes)).await?.map_err(GetError::Write)?;
         let view = self.view();
         Ok(Fetched {
             hash: meant.hash,
@@ -544,11 +574,11 @@ impl Shared {
 
     pub(super) async fn stat(self: &Arc<Self>, target: &Target) -> Outcome<FileStat> {
         self.wait_for_keys().await?;
-        let meant = self.meant(target).await?;
+        let mut meant = self.meant(target).await?;
         let mut info = self.info_of(&meant)?;
         let listed = meant.entry.is_some();
         let attributes = meant.entry.map(|entry| entry.version.attributes);
-        let file = self.open_file(meant.hash, meant.records).await?;
+        let file = self.open_file(meant.hash, &mut meant.records).await?;
         info.size = file.manifest.length;
         info.replicas = file.record.replicas;
         let rows = self.rows(&file).await?;
