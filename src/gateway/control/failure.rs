@@ -129,7 +129,7 @@ fn publish(err: &PublishError) -> Failure {
             Code::Failed,
             "the other nodes refuse it: this machine's clock is more than a minute ahead of theirs",
         )
-        .hint("set the clock of this machine right, then repeat the put"),
+        .hint("set the clock of this machine right, then try it again"),
         PublishError::TooLarge => {
             Failure::new(Code::Usage, "the change is too large for one record")
         }
