@@ -1,8 +1,8 @@
-//! Putting a file again. When its first chunk is here, the whole file is hashed, which costs a fifth
-//! of sealing it; when that hash has a manifest that this node has made, the holders are only asked
-//! to keep the chunks for this claim too, and nothing is sent. Another author's manifest does not
-//! count: it proves which bytes the file has, not that its chunks give them. Whatever is in doubt goes the
-//! ordinary way: this is a shortcut, never a reason to fail.
+//! Putting a file again. When its first chunk is here, the whole file is hashed, which costs a
+//! fifth of sealing it; when that hash has a manifest that this node has made, the holders are only
+//! asked to keep the chunks for this claim too, and nothing is sent. Another author's manifest does
+//! not count: it proves which bytes the file has, not that its chunks give them. Whatever is in
+//! doubt goes the ordinary way: this is a shortcut, never a reason to fail.
 
 use super::Shared;
 use super::get::OpenFile;

@@ -8,7 +8,7 @@ use crate::core::catalogue::{
     Node as TreeNode, View as _, entry_tag, files_by_lookup, id_of, seal_tree,
 };
 use crate::core::limits;
-use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError};
+use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
 use crate::id::{ChunkId, ClaimId, FileHash, InodeId, NodeId, RecordId};
 use crate::node::get::{GetError, OpenFile, Reading};
@@ -36,6 +36,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Chunks of a file that `stat` asks the members about; a larger file is sampled from its front.
 const STAT_CHUNKS: usize = 16 * 1024;
+/// Entries of a list that are read at once.
+const LIST_PAGE: usize = 1024;
 
 /// A file that a person meant.
 struct Meant {
@@ -486,48 +488,46 @@ impl Shared {
         // Without keys every name is sealed: an empty list would be a lie.
         self.keys()?;
         let keyring = self.catalogue.keyring();
-        let mut failed = Ok(());
-        self.read_records(|view| {
-            let tree = Tree::new(view, &keyring);
-            failed = self.ls_in(view, &tree, path, recursive, visit);
-            Ok(())
-        })?;
-        failed
+        let mut walk = None;
+        loop {
+            let mut page = Ok((Vec::new(), false));
+            self.read_records(|view| {
+                let tree = Tree::new(view, &keyring);
+                page = self.ls_page(view, &tree, path, recursive, &mut walk);
+                Ok(())
+            })?;
+            let (files, more) = page?;
+            // The tables are not held meanwhile: whoever reads the list may take hours, and for as
+            // long as they are, nothing of them can be used again.
+            if !files.into_iter().all(&mut *visit) || !more {
+                return Ok(());
+            }
+        }
     }
 
-    fn ls_in(
+    /// What comes next in a list, and whether there may be more.
+    fn ls_page(
         &self,
         view: &Snapshot<'_>,
         tree: &Tree<'_>,
         path: &PathText,
         recursive: bool,
-        visit: &mut dyn FnMut(FileInfo) -> bool,
-    ) -> Outcome<()> {
-        let top = tree.resolve(&path.0)?;
-        if !top.is_dir() {
-            visit(self.file_info(view, path.clone(), &top));
-            return Ok(());
-        }
-        let mut show = |path: &[u8], entry: &Entry| {
-            visit(self.file_info(view, PathText(path.to_vec()), entry))
-        };
-        if recursive {
-            return Ok(tree.walk(&top.inode, &path.0, &mut show)?);
-        }
-        let base = path.0.strip_suffix(b"/").unwrap_or(&path.0);
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = tree.list(&top.inode, after.as_deref(), 1024)?;
-            for entry in &page.entries {
-                if !show(&[base, b"/", &entry.name].concat(), entry) {
-                    return Ok(());
-                }
+        walk: &mut Option<Walk>,
+    ) -> Outcome<(Vec<FileInfo>, bool)> {
+        if walk.is_none() {
+            let top = tree.resolve(&path.0)?;
+            if !top.is_dir() {
+                return Ok((vec![self.file_info(view, path.clone(), &top)], false));
             }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(()),
-            }
+            *walk = Some(Walk::new(top.inode, &path.0, recursive));
         }
+        let mut files = Vec::new();
+        let Some(walk) = walk else { return Ok((files, false)) };
+        let more = tree.walk(walk, &mut |path, entry| {
+            files.push(self.file_info(view, PathText(path.to_vec()), entry));
+            files.len() < LIST_PAGE
+        })?;
+        Ok((files, more))
     }
 
     fn file_info(&self, view: &Snapshot<'_>, path: PathText, entry: &Entry) -> FileInfo {
