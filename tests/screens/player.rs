@@ -166,7 +166,7 @@ impl Player {
         }
         let status: serde_json::Value = serde_json::from_str(&self.ask(machine, "status")).unwrap();
         if let Some(code) = status["code"].as_str() {
-            self.masks.push((code.to_owned(), "6213-MW76".into()));
+            self.masks.push((code.to_owned(), "WBE1-P598".into()));
         }
         self.addresses.insert(machine.to_owned(), listen);
     }

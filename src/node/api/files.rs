@@ -2,7 +2,6 @@
 //! record, and the order of records that makes a file visible.
 
 use super::{Error, Outcome};
-use crate::chunk::Row;
 use crate::core::catalogue::{
     Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
     Node as TreeNode, View as _, entry_tag, files_by_lookup, id_of, seal_tree,
@@ -10,8 +9,8 @@ use crate::core::catalogue::{
 use crate::core::limits;
 use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
-use crate::id::{ChunkId, ClaimId, FileHash, InodeId, NodeId, RecordId};
-use crate::node::get::{GetError, OpenFile, Reading};
+use crate::id::{ClaimId, FileHash, InodeId, RecordId};
+use crate::node::get::{GetError, Reading};
 use crate::node::put::{Content, Upload, Whereabouts};
 use crate::node::records::{Snapshot, records_of};
 use crate::node::replicate::{Promise, Tally};
@@ -22,8 +21,7 @@ use crate::wire::control::{
     Candidate, Event, Fetched, FileInfo, FileKind, FileStat, Get, HolderInfo, PathText, PeerState,
     Put, Range, Stored, Target, Wait,
 };
-use crate::wire::message::{CIDS_MAX, Find};
-use std::collections::BTreeMap;
+use crate::wire::message::Find;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +32,6 @@ const READY_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// The same, when it takes long.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
-/// Chunks of a file that `stat` asks the members about; a larger file is sampled from its front.
-const STAT_CHUNKS: usize = 16 * 1024;
 /// Entries of a list that are read at once.
 const LIST_PAGE: usize = 1024;
 
@@ -274,13 +270,7 @@ impl Shared {
         let keyring = self.catalogue.keyring();
         let mut records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
         let file = self.open_file(hash, &mut records).await.ok()?;
-        let rows = self.rows(&file).await.ok()?;
-        let mut cids: Vec<ChunkId> =
-            rows.iter().filter(|row| !row.is_zero()).map(|row| row.cid).collect();
-        if let RecordContent::Stored { manifest, .. } = &file.record.content {
-            cids.push(*manifest);
-        }
-        Some(self.holders_now(&cids).await.1)
+        self.survey(&file).await.ok()?.fewest
     }
 
     /// When all copies are there, or the put has given up on some, writes down how many.
@@ -581,22 +571,18 @@ impl Shared {
         let file = self.open_file(meant.hash, &mut meant.records).await?;
         info.size = file.manifest.length;
         info.replicas = file.record.replicas;
-        let rows = self.rows(&file).await?;
-        let stored: Vec<ChunkId> =
-            rows.iter().filter(|row| !row.is_zero()).map(|row| row.cid).collect();
-        let (holders, fewest) = self.holders_now(&stored).await;
-        info.copies =
-            Some(if stored.is_empty() { self.copies_of_records(info.replicas) } else { fewest });
+        let survey = self.survey(&file).await?;
+        info.copies = survey.fewest.or_else(|| Some(self.copies_of_records(info.replicas)));
         let chunks = crate::chunk::chunk_count(file.manifest.length);
         Ok(FileStat {
             info,
             listed,
             chunks,
-            zero_chunks: rows.iter().filter(|row| row.is_zero()).count() as u64,
-            stored_bytes: rows.iter().map(|row| u64::from(row.encoded) + 16).sum(),
+            zero_chunks: survey.zero_chunks,
+            stored_bytes: survey.stored_bytes,
             mode: attributes.as_ref().map(|a| a.mode),
             mtime_ns: attributes.as_ref().map(|a| a.mtime_ns),
-            holders,
+            holders: self.holder_infos(&survey),
         })
     }
 
@@ -618,54 +604,6 @@ impl Shared {
             let path = paths.into_iter().next().unwrap_or_else(|| b"/".to_vec());
             Ok(self.file_info(view, PathText(path), entry))
         })?)
-    }
-
-    /// All rows of a file, pages fetched as needed, at most [`STAT_CHUNKS`].
-    async fn rows(self: &Arc<Self>, file: &OpenFile) -> Outcome<Vec<Row>> {
-        let chunks = crate::chunk::chunk_count(file.manifest.length);
-        let mut rows = Vec::new();
-        for index in 0..chunks.min(STAT_CHUNKS as u64) {
-            rows.push(self.row_of(file, index).await?);
-        }
-        Ok(rows)
-    }
-
-    /// How many of the chunks each member holds now, and the fewest copies of any of them.
-    async fn holders_now(self: &Arc<Self>, cids: &[ChunkId]) -> (Vec<HolderInfo>, u8) {
-        let view = self.view();
-        let mut asking = tokio::task::JoinSet::new();
-        for member in view.others() {
-            let (shared, id, cids) = (self.clone(), member.record.id, cids.to_vec());
-            asking.spawn(async move {
-                let mut bits = Vec::with_capacity(cids.len());
-                for batch in cids.chunks(CIDS_MAX) {
-                    bits.extend(shared.ask_holds(id, batch.to_vec()).await.ok()?);
-                }
-                Some((id, bits))
-            });
-        }
-        let mut held: BTreeMap<NodeId, Vec<bool>> = BTreeMap::new();
-        held.insert(self.me, cids.iter().map(|cid| self.holds(cid)).collect());
-        while let Some(answer) = asking.join_next().await {
-            if let Ok(Some((id, bits))) = answer {
-                held.insert(id, bits);
-            }
-        }
-        let copies = |at: usize| held.values().filter(|bits| bits.get(at) == Some(&true)).count();
-        let fewest = (0..cids.len()).map(copies).min().unwrap_or(0);
-        let mut holders: Vec<HolderInfo> = held
-            .iter()
-            .map(|(id, bits)| HolderInfo {
-                name: view.name(id),
-                id: *id,
-                chunks: bits.iter().filter(|bit| **bit).count() as u64,
-                state: view.members.get(id).map_or(PeerState::Alive, |m| m.state),
-                here: *id == self.me,
-            })
-            .filter(|holder| holder.chunks > 0)
-            .collect();
-        holders.sort_by(|a, b| (!a.here, &a.name).cmp(&(!b.here, &b.name)));
-        (holders, u8::try_from(fewest).unwrap_or(u8::MAX))
     }
 
     pub(super) fn complete_files(&self, prefix: &str, most: usize) -> Vec<Candidate> {

@@ -4,6 +4,7 @@
 
 mod files;
 mod state;
+mod survey;
 
 use super::{
     ApprovalError, FileError, GetError, Node, NotReady, OnProgress, PublishError, PutError, Shared,

@@ -416,8 +416,8 @@ impl Repair {
         (candidates.collect(), others)
     }
 
+    /// Tells the nodes that are responsible for chunks below their copies: they may not have
     /// noticed, because a put knows at once and a table of members that stays the same is silent.
-    /// noticed, because a put knows at once and a table of members that stays the same says nothing.
     async fn tell_responsible(&mut self, judged: &[Judged]) {
         let mut to: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
         for one in judged.iter().filter(|one| one.verdict.missing > 0) {
