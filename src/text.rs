@@ -6,7 +6,9 @@
 //! is invisible, whatever went in.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 /// Whether a character must not reach a terminal, log or page as it is: controls (C0, DEL, C1),
@@ -45,6 +47,11 @@ pub fn shown_bytes(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// A path or argument of this machine as text, like [`shown_bytes`].
+pub fn shown_path(path: impl AsRef<OsStr>) -> String {
+    shown_bytes(path.as_ref().as_bytes())
 }
 
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

@@ -13,7 +13,7 @@ pub use complete::answer as complete;
 
 use crate::client::{Client, Update};
 use crate::config::{self, Layer, Places, Source};
-use crate::text::{reason, shown};
+use crate::text::{reason, shown, shown_path};
 use crate::wire::control::{Code, Failure};
 use args::{Cli, Command};
 use clap::parser::ValueSource;
@@ -110,7 +110,7 @@ fn given(matches: &ArgMatches) -> Layer {
 /// The daemon that is meant, with its news shown as progress and notes.
 fn client(ui: &Ui, given: &Layer) -> Result<Client, CommandError> {
     let socket = Places::resolve(given)?.socket;
-    ui.explain(format_args!("asking the daemon at {}", shown(&socket.to_string_lossy())));
+    ui.explain(format_args!("asking the daemon at {}", shown_path(&socket)));
     let meter = ui.meter();
     let notes = !ui.quiet && !ui.json;
     Ok(Client::new(socket).watched(move |update| match update {

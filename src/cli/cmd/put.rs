@@ -5,7 +5,7 @@ use crate::cli::error::CommandError;
 use crate::cli::target;
 use crate::cli::ui::Ui;
 use crate::client::Client;
-use crate::text::{self, shown, shown_bytes};
+use crate::text::{self, shown_bytes, shown_path};
 use crate::wire::control::{Code, Failure, Put, Stored};
 use std::os::fd::AsFd;
 
@@ -35,7 +35,7 @@ pub(in crate::cli) async fn run(
     };
     let name = match stream {
         true => "standard input".into(),
-        false => shown(&args.path.to_string_lossy()).into_owned(),
+        false => shown_path(&args.path),
     };
     ui.meter().label(format!("put {name}"));
     let stored = if stream {

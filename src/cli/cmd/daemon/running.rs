@@ -8,7 +8,7 @@ use crate::node::{
     Balance, Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm,
 };
 use crate::sys::{BoxFuture, os};
-use crate::text::{reason, shown};
+use crate::text::{reason, shown, shown_path};
 use crate::wire::control::{Code, Failure};
 use std::sync::{Arc, RwLock};
 use tokio::sync::watch;
@@ -111,10 +111,9 @@ fn not_started(err: &StartError) -> Failure {
     match err {
         StartError::Running { dir, pid } => {
             let by = if *pid == 0 { String::new() } else { format!(" as pid {pid}") };
-            let dir = dir.to_string_lossy();
             Failure::new(
                 Code::Conflict,
-                format!("a daemon is already running{by} in {}", shown(&dir)),
+                format!("a daemon is already running{by} in {}", shown_path(dir)),
             )
             .hint("p2pfs status")
             .hint("a second node on this machine:  p2pfs daemon --data-dir DIR --listen [::]:4001")
@@ -134,7 +133,7 @@ fn file(err: &FileError) -> Failure {
     let failure = Failure::new(Code::Failed, shown(&err.to_string()).into_owned());
     match err {
         FileError::Exposed { path, .. } => {
-            failure.hint(format!("chmod 600 {}", shown(&path.to_string_lossy())))
+            failure.hint(format!("chmod 600 {}", shown_path(path)))
         }
         FileError::Damaged { .. } | FileError::Malformed { .. } => {
             failure.hint("restore it from a backup; without one, remove it to start as a new node")
