@@ -579,11 +579,16 @@ impl Shared {
         let mut out = Vec::new();
         let by_path = prefix.starts_with('/');
         let visited = self.ls(&PathText(b"/".to_vec()), true, &mut |info| {
-            let path = String::from_utf8_lossy(&info.path.0).into_owned();
-            let hash = info.hash.map(|hash| hash.to_string());
-            let word = if by_path { Some(path.clone()) } else { hash };
-            if let Some(word) = word.filter(|word| word.starts_with(prefix)) {
+            let word = if by_path {
+                // A name that is not text cannot be sent as a word.
+                String::from_utf8(info.path.0.clone()).ok()
+            } else {
+                info.hash.map(|hash| hash.to_string())
+            };
+            let new = |word: &String| !out.iter().any(|known: &Candidate| known.word == *word);
+            if let Some(word) = word.filter(|word| word.starts_with(prefix)).filter(new) {
                 let size = crate::text::size(info.size);
+                let path = crate::text::shown_bytes(&info.path.0);
                 let help = if by_path { size } else { format!("{path} {size}") };
                 out.push(Candidate { word, help });
             }
