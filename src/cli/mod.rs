@@ -69,7 +69,8 @@ fn run(cli: &Cli, matches: &ArgMatches, ui: &Ui) -> Result<(), CommandError> {
         Command::Generate(args) => cmd::generate::run(ui, args),
         Command::Demo(args) => wait(cmd::demo::run(ui, args)),
         Command::Config => wait(cmd::config::run(ui, given)),
-        Command::Put(args) => wait(cmd::put::run(ui, &client(ui, &given)?, args)),
+        Command::Put(args) => wait(cmd::put::run(ui, &client(ui, &given)?, args))
+            .map_err(|err| cmd::put::ended(args, err)),
         Command::Get(args) => wait(cmd::get::run(ui, &client(ui, &given)?, args)),
         Command::Cat(args) => wait(cmd::get::cat(ui, &client(ui, &given)?, args)),
         Command::Ls(args) => wait(cmd::ls::run(ui, &client(ui, &given)?, args)),

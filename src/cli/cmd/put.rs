@@ -69,6 +69,20 @@ pub(in crate::cli) async fn run(
     Err(rest(&stored).into_iter().fold(failure, Failure::hint).into())
 }
 
+/// The truth about a put that was interrupted: while it waits for copies the file is stored.
+pub(in crate::cli) fn ended(args: &PutArgs, err: CommandError) -> CommandError {
+    match err {
+        CommandError::Failed(failure)
+            if failure.code == Code::Interrupted && args.wait.is_some() =>
+        {
+            Failure::new(Code::Interrupted, "interrupted; the file may be stored already")
+                .hint("p2pfs ls  shows it then; put again, what is stored is not sent again")
+                .into()
+        }
+        err => err,
+    }
+}
+
 /// `stored file.txt as /file.txt: 1.2 MiB, 3 of 3 copies on 3 machines (0.31 s, 3.9 MiB/s)`
 fn summary(name: &str, stored: &Stored) -> String {
     let known = stored.new_bytes == 0 && stored.size > 0;

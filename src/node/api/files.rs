@@ -57,6 +57,7 @@ impl Shared {
         let content = match again {
             (_, Some(content)) => content,
             (source, None) => {
+                let progress = progress.clone();
                 let upload = Upload::new(self, keys.clone(), claim, put.compress, progress);
                 upload.run(source).await?
             }
@@ -67,7 +68,7 @@ impl Shared {
         }
         let needed = Promise::now(&self.view(), replicas).nodes;
         self.write_down(&put, &keys, claim, &content, needed).await?;
-        let wait_met = self.wait_for_copies(&put, claim, content.hash, &content.tally).await;
+        let wait_met = self.wait_for_copies(&put, claim, &content, &progress).await;
         let wanted = wanted(put.wait, replicas).filter(|_| wait_met);
         let mut stored = self.stored(put.path, &content, replicas, wait_met, began);
         if wanted.is_some_and(|wanted| stored.copies < wanted) {
@@ -221,15 +222,19 @@ impl Shared {
         self: &Arc<Self>,
         put: &Put,
         claim: Claim,
-        hash: FileHash,
-        tally: &Tally,
+        content: &Content,
+        progress: &OnProgress,
     ) -> bool {
         let Some(wanted) = wanted(put.wait, claim.replicas) else { return true };
+        let (hash, tally) = (content.hash, &content.tally);
         let reached = async {
             tally.reached(usize::from(wanted)).await;
             let count = tally.count();
             let mut enough = !count.any || count.copies >= usize::from(wanted);
             let mut pause = LOOK_AGAIN;
+            if !enough {
+                progress(content.length, Some(content.length));
+            }
             // What the put itself could not deliver, repair will: when there are nodes for it. What
             // was noted of this claim may be of an earlier version, so the holders are asked.
             while !enough {
