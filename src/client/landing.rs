@@ -71,15 +71,15 @@ impl Landing {
         let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(|err| match err {
             Errno::NOENT => {
                 let message = format!("directory {} does not exist", shown_path(parent));
-                Failure::new(Code::NotFound, message).hint(format!("mkdir -p {}", shown_path(parent)))
+                Failure::new(Code::NotFound, message)
+                    .hint(format!("mkdir -p {}", shown_path(parent)))
             }
             err => refused("cannot write into", parent, err),
         })?;
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
             let message = format!("directory {} does not exist", shown_path(path));
-            return Err(
-                Failure::new(Code::NotFound, message).hint(format!("mkdir -p {}", shown_path(path)))
-            );
+            return Err(Failure::new(Code::NotFound, message)
+                .hint(format!("mkdir -p {}", shown_path(path))));
         }
         let taken = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
         if taken && !overwrite {

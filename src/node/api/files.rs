@@ -541,6 +541,7 @@ impl Shared {
         let meant = self.meant(target).await?;
         let mut info = self.info_of(&meant)?;
         let listed = meant.entry.is_some();
+        let former = listed && self.is_superseded(&info)?;
         let attributes = meant.entry.map(|entry| entry.version.attributes);
         let file = self.open_file(meant.hash, meant.records).await?;
         info.size = file.manifest.length;
@@ -551,6 +552,7 @@ impl Shared {
         Ok(FileStat {
             info,
             listed,
+            former,
             chunks,
             zero_chunks: survey.zero_chunks,
             stored_bytes: survey.stored_bytes,
@@ -577,6 +579,18 @@ impl Shared {
             let paths = Tree::new(view, &keyring).paths_of(&entry.inode, 1)?;
             let path = paths.into_iter().next().unwrap_or_else(|| b"/".to_vec());
             Ok(self.file_info(view, PathText(path), entry))
+        })?)
+    }
+
+    /// Whether the path shows another content than this one now.
+    fn is_superseded(&self, info: &FileInfo) -> Outcome<bool> {
+        let keyring = self.catalogue.keyring();
+        Ok(self.read_records(|view| {
+            let now = Tree::new(view, &keyring).resolve(&info.path.0);
+            Ok(match now.map(|entry| entry.version.node) {
+                Ok(TreeNode::File(file)) => Some(file.hash) != info.hash,
+                _ => true,
+            })
         })?)
     }
 

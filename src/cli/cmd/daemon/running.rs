@@ -132,9 +132,7 @@ fn not_started(err: &StartError) -> Failure {
 fn file(err: &FileError) -> Failure {
     let failure = Failure::new(Code::Failed, shown(&err.to_string()).into_owned());
     match err {
-        FileError::Exposed { path, .. } => {
-            failure.hint(format!("chmod 600 {}", shown_path(path)))
-        }
+        FileError::Exposed { path, .. } => failure.hint(format!("chmod 600 {}", shown_path(path))),
         FileError::Damaged { .. } | FileError::Malformed { .. } => {
             failure.hint("restore it from a backup; without one, remove it to start as a new node")
         }
