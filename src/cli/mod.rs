@@ -47,10 +47,7 @@ pub fn main() -> ExitCode {
 fn unparsed(err: &clap::Error) -> ExitCode {
     let json = std::env::args_os().any(|arg| arg == "--json");
     if err.use_stderr() && json {
-        let text = err.render().to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let message = first.strip_prefix("error: ").unwrap_or(first);
-        let failure = Failure::new(Code::Usage, message).hint("p2pfs --help");
+        let failure = Failure::new(Code::Usage, sentence(err)).hint("p2pfs --help");
         use std::io::Write;
         // A closed standard error has no reader to miss this.
         writeln!(std::io::stderr().lock(), "{}", error::json(&failure)).ok();
@@ -59,6 +56,14 @@ fn unparsed(err: &clap::Error) -> ExitCode {
         err.print().ok();
     }
     ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(Code::Usage.exit()))
+}
+
+/// What clap says, as one line: the paragraph before its usage and tips.
+fn sentence(err: &clap::Error) -> String {
+    let text = err.render().to_string();
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let line = lines.collect::<Vec<_>>().join(" ");
+    line.strip_prefix("error: ").map(str::to_owned).unwrap_or(line)
 }
 
 /// One line per command.

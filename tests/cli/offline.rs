@@ -200,6 +200,8 @@ fn an_error_is_one_json_line_on_demand() {
         );
         assert!(line["error"]["exit"] == exit && line["error"]["hints"].is_array());
     }
+    let said = place.run(&["--json", "put"]);
+    assert!(said.err.contains("not provided: <PATH>\""), "{}", said.err);
 }
 
 #[test]

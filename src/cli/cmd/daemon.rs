@@ -10,7 +10,7 @@ use crate::config::{Layer, Places, Settings};
 use crate::gateway::control::{BindError, ControlSocket, Service, ask};
 use crate::sys::Clock;
 use crate::sys::os::OsClock;
-use crate::text::{self, shown, shown_path};
+use crate::text::{self, reason, shown, shown_path};
 use crate::wire::control::{Code, Failure, Request, Status};
 use running::Running;
 use rustix::fs::Access;
@@ -234,7 +234,10 @@ fn unusable(dir: &Path, err: &io::Error) -> Failure {
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             Failure::new(Code::Conflict, format!("{dir} is not a directory"))
         }
-        _ => Failure::new(Code::Failed, format!("the directory {dir} cannot be used")),
+        _ => {
+            let why = reason(err);
+            Failure::new(Code::Failed, format!("the directory {dir} cannot be used: {why}"))
+        }
     };
     failure.hint("name another one with  --data-dir DIR  or  --config-dir DIR")
 }

@@ -163,7 +163,12 @@ fn listen(err: &ListenError) -> Failure {
                 .hint("any free port:  p2pfs daemon --listen [::]:0")
         }
         ListenError::Listen { addr, source } => {
-            Failure::new(Code::Failed, format!("cannot listen on {addr}: {}", reason(source)))
+            let code = match source.kind() {
+                std::io::ErrorKind::PermissionDenied => Code::Denied,
+                _ => Code::Failed,
+            };
+            Failure::new(code, format!("cannot listen on {addr}: {}", reason(source)))
+                .hint("all addresses of this machine:  p2pfs daemon --listen [::]:4000")
         }
         ListenError::Key(_) => Failure::new(Code::Failed, err.to_string()),
     }
