@@ -16,9 +16,11 @@ use crate::config::{self, Layer, Places, Source};
 use crate::text::{reason, shown, shown_path};
 use crate::wire::control::{Code, Failure};
 use args::{Cli, Command};
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use error::CommandError;
+use std::io::Write;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use ui::Ui;
@@ -46,16 +48,30 @@ pub fn main() -> ExitCode {
 /// Help, version, or a command line that clap does not understand.
 fn unparsed(err: &clap::Error) -> ExitCode {
     let json = std::env::args_os().any(|arg| arg == "--json");
+    let variable = variable(err).map(|name| format!("the value is that of the variable {name}"));
     if err.use_stderr() && json {
-        let failure = Failure::new(Code::Usage, sentence(err)).hint("p2pfs --help");
-        use std::io::Write;
+        let failure = Failure::new(Code::Usage, sentence(err));
+        let failure = variable.into_iter().fold(failure, Failure::hint).hint("p2pfs --help");
         // A closed standard error has no reader to miss this.
         writeln!(std::io::stderr().lock(), "{}", error::json(&failure)).ok();
     } else {
         // The same for help that nobody reads to its end.
         err.print().ok();
+        if let Some(hint) = variable {
+            writeln!(std::io::stderr().lock(), " hint: {hint}").ok();
+        }
     }
     ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(Code::Usage.exit()))
+}
+
+/// The variable that a wrong value came from; clap names the flag, which nobody may have typed.
+fn variable(err: &clap::Error) -> Option<String> {
+    let ContextValue::String(arg) = err.get(ContextKind::InvalidArg)? else { return None };
+    let flag = arg.split(' ').next().filter(|word| word.starts_with("--"))?;
+    let typed = |arg: std::ffi::OsString| arg.to_string_lossy().starts_with(flag);
+    let name = format!("P2PFS_{}", flag[2..].to_uppercase().replace('-', "_"));
+    let blamed = !std::env::args_os().any(typed) && std::env::var_os(&name).is_some();
+    blamed.then_some(name)
 }
 
 /// What clap says, as one line: the paragraph before its usage and tips.
