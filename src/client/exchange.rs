@@ -208,7 +208,7 @@ fn gone() -> Failure {
 }
 
 async fn dial(socket: &Path) -> Result<UnixStream, Failure> {
-    let shown = crate::text::shown(&socket.to_string_lossy()).into_owned();
+    let shown = crate::text::shown_path(socket);
     let len = socket.as_os_str().len();
     if len > SOCKET_PATH_MAX {
         let message =

@@ -61,6 +61,7 @@ impl Shared {
         let content = match again {
             (_, Some(content)) => content,
             (source, None) => {
+                let progress = progress.clone();
                 let upload = Upload::new(self, keys.clone(), claim, put.compress, progress);
                 upload.run(source).await?
             }
@@ -71,7 +72,7 @@ impl Shared {
         }
         let needed = Promise::now(&self.view(), replicas).nodes;
         self.write_down(&put, &keys, claim, &content, needed).await?;
-        let wait_met = self.wait_for_copies(&put, claim, content.hash, &content.tally).await;
+        let wait_met = self.wait_for_copies(&put, claim, &content, &progress).await;
         let wanted = wanted(put.wait, replicas).filter(|_| wait_met);
         let mut stored = self.stored(put.path, &content, replicas, wait_met, began);
         if wanted.is_some_and(|wanted| stored.copies < wanted) {
@@ -239,15 +240,19 @@ impl Shared {
         self: &Arc<Self>,
         put: &Put,
         claim: Claim,
-        hash: FileHash,
-        tally: &Tally,
+        content: &Content,
+        progress: &OnProgress,
     ) -> bool {
         let Some(wanted) = wanted(put.wait, claim.replicas) else { return true };
+        let (hash, tally) = (content.hash, &content.tally);
         let reached = async {
             tally.reached(usize::from(wanted)).await;
             let count = tally.count();
             let mut enough = !count.any || count.copies >= usize::from(wanted);
             let mut pause = LOOK_AGAIN;
+            if !enough {
+                progress(content.length, Some(content.length));
+            }
             // What the put itself could not deliver, repair will: when there are nodes for it. What
             // was noted of this claim may be of an earlier version, so the holders are asked.
             while !enough {
@@ -567,6 +572,7 @@ impl Shared {
         let mut meant = self.meant(target).await?;
         let mut info = self.info_of(&meant)?;
         let listed = meant.entry.is_some();
+        let former = listed && self.is_superseded(&info)?;
         let attributes = meant.entry.map(|entry| entry.version.attributes);
         let file = self.open_file(meant.hash, &mut meant.records).await?;
         info.size = file.manifest.length;
@@ -577,6 +583,7 @@ impl Shared {
         Ok(FileStat {
             info,
             listed,
+            former,
             chunks,
             zero_chunks: survey.zero_chunks,
             stored_bytes: survey.stored_bytes,
@@ -606,15 +613,32 @@ impl Shared {
         })?)
     }
 
+    /// Whether the path shows another content than this one now.
+    fn is_superseded(&self, info: &FileInfo) -> Outcome<bool> {
+        let keyring = self.catalogue.keyring();
+        Ok(self.read_records(|view| {
+            let now = Tree::new(view, &keyring).resolve(&info.path.0);
+            Ok(match now.map(|entry| entry.version.node) {
+                Ok(TreeNode::File(file)) => Some(file.hash) != info.hash,
+                _ => true,
+            })
+        })?)
+    }
+
     pub(super) fn complete_files(&self, prefix: &str, most: usize) -> Vec<Candidate> {
         let mut out = Vec::new();
         let by_path = prefix.starts_with('/');
         let visited = self.ls(&PathText(b"/".to_vec()), true, &mut |info| {
-            let path = String::from_utf8_lossy(&info.path.0).into_owned();
-            let hash = info.hash.map(|hash| hash.to_string());
-            let word = if by_path { Some(path.clone()) } else { hash };
-            if let Some(word) = word.filter(|word| word.starts_with(prefix)) {
+            let word = if by_path {
+                // A name that is not text cannot be sent as a word.
+                String::from_utf8(info.path.0.clone()).ok()
+            } else {
+                info.hash.map(|hash| hash.to_string())
+            };
+            let new = |word: &String| !out.iter().any(|known: &Candidate| known.word == *word);
+            if let Some(word) = word.filter(|word| word.starts_with(prefix)).filter(new) {
                 let size = crate::text::size(info.size);
+                let path = crate::text::shown_bytes(&info.path.0);
                 let help = if by_path { size } else { format!("{path} {size}") };
                 out.push(Candidate { word, help });
             }
