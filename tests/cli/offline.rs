@@ -35,8 +35,9 @@ fn without_a_daemon_each_command_says_so_and_starts_none() {
         assert_eq!(said.code, 6, "{args:?}: {}", said.err);
         let socket = place.path("data/p2pfs.sock");
         let expected = format!(
-            "error: no daemon answers at {}\n hint: start it:  p2pfs daemon\n",
-            socket.display()
+            "error: no daemon answers at {}\n hint: start it:  p2pfs daemon --data-dir {}\n",
+            socket.display(),
+            place.path("data").display()
         );
         assert_eq!(said.err, expected);
         assert!(place.names().is_empty(), "nothing was made");
