@@ -67,7 +67,7 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { path, line } => {
-                write!(f, "{}:{line}", text::shown(&path.to_string_lossy()))
+                write!(f, "{}:{line}", text::shown_path(path))
             }
             Self::Variable(name) | Self::Flag(name) => f.write_str(name),
         }
@@ -78,7 +78,7 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The file is there and cannot be read.
-    #[error("cannot read {}: {why}", text::shown(&.path.to_string_lossy()))]
+    #[error("cannot read {}: {why}", text::shown_path(.path))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -355,7 +355,7 @@ struct Reader {
 impl Reader {
     fn place(&mut self, key: &'static str, value: &Path) {
         let source = self.layer.get(key).map_or(Source::Default, |(_, source)| source.clone());
-        self.row(key, text::shown(&value.to_string_lossy()).into_owned(), &source);
+        self.row(key, text::shown_path(value), &source);
     }
 
     fn row(&mut self, key: &str, value: String, source: &Source) {

@@ -268,7 +268,7 @@ Examples:
   p2pfs ls --json | jq -r .hash")]
 pub struct LsArgs {
     /// The directory
-    #[arg(value_name = "PATH", default_value = "/", add = ArgValueCompleter::new(complete::files))]
+    #[arg(value_name = "PATH", default_value = "/", add = ArgValueCompleter::new(complete::names))]
     pub path: OsString,
     /// Show whole hashes, times in UTC, and by whom
     #[arg(short, long)]

@@ -28,6 +28,16 @@ pub(super) fn files(current: &OsStr) -> Vec<CompletionCandidate> {
     candidates(WordKind::File, current)
 }
 
+/// Names of files and directories.
+pub(super) fn names(current: &OsStr) -> Vec<CompletionCandidate> {
+    match current.as_encoded_bytes().first() {
+        None => candidates(WordKind::File, OsStr::new("/")),
+        Some(b'/') => candidates(WordKind::File, current),
+        // Without a slash it would be looked for among the hashes.
+        Some(_) => Vec::new(),
+    }
+}
+
 /// Peers.
 pub(super) fn peers(current: &OsStr) -> Vec<CompletionCandidate> {
     candidates(WordKind::Peer, current)

@@ -54,6 +54,9 @@ impl From<ConfigError> for CommandError {
             ConfigError::NoHome => {
                 failure.hint("name the directories with  --data-dir DIR  and  --config-dir DIR")
             }
+            ConfigError::Unreadable { path, .. } => {
+                failure.hint(format!("what is there:  ls -l {}", crate::text::shown_path(path)))
+            }
             _ => failure,
         })
     }

@@ -13,12 +13,14 @@ pub use complete::answer as complete;
 
 use crate::client::{Client, Update};
 use crate::config::{self, Layer, Places, Source};
-use crate::text::{reason, shown};
+use crate::text::{reason, shown, shown_path};
 use crate::wire::control::{Code, Failure};
 use args::{Cli, Command};
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use error::CommandError;
+use std::io::Write;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use ui::Ui;
@@ -46,19 +48,38 @@ pub fn main() -> ExitCode {
 /// Help, version, or a command line that clap does not understand.
 fn unparsed(err: &clap::Error) -> ExitCode {
     let json = std::env::args_os().any(|arg| arg == "--json");
+    let variable = variable(err).map(|name| format!("the value is that of the variable {name}"));
     if err.use_stderr() && json {
-        let text = err.render().to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let message = first.strip_prefix("error: ").unwrap_or(first);
-        let failure = Failure::new(Code::Usage, message).hint("p2pfs --help");
-        use std::io::Write;
+        let failure = Failure::new(Code::Usage, sentence(err));
+        let failure = variable.into_iter().fold(failure, Failure::hint).hint("p2pfs --help");
         // A closed standard error has no reader to miss this.
         writeln!(std::io::stderr().lock(), "{}", error::json(&failure)).ok();
     } else {
         // The same for help that nobody reads to its end.
         err.print().ok();
+        if let Some(hint) = variable {
+            writeln!(std::io::stderr().lock(), " hint: {hint}").ok();
+        }
     }
     ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(Code::Usage.exit()))
+}
+
+/// The variable that a wrong value came from; clap names the flag, which nobody may have typed.
+fn variable(err: &clap::Error) -> Option<String> {
+    let ContextValue::String(arg) = err.get(ContextKind::InvalidArg)? else { return None };
+    let flag = arg.split(' ').next().filter(|word| word.starts_with("--"))?;
+    let typed = |arg: std::ffi::OsString| arg.to_string_lossy().starts_with(flag);
+    let name = format!("P2PFS_{}", flag[2..].to_uppercase().replace('-', "_"));
+    let blamed = !std::env::args_os().any(typed) && std::env::var_os(&name).is_some();
+    blamed.then_some(name)
+}
+
+/// What clap says, as one line: the paragraph before its usage and tips.
+fn sentence(err: &clap::Error) -> String {
+    let text = err.render().to_string();
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let line = lines.collect::<Vec<_>>().join(" ");
+    line.strip_prefix("error: ").map(str::to_owned).unwrap_or(line)
 }
 
 /// One line per command.
@@ -69,7 +90,8 @@ fn run(cli: &Cli, matches: &ArgMatches, ui: &Ui) -> Result<(), CommandError> {
         Command::Generate(args) => cmd::generate::run(ui, args),
         Command::Demo(args) => wait(cmd::demo::run(ui, args)),
         Command::Config => wait(cmd::config::run(ui, given)),
-        Command::Put(args) => wait(cmd::put::run(ui, &client(ui, &given)?, args)),
+        Command::Put(args) => wait(cmd::put::run(ui, &client(ui, &given)?, args))
+            .map_err(|err| cmd::put::ended(args, err)),
         Command::Get(args) => wait(cmd::get::run(ui, &client(ui, &given)?, args)),
         Command::Cat(args) => wait(cmd::get::cat(ui, &client(ui, &given)?, args)),
         Command::Ls(args) => wait(cmd::ls::run(ui, &client(ui, &given)?, args)),
@@ -110,7 +132,7 @@ fn given(matches: &ArgMatches) -> Layer {
 /// The daemon that is meant, with its news shown as progress and notes.
 fn client(ui: &Ui, given: &Layer) -> Result<Client, CommandError> {
     let socket = Places::resolve(given)?.socket;
-    ui.explain(format_args!("asking the daemon at {}", shown(&socket.to_string_lossy())));
+    ui.explain(format_args!("asking the daemon at {}", shown_path(&socket)));
     let meter = ui.meter();
     let notes = !ui.quiet && !ui.json;
     Ok(Client::new(socket).watched(move |update| match update {

@@ -208,7 +208,7 @@ fn gone() -> Failure {
 }
 
 async fn dial(socket: &Path) -> Result<UnixStream, Failure> {
-    let shown = crate::text::shown(&socket.to_string_lossy()).into_owned();
+    let shown = crate::text::shown_path(socket);
     let len = socket.as_os_str().len();
     if len > SOCKET_PATH_MAX {
         let message =
@@ -224,8 +224,18 @@ async fn dial(socket: &Path) -> Result<UnixStream, Failure> {
         io::ErrorKind::WouldBlock => Failure::new(Code::NoDaemon, "the daemon is too busy")
             .hint("wait a little and try again"),
         _ => Failure::new(Code::NoDaemon, format!("no daemon answers at {shown}"))
-            .hint("start it:  p2pfs daemon"),
+            .hint(format!("start it:  {}", starting(socket))),
     })
+}
+
+/// The command that starts the daemon behind this socket.
+fn starting(socket: &Path) -> String {
+    let usual = crate::paths::data_dir().map(|dir| crate::paths::socket_in(&dir));
+    match socket.parent().filter(|dir| crate::paths::socket_in(dir) == socket) {
+        _ if usual.as_deref() == Some(socket) => "p2pfs daemon".to_owned(),
+        Some(dir) => format!("p2pfs daemon --data-dir {}", crate::text::shown_path(dir)),
+        None => format!("p2pfs daemon --socket {}", crate::text::shown_path(socket)),
+    }
 }
 
 /// Sends the beginning of `line` with the descriptor; returns how many bytes went with it.

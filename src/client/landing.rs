@@ -4,7 +4,7 @@
 
 use crate::sys::Rng;
 use crate::sys::os::OsRng;
-use crate::text::{reason, shown};
+use crate::text::{reason, shown_path};
 use crate::wire::control::{Code, Failure};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -60,7 +60,7 @@ impl Landing {
     /// Makes the nameless file in the directory of `path`.
     pub(super) fn open(path: &Path, overwrite: bool) -> Result<Self, Failure> {
         let Some(name) = path.file_name().map(OsStr::to_owned) else {
-            let message = format!("`{}` does not name a file", show(path));
+            let message = format!("`{}` does not name a file", shown_path(path));
             return Err(Failure::new(Code::Usage, message).hint("p2pfs get FILE -o PATH"));
         };
         let parent = match path.parent() {
@@ -70,16 +70,16 @@ impl Landing {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(|err| match err {
             Errno::NOENT => {
-                let message = format!("directory {} does not exist", show(parent));
-                Failure::new(Code::NotFound, message).hint(format!("mkdir -p {}", show(parent)))
+                let message = format!("directory {} does not exist", shown_path(parent));
+                Failure::new(Code::NotFound, message)
+                    .hint(format!("mkdir -p {}", shown_path(parent)))
             }
             err => refused("cannot write into", parent, err),
         })?;
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            let message = format!("directory {} does not exist", show(path));
-            return Err(
-                Failure::new(Code::NotFound, message).hint(format!("mkdir -p {}", show(path)))
-            );
+            let message = format!("directory {} does not exist", shown_path(path));
+            return Err(Failure::new(Code::NotFound, message)
+                .hint(format!("mkdir -p {}", shown_path(path))));
         }
         let taken = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
         if taken && !overwrite {
@@ -95,7 +95,7 @@ impl Landing {
         self.file.try_clone().map(OwnedFd::from).map_err(|err| {
             Failure::new(
                 Code::Failed,
-                format!("cannot write {}: {}", show(&self.path), reason(&err)),
+                format!("cannot write {}: {}", shown_path(&self.path), reason(&err)),
             )
         })
     }
@@ -105,7 +105,7 @@ impl Landing {
     pub(super) async fn finish(mut self, mode: Option<u32>) -> Result<(), Failure> {
         let failed = |err: io::Error| match err.raw_os_error() {
             Some(code) => refused("cannot write", &self.path, Errno::from_raw_os_error(code)),
-            None => Failure::new(Code::Failed, format!("cannot write {}", show(&self.path))),
+            None => Failure::new(Code::Failed, format!("cannot write {}", shown_path(&self.path))),
         };
         if let Some(mode) = mode {
             let made = self.file.metadata().map_err(failed)?.permissions().mode() & 0o666;
@@ -190,17 +190,13 @@ fn hidden_name() -> OsString {
 }
 
 fn exists(path: &Path) -> Failure {
-    Failure::new(Code::Conflict, format!("{} already exists", show(path)))
+    Failure::new(Code::Conflict, format!("{} already exists", shown_path(path)))
         .hint("--force overwrites it, -o FILE takes another name")
-}
-
-fn show(path: &Path) -> String {
-    shown(&path.to_string_lossy()).into_owned()
 }
 
 /// The failure for a path that the system refuses.
 pub(super) fn refused(what: &str, path: &Path, err: Errno) -> Failure {
-    let path = show(path);
+    let path = shown_path(path);
     let elsewhere = "another place for it:  p2pfs get FILE -o PATH";
     match err {
         Errno::ACCESS | Errno::PERM => {

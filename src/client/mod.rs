@@ -84,11 +84,6 @@ impl Client {
         self
     }
 
-    /// The socket that is used.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
     /// Stores all that `reader` gives, to its end. When `reader` fails, nothing is stored.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Opens the file that a `put` stores, and says in a sentence why it cannot be stored.
 
 use super::landing::refused;
-use crate::text::shown;
+use crate::text::shown_path;
 use crate::wire::control::{Code, Failure, Put};
 use rustix::fs::{FileType, Mode, OFlags};
 use std::os::fd::OwnedFd;
@@ -9,8 +9,7 @@ use std::path::Path;
 
 /// Opens a regular file for reading and fills in what is known about it.
 pub(super) fn open(path: &Path, put: Put) -> Result<(OwnedFd, Put), Failure> {
-    let name = path.to_string_lossy();
-    let name = shown(&name);
+    let name = shown_path(path);
     let fail = |err: rustix::io::Errno| match err {
         rustix::io::Errno::NOENT => {
             Failure::new(Code::NotFound, format!("no such file: {name}")).hint("what is here:  ls")
@@ -39,8 +38,7 @@ pub(super) fn open(path: &Path, put: Put) -> Result<(OwnedFd, Put), Failure> {
 }
 
 fn regular(path: &Path, mode: u32) -> Result<(), Failure> {
-    let name = path.to_string_lossy();
-    let name = shown(&name);
+    let name = shown_path(path);
     let what = match FileType::from_raw_mode(mode) {
         FileType::RegularFile => return Ok(()),
         FileType::Directory => {

@@ -74,10 +74,11 @@ impl Outbox {
         self.to.try_send(Answer::Progress { v: VERSION, progress }).ok();
     }
 
-    /// Says a sentence to the person. Waits while the client reads slowly.
-    pub async fn note(&self, text: impl Into<String>) -> Result<(), Gone> {
+    /// Says a sentence to the person. Never waits, like [`Outbox::progress`].
+    pub fn note(&self, text: impl Into<String>) {
         let note = Answer::Note { v: VERSION, text: text.into() };
-        self.to.send(note).await.map_err(|_| Gone)
+        // Whoever does not read does not miss a sentence.
+        self.to.try_send(note).ok();
     }
 
     /// Sends one item of a list or stream. Waits while the client reads slowly.

@@ -1,16 +1,16 @@
-//! Putting a file that the swarm has already. When its first chunk is here, the whole file is
-//! hashed, which costs a fifth of sealing it; when that hash has a manifest, its holders are only
-//! asked to keep the chunks for this claim too, and nothing is sent. Whatever is in doubt goes the
-//! ordinary way: this is a shortcut, never a reason to fail.
+//! Putting a file again. When its first chunk is here, the whole file is hashed, which costs a
+//! fifth of sealing it; when that hash has a manifest that this node has made, the holders are only
+//! asked to keep the chunks for this claim too, and nothing is sent. Another author's manifest does
+//! not count: it proves which bytes the file has, not that its chunks give them. Whatever is in
+//! doubt goes the ordinary way: this is a shortcut, never a reason to fail.
 
 use super::Shared;
 use super::get::OpenFile;
 use super::memory::{Slot, User};
 use super::put::{Content, Whereabouts};
-use super::records::records_of;
 use super::replicate::{Promise, Tally, terms};
 use crate::chunk::{self, CHUNK_LEN, Place, TreeHasher};
-use crate::core::catalogue::Content as Manifest;
+use crate::core::catalogue::{Content as Manifest, files_by_lookup};
 use crate::crypto::{ChunkBuf, EpochKeys};
 use crate::id::{ChunkId, FileHash, NodeId};
 use crate::store::{Claim, Op, Outcome};
@@ -38,15 +38,16 @@ impl Shared {
         }
         let (shared, keys) = (self.clone(), keys.clone());
         let slot = self.memory.take(User::Work).await;
+        let sealing = keys.clone();
         let (source, hash) = self
             .job(move || {
-                let hash = shared.hash_if_known(&mut *source, &keys, slot)?;
+                let hash = shared.hash_if_known(&mut *source, &sealing, slot)?;
                 source.rewind();
                 io::Result::Ok((source, hash))
             })
             .await??;
         let content = match hash {
-            Some(hash) => self.claim_known(hash, claim).await,
+            Some(hash) => self.claim_known(hash, &keys, claim).await,
             None => None,
         };
         Ok((source, content))
@@ -89,10 +90,17 @@ impl Shared {
     }
 
     /// Has every holder of the file keep its chunks for this claim as well.
-    async fn claim_known(self: &Arc<Self>, hash: FileHash, claim: Claim) -> Option<Content> {
-        let keyring = self.catalogue.keyring();
-        let records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
-        let file = self.open_file(hash, records).await.ok()?;
+    async fn claim_known(
+        self: &Arc<Self>,
+        hash: FileHash,
+        keys: &Arc<EpochKeys>,
+        claim: Claim,
+    ) -> Option<Content> {
+        let lookup = keys.lookup(&hash);
+        let mut known = self.read_records(|view| files_by_lookup(view, &lookup)).ok()?;
+        known.retain(|candidate| candidate.author == self.me);
+        let mut records = known.into_iter().map(|own| (own.file, keys.clone())).collect();
+        let file = self.open_file(hash, &mut records).await.ok()?;
         let (cids, manifest) = self.all_cids(&file).await?;
         let view = self.view();
         let promise = Promise::now(&view, claim.replicas);

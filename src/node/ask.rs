@@ -39,6 +39,12 @@ impl AskError {
     pub(super) fn is_no(&self) -> bool {
         matches!(self, Self::Request(err) if matches!(**err, RequestError::Refused(_)))
     }
+
+    /// Whether the peer said no for this reason.
+    pub(super) fn refused_with(&self, reason: u16) -> bool {
+        let Self::Request(err) = self else { return false };
+        matches!(&**err, RequestError::Refused(refusal) if refusal.code == reason)
+    }
 }
 
 impl From<RequestError> for AskError {

@@ -66,6 +66,22 @@ pub(super) struct OpenFile {
     page: Mutex<Option<(u64, Arc<Page>)>>,
 }
 
+/// What is to be read of a file, and how far it has come.
+pub(super) struct Reading {
+    /// The bytes that are wanted.
+    pub(super) range: Range<u64>,
+    /// How many of them, from the front, are in the sink.
+    done: u64,
+    /// Where they came from.
+    pub(super) origins: Origins,
+}
+
+impl Reading {
+    pub(super) fn of(range: Range<u64>) -> Self {
+        Self { range, done: 0, origins: Origins::default() }
+    }
+}
+
 /// Where bytes came from.
 #[derive(Debug, Default)]
 pub(super) struct Origins {
@@ -74,14 +90,16 @@ pub(super) struct Origins {
 }
 
 impl Shared {
-    /// Opens the file: the first of its records whose manifest proves it.
+    /// Opens the file: the first of its records whose manifest proves it. Those that come after it
+    /// are left.
     pub(super) async fn open_file(
         self: &Arc<Self>,
         hash: FileHash,
-        records: Vec<(FileRecord, Arc<EpochKeys>)>,
+        records: &mut Vec<(FileRecord, Arc<EpochKeys>)>,
     ) -> Result<OpenFile, GetError> {
         let mut failed = None;
-        for (record, keys) in records {
+        while !records.is_empty() {
+            let (record, keys) = records.remove(0);
             match self.open_manifest(&hash, &record, &keys).await {
                 Ok(manifest) => {
                     return Ok(OpenFile { record, manifest, page: Mutex::new(None) });
@@ -136,42 +154,44 @@ impl Shared {
         }
     }
 
-    /// Writes the bytes of `range` into `sink`, the first of them at offset 0.
+    /// Writes the bytes that are wanted and not there yet into `sink`, the first byte of the range
+    /// at offset 0. After an error it may go on with another manifest of the same file.
     pub(super) async fn read_range(
         self: &Arc<Self>,
         file: &OpenFile,
-        range: Range<u64>,
-        sink: Arc<dyn Sink>,
+        reading: &mut Reading,
+        sink: &Arc<dyn Sink>,
         progress: &OnProgress,
-    ) -> Result<Origins, GetError> {
-        let mut origins = Origins::default();
+    ) -> Result<(), GetError> {
+        let Reading { range, done, origins } = reading;
         // One to read while another is written; a slow reader must not hold the memory of all.
         let window = if sink.seekable() { WINDOW } else { PIPE_WINDOW };
         let mut flying: VecDeque<Flight> = VecDeque::with_capacity(window);
-        let (mut done, total) = (0, Some(range.end - range.start));
-        for index in chunk::chunks_of(file.manifest.length, range.clone()) {
+        let total = Some(range.end - range.start);
+        let rest = range.start + *done..range.end;
+        for index in chunk::chunks_of(file.manifest.length, rest.clone()) {
             if flying.len() == window {
-                done += self.land(&mut flying, &mut origins, &sink).await?;
-                progress(done, total);
+                *done += self.land(&mut flying, origins, sink).await?;
+                progress(*done, total);
             }
-            let row = self.row(file, index, &mut origins).await?;
-            let piece = Piece::new(file.manifest.length, index, row, &range);
+            let row = self.row(file, index, origins).await?;
+            let piece = Piece::new(file.manifest.length, index, row, &rest, range.start);
             let user = if sink.seekable() { User::Work } else { User::Pipe };
             let slot = loop {
                 match self.memory.try_take(user) {
                     Some(slot) => break slot,
                     None if flying.is_empty() => break self.memory.take(user).await,
                     // Who waits for memory must hold none: others may be waiting for it.
-                    None => done += self.land(&mut flying, &mut origins, &sink).await?,
+                    None => *done += self.land(&mut flying, origins, sink).await?,
                 }
             };
             flying.push_back(self.fly(piece, slot, sink.clone()));
         }
         while !flying.is_empty() {
-            done += self.land(&mut flying, &mut origins, &sink).await?;
-            progress(done, total);
+            *done += self.land(&mut flying, origins, sink).await?;
+            progress(*done, total);
         }
-        Ok(origins)
+        Ok(())
     }
 
     /// The row of a chunk, wherever its page has to come from.
@@ -326,13 +346,13 @@ struct Piece {
 }
 
 impl Piece {
-    fn new(length: u64, index: u64, row: Row, range: &Range<u64>) -> Self {
+    fn new(length: u64, index: u64, row: Row, range: &Range<u64>, base: u64) -> Self {
         let start = index * CHUNK_LEN as u64;
         let end = start + chunk::chunk_len(length, index) as u64;
         let from = range.start.max(start);
         let to = range.end.min(end);
         let within = (from - start) as usize..(to - start) as usize;
-        Self { row, length, index, within, at: from - range.start }
+        Self { row, length, index, within, at: from - base }
     }
 
     fn finish(

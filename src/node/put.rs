@@ -80,7 +80,8 @@ pub(super) enum Whereabouts {
 }
 
 /// Called with the bytes that are done and with those that there will be in all, where that is
-/// known, as often as it likes.
+/// known, as often as it likes. A put tells the latter when everything is stored and only copies
+/// that other nodes have yet to make are waited for.
 pub type OnProgress = Arc<dyn Fn(u64, Option<u64>) + Send + Sync>;
 
 /// One put.

@@ -3,8 +3,9 @@
 //!
 //! Invariant: a record is passed on only after it is on this node's disk, and only once.
 
+use super::serve::refusal;
 use super::worker::mend::DamagedRecords;
-use super::{NotReady, Shared};
+use super::{AskError, NotReady, Shared};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{
     Applied, Authority, CaughtUp, Checked, Context, GrantFacts, Keyring, Kind, Source, TooLarge,
@@ -45,6 +46,10 @@ pub enum PublishError {
         /// Nodes that should.
         needed: usize,
     },
+    /// The others refuse the records: this machine's clock is more than a minute ahead of theirs.
+    /// Nobody but this node has them.
+    #[error("this machine's clock is ahead of the other nodes' by more than a minute")]
+    ClockAhead,
     /// A record would be longer than a record can be.
     #[error("the change is too large for one record")]
     TooLarge,
@@ -301,6 +306,15 @@ impl Shared {
         work.await.unwrap_or_else(|_| Err(stopping().into()))
     }
 
+    /// Has enough other nodes keep records that are here already.
+    pub(super) async fn publish_again(
+        self: &Arc<Self>,
+        records: Vec<Vec<u8>>,
+        needed: usize,
+    ) -> Result<(), PublishError> {
+        self.spread(Push::batches(records), needed).await.map(drop)
+    }
+
     async fn keep_own(
         self: &Arc<Self>,
         records: &[Vec<u8>],
@@ -318,40 +332,38 @@ impl Shared {
         pushes: Vec<Push>,
         needed: usize,
     ) -> Result<usize, PublishError> {
-        let mut kept = 1;
-        let mut told = BTreeSet::new();
-        if needed > 1 {
-            told = self.push_to_some(&pushes, needed - 1).await;
-            kept += told.len();
-        }
+        let (told, ahead) = match needed {
+            0 | 1 => (BTreeSet::new(), false),
+            _ => self.push_to_some(&pushes, needed - 1).await,
+        };
         self.pass_on(&pushes, &told);
-        if kept < needed { Err(PublishError::TooFew { kept, needed }) } else { Ok(kept) }
+        match 1 + told.len() {
+            1 if ahead => Err(PublishError::ClockAhead),
+            kept if kept < needed => Err(PublishError::TooFew { kept, needed }),
+            kept => Ok(kept),
+        }
     }
 
     /// Has `wanted` other nodes keep the records, the fastest on other machines first; those who
-    /// do.
-    async fn push_to_some(self: &Arc<Self>, pushes: &[Push], wanted: usize) -> BTreeSet<NodeId> {
+    /// do, and whether some do not because of this machine's clock.
+    async fn push_to_some(
+        self: &Arc<Self>,
+        pushes: &[Push],
+        wanted: usize,
+    ) -> (BTreeSet<NodeId>, bool) {
         let view = self.view();
         let mine = view.members.get(&self.me).map(|m| m.record.machine);
         let mut others: Vec<NodeId> = view.others().map(|m| m.record.id).collect();
         others = self.chooser().order(&others);
         others.sort_by_key(|id| view.members.get(id).map(|m| m.record.machine) == mine);
         let mut queue = others.into_iter();
-        let mut asking: JoinSet<(NodeId, bool)> = JoinSet::new();
+        let mut asking: JoinSet<(NodeId, Result<(), AskError>)> = JoinSet::new();
         let mut silent = BTreeSet::new();
-        let mut kept = BTreeSet::new();
-        let start = |asking: &mut JoinSet<(NodeId, bool)>, silent: &mut BTreeSet<_>, id| {
+        let (mut kept, mut ahead) = (BTreeSet::new(), false);
+        let start = |asking: &mut JoinSet<_>, silent: &mut BTreeSet<_>, id| {
             let (shared, pushes) = (self.clone(), pushes.to_vec());
             silent.insert(id);
-            asking.spawn(async move {
-                for push in &pushes {
-                    if let Err(err) = shared.ask_push(id, push).await {
-                        tracing::debug!(peer = %id.short(), %err, "records were not taken");
-                        return (id, false);
-                    }
-                }
-                (id, true)
-            });
+            asking.spawn(async move { (id, shared.ask_pushes(id, &pushes).await) });
         };
         queue.by_ref().take(wanted).for_each(|id| start(&mut asking, &mut silent, id));
         while kept.len() < wanted && !asking.is_empty() {
@@ -360,11 +372,13 @@ impl Shared {
                 Some(answer) = asking.join_next() => {
                     let Ok((id, done)) = answer else { continue };
                     silent.remove(&id);
-                    if done {
-                        kept.insert(id);
-                    } else {
+                    if let Err(err) = done {
+                        tracing::debug!(peer = %id.short(), %err, "records were not taken");
+                        ahead |= err.refused_with(refusal::AHEAD);
                         let next = queue.next().into_iter();
                         next.for_each(|id| start(&mut asking, &mut silent, id));
+                    } else {
+                        kept.insert(id);
                     }
                 }
                 () = tokio::time::sleep(limits::HEDGE_MIN) => {
@@ -376,7 +390,14 @@ impl Shared {
         }
         // Those who are asked already may go on: they only get the records sooner.
         asking.detach_all();
-        kept
+        (kept, ahead)
+    }
+
+    async fn ask_pushes(&self, to: NodeId, pushes: &[Push]) -> Result<(), AskError> {
+        for push in pushes {
+            self.ask_push(to, push).await?;
+        }
+        Ok(())
     }
 
     /// Sends records over all links but those to `not_to`.
@@ -391,12 +412,13 @@ impl Shared {
         }
     }
 
-    /// Takes records from a peer: keeps what is new and valid, and passes it on.
+    /// Takes records from a peer: keeps what is new and valid, and passes it on. Why one of them is
+    /// not kept, if so.
     pub(super) async fn take_records(
         self: &Arc<Self>,
         from: NodeId,
         records: Vec<Vec<u8>>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Option<catalogue::Refusal>, WriteError> {
         let permit = self.catalogue.pushes.clone().acquire_owned().await;
         let shared = self.clone();
         // The sender's connection may end; what is on the disk has to be learned and passed on.
@@ -432,15 +454,15 @@ impl Shared {
         self: &Arc<Self>,
         from: NodeId,
         records: Vec<Vec<u8>>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Option<catalogue::Refusal>, WriteError> {
         let shared = self.clone();
         let vetted = self.job(move || shared.vetted(records, &from)).await;
-        let valid = vetted.unwrap_or_else(Err).unwrap_or_else(|err| {
+        let (valid, refused) = vetted.unwrap_or_else(Err).map_err(|err| {
             tracing::warn!(%err, "records could not be checked");
-            Vec::new()
-        });
+            WriteError::ReadOnly(err.to_string())
+        })?;
         if valid.is_empty() {
-            return Ok(());
+            return Ok(refused);
         }
         let ops = valid.iter().flat_map(|record| self.record_ops(record)).collect();
         let outcomes = self.write(ops).await?;
@@ -451,11 +473,11 @@ impl Shared {
         let new: Vec<_> =
             valid.into_iter().zip(kept).filter(|(_, new)| *new).map(|(r, _)| r).collect();
         if new.is_empty() {
-            return Ok(());
+            return Ok(refused);
         }
         self.learn(&new).await;
         self.pass_on(&Push::batches(new), &BTreeSet::from([from]));
-        Ok(())
+        Ok(refused)
     }
 
     fn record_ops(&self, record: &[u8]) -> Vec<Op> {
@@ -472,17 +494,22 @@ impl Shared {
     /// Those of a peer's records that may be kept. Records whose author has no grant here are
     /// kept for those who are known as members, and a bounded number of others: whoever is a member
     /// could otherwise fill all disks with records of authors that he makes up. Records that are
-    /// known are kept again when their bytes here are damaged.
-    fn vetted(&self, records: Vec<Vec<u8>>, from: &NodeId) -> io::Result<Vec<Vec<u8>>> {
+    /// known are kept again when their bytes here are damaged. Beside them, why one was refused.
+    fn vetted(&self, records: Vec<Vec<u8>>, from: &NodeId) -> io::Result<Vetted> {
         let (view, now_ms) = (self.view(), self.sys.clock.wall_ms());
         let (mut valid, mut again) = (Vec::with_capacity(records.len()), Vec::new());
+        let mut refused = None;
+        let mut refuse = |why| {
+            self.refused(from, why);
+            refused = Some(why);
+        };
         self.read_records(|tables| {
             let mut waiting = catalogue::waiting(tables)?;
             for record in records {
                 let checked = match Checked::new(record) {
                     Ok(checked) => checked,
                     Err(why) => {
-                        self.refused(from, why);
+                        refuse(why);
                         continue;
                     }
                 };
@@ -491,11 +518,11 @@ impl Shared {
                 });
                 let header = &checked.record().header;
                 match vetted.transpose()? {
-                    Some(Applied::Refused(why)) => self.refused(from, why),
+                    Some(Applied::Refused(why)) => refuse(why),
                     Some(Applied::Waiting) if !view.members.contains_key(&header.author) => {
                         waiting += 1;
                         if waiting > catalogue::WAITING_MAX {
-                            self.refused(from, catalogue::Refusal::Author);
+                            refuse(catalogue::Refusal::Author);
                         } else {
                             valid.push(checked);
                         }
@@ -517,7 +544,7 @@ impl Shared {
             record.bytes().to_vec()
         };
         again.extend(valid.into_iter().map(take));
-        Ok(again)
+        Ok((again, refused))
     }
 
     fn refused(&self, from: &NodeId, why: catalogue::Refusal) {
@@ -556,6 +583,9 @@ impl Shared {
         more
     }
 }
+
+/// Records that may be kept, and why another one may not.
+type Vetted = (Vec<Vec<u8>>, Option<catalogue::Refusal>);
 
 fn record_op(bytes: Vec<u8>) -> Op {
     Op::Record { id: catalogue::id_of(&bytes), bytes: bytes.into() }

@@ -6,7 +6,7 @@ use super::event::Event;
 use super::memory::User;
 use super::records::Snapshot;
 use super::{Shared, lock};
-use crate::core::catalogue::{files_by_lookup, records_by_prefix, records_by_tag, sync};
+use crate::core::catalogue::{self, files_by_lookup, records_by_prefix, records_by_tag, sync};
 use crate::crypto::chunk_id;
 use crate::id::{ChunkId, NodeId};
 use crate::store::{Claim, Op, Outcome, ReadError, WriteError};
@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Codes of refusals, part of the protocol.
-mod refusal {
+pub(super) mod refusal {
     /// The question makes no sense.
     pub(super) const MALFORMED: u16 = 16;
     /// The chunk is not held here.
@@ -43,6 +43,10 @@ mod refusal {
     pub(super) const NOT_WAITING: u16 = 21;
     /// The asker does not have the right.
     pub(super) const NOT_ADMIN: u16 = 22;
+    /// The clock of a record is too far ahead of the clock here.
+    pub(in crate::node) const AHEAD: u16 = 23;
+    /// A record is refused for another reason.
+    pub(super) const RECORD: u16 = 24;
 }
 
 /// Chunks that others said they hold; the oldest are forgotten first.
@@ -285,8 +289,12 @@ impl Shared {
     }
 
     async fn answer_push(self: &Arc<Self>, peer: NodeId, push: Push) -> Result<Vec<u8>, Refusal> {
-        self.take_records(peer, push.records).await.map_err(|err| full(&err))?;
-        Ok(Vec::new())
+        let refused = self.take_records(peer, push.records).await.map_err(|err| full(&err))?;
+        match refused {
+            None => Ok(Vec::new()),
+            Some(why @ catalogue::Refusal::Ahead) => Err(no(refusal::AHEAD, &why.to_string())),
+            Some(why) => Err(no(refusal::RECORD, &why.to_string())),
+        }
     }
 
     async fn answer_sync(self: &Arc<Self>, peer: NodeId, ask: Ask) -> Result<Vec<u8>, Refusal> {

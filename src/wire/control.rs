@@ -457,6 +457,9 @@ pub struct FileStat {
     pub info: FileInfo,
     /// Whether it is in the tree.
     pub listed: bool,
+    /// Whether it is a former version: its path shows something newer.
+    #[serde(default)]
+    pub former: bool,
     /// Number of chunks, all-zero ones included.
     pub chunks: u64,
     /// Chunks that are all zero and stored nowhere.

@@ -89,6 +89,8 @@ fn there_and_back(node: &Daemon, name: &[u8]) {
     std::fs::write(&path, b"content").unwrap();
     let said = node.run(&[OsStr::new("put"), OsStr::new("--"), OsStr::from_bytes(name)]);
     assert_eq!(said.code, 0, "{}", said.err);
+    let shown = p2pfs::text::shown_bytes(name);
+    assert!(said.err.starts_with(&format!("stored {shown} as /{shown}: ")), "{}", said.err);
     std::fs::remove_file(&path).unwrap();
     assert_eq!(node.run(&["get", said.out.trim()]).code, 0);
     let target = [b"/", name].concat();
@@ -96,6 +98,7 @@ fn there_and_back(node: &Daemon, name: &[u8]) {
     std::fs::remove_file(&path).unwrap();
     let said = node.run(&[OsStr::new("get"), OsStr::from_bytes(&target)]);
     assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.starts_with(&format!("{shown}: ")), "{}", said.err);
     assert_eq!(std::fs::read(&path).unwrap(), b"content");
 }
 

@@ -38,6 +38,9 @@ fn row_07_what_nobody_knows_says_how_many_were_asked() {
     let ask = |swarm: &Swarm, what: &str| swarm[0].run(&["get", what, "-o", "out"]);
     refused(&ask(&swarm, &hash), 3, "is not found in this swarm (asked 2 of 2 peers)");
     refused(&ask(&swarm, "/no/such/path"), 3, "/no/such/path is not found in this swarm");
+    let said = swarm[0].run(&["ls", "/no/such/path"]);
+    refused(&said, 3, "/no/such/path is not found in this swarm");
+    assert!(!said.err.contains("alone"), "{}", said.err);
     swarm[2].kill();
     until("the death to be known", || swarm[0].alive() == 1);
     let sentence = "(asked 1 of 2 peers; 1 not reachable)";

@@ -9,7 +9,7 @@ use p2pfs::core::catalogue::{
     Applied, Change, Checked, Context, Draft, Name, Node, Source, Target, View, apply, seal_tree,
 };
 use p2pfs::core::hlc::at_ms;
-use p2pfs::core::tree::Tree;
+use p2pfs::core::tree::{Tree, Walk};
 use p2pfs::id::{InodeId, RecordId};
 use p2pfs::sys::{Table, TableRead, TableWrite};
 use std::cell::Cell;
@@ -130,7 +130,7 @@ fn list(author: &Replica, store: &MapTables) {
     println!("1,000 entries of the directory: {:?}", begun.elapsed());
     assert_eq!(page.entries.len(), 1000);
     let (begun, mut seen) = (Instant::now(), 0);
-    tree.walk(&InodeId::ROOT, b"/", &mut |_, _| {
+    tree.walk(&mut Walk::new(InodeId::ROOT, b"/", true), &mut |_, _| {
         seen += 1;
         true
     })

@@ -8,7 +8,7 @@ use p2pfs::core::catalogue::{
     sign, vet,
 };
 use p2pfs::core::hlc::{Hlc, at_ms};
-use p2pfs::core::tree::{NewFile, Planned, Tree, TreeError};
+use p2pfs::core::tree::{Entry, NewFile, Planned, Tree, TreeError, Walk};
 use p2pfs::crypto::{ContentSecret, EpochKeys, NodeKey, SwarmKey, verify};
 use p2pfs::id::{ClaimId, EpochId, FileHash, InodeId, NodeId};
 
@@ -205,18 +205,19 @@ impl Replica {
     /// The visible tree, one line per entry.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut out = Vec::new();
-        self.tree()
-            .walk(&InodeId::ROOT, b"/", &mut |path, entry| {
-                use p2pfs::core::catalogue::Node;
-                let what = match &entry.version.node {
-                    Node::File(file) => format!(" {}", file.size),
-                    Node::Dir { .. } => "/".to_owned(),
-                    Node::Link(target) => format!(" -> {}", target.escape_ascii()),
-                };
-                out.push(format!("{}{what}", path.escape_ascii()));
-                true
-            })
-            .unwrap();
+        let mut visit = |path: &[u8], entry: &Entry| {
+            use p2pfs::core::catalogue::Node;
+            let what = match &entry.version.node {
+                Node::File(file) => format!(" {}", file.size),
+                Node::Dir { .. } => "/".to_owned(),
+                Node::Link(target) => format!(" -> {}", target.escape_ascii()),
+            };
+            out.push(format!("{}{what}", path.escape_ascii()));
+            // One at a time: a walk that is interrupted goes on where it was.
+            false
+        };
+        let mut walk = Walk::new(InodeId::ROOT, b"/", true);
+        while self.tree().walk(&mut walk, &mut visit).unwrap() {}
         out
     }
 

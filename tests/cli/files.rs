@@ -214,6 +214,7 @@ fn shells_get_candidates_from_the_daemon() {
     };
     assert_eq!(complete(&["p2pfs", "get", "3f9a"]), "3f9a1c77\tsome file\n");
     assert!(complete(&["p2pfs", "cat", "/"]).contains("/a.txt\tsome file"));
+    assert_eq!(complete(&["p2pfs", "ls", "3f9a"]), "", "a directory has no hash");
     assert!(complete(&["p2pfs", "st"]).contains("status\t"));
     // Without a daemon there is nothing, at once and without a word.
     assert_eq!(complete(&["p2pfs", "--data-dir", "other", "get", "3f9a"]), "");

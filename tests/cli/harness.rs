@@ -205,6 +205,7 @@ impl Shelf {
             Request::Stat { target } => json(self.find(&target, |kept| FileStat {
                 info: Self::info(kept),
                 listed: kept.path.is_some(),
+                former: false,
                 chunks: 1,
                 zero_chunks: 0,
                 stored_bytes: 4096,

@@ -2,6 +2,7 @@
 //! by their numbers.
 
 use super::harness::Place;
+use crate::said::Said;
 
 fn fails(args: &[&str], code: i32, sentence: &str) {
     let place = Place::new();
@@ -34,8 +35,9 @@ fn without_a_daemon_each_command_says_so_and_starts_none() {
         assert_eq!(said.code, 6, "{args:?}: {}", said.err);
         let socket = place.path("data/p2pfs.sock");
         let expected = format!(
-            "error: no daemon answers at {}\n hint: start it:  p2pfs daemon\n",
-            socket.display()
+            "error: no daemon answers at {}\n hint: start it:  p2pfs daemon --data-dir {}\n",
+            socket.display(),
+            place.path("data").display()
         );
         assert_eq!(said.err, expected);
         assert!(place.names().is_empty(), "nothing was made");
@@ -122,7 +124,7 @@ fn settings_come_from_file_variable_and_flag() {
     place
         .write("config/config.toml", b"# mine\nreplicas = 2\ncapacity = \"10 GB\"\nzone = \"x\"\n");
     let mut command = place.command(&["config", "--json"]);
-    let said: super::harness::Said =
+    let said: Said =
         command.env("P2PFS_ZONE", "y").env("P2PFS_LISTEN", ":1,:2").output().unwrap().into();
     assert_eq!(said.code, 0, "{}", said.err);
     let row = |key: &str| -> (String, String) {
@@ -200,6 +202,12 @@ fn an_error_is_one_json_line_on_demand() {
         );
         assert!(line["error"]["exit"] == exit && line["error"]["hints"].is_array());
     }
+    let mut command = place.command(&["daemon"]);
+    let said: Said = command.env("P2PFS_REPLICAS", "x").output().unwrap().into();
+    let hint = " hint: the value is that of the variable P2PFS_REPLICAS\n";
+    assert!(said.code == 2 && said.err.ends_with(hint), "{}", said.err);
+    let said = place.run(&["--json", "put"]);
+    assert!(said.err.contains("not provided: <PATH>\""), "{}", said.err);
 }
 
 #[test]
@@ -216,8 +224,7 @@ fn a_reader_that_leaves_early_hears_nothing() {
     let place = Place::new();
     let (read, write) = std::io::pipe().unwrap();
     drop(read);
-    let said: super::harness::Said =
-        place.command(&["config"]).stdout(write).output().unwrap().into();
+    let said: Said = place.command(&["config"]).stdout(write).output().unwrap().into();
     assert_eq!(said.code, 141);
     assert_eq!(said.err, "no daemon runs; one that is started now would have:\n");
 }

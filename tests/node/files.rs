@@ -1,7 +1,13 @@
 //! What nodes keep for each other, and that much at once is as good as one after the other.
 
-use crate::fixture::{Place, addr, get, get_now, noise, put, until, until_met, until_status};
-use p2pfs::wire::control::Wait;
+use crate::fixture::{
+    Place, addr, get, get_now, noise, put, try_put, until, until_met, until_status,
+};
+use p2pfs::Node;
+use p2pfs::node::{Error, PublishError};
+use p2pfs::sys::os::OsClock;
+use p2pfs::sys::{Clock, Time};
+use p2pfs::wire::control::{Put, Wait};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,10 +51,10 @@ async fn a_home_that_was_away_gets_its_copies_back() {
         config.replicas = 2;
         config
     };
-    let one = p2pfs::Node::start(config("one", &[])).await.unwrap();
+    let one = Node::start(config("one", &[])).await.unwrap();
     let at = [addr(&one)];
-    let two = p2pfs::Node::start(config("two", &at)).await.unwrap();
-    let three = p2pfs::Node::start(config("three", &at)).await.unwrap();
+    let two = Node::start(config("two", &at)).await.unwrap();
+    let three = Node::start(config("three", &at)).await.unwrap();
     for node in [&one, &two, &three] {
         until_met(node, 2).await;
     }
@@ -60,7 +66,7 @@ async fn a_home_that_was_away_gets_its_copies_back() {
     assert!(stored.wait_met && stored.copies == 2 && stored.machines == 2, "{stored:?}");
     assert!(three.status().is_err(), "it has stopped");
     // The handle of the one that stopped is still there: it must not keep the directory.
-    let back = p2pfs::Node::start(config("three", &at)).await.unwrap();
+    let back = Node::start(config("three", &at)).await.unwrap();
     let homes = until_status("copies come back", &back, |s| s.chunks_here > 0).await;
     assert!(homes.chunks_here <= 13);
     until("nothing lacks a copy", async || {
@@ -116,4 +122,70 @@ async fn records_that_are_damaged_on_a_disk_come_from_other_nodes() {
     one.stop().await;
     assert!(get_now(&two, hash).await.is_some(), "the records were not kept");
     two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_read_by_any_record_whose_chunks_are_there() {
+    let place = Place::new();
+    let one = place.start("one", "user", &[]).await;
+    let two = place.start("two", "user", &[addr(&one)]).await;
+    until_met(&one, 1).await;
+    until_met(&two, 1).await;
+    // The same content as two kinds of chunks, and one copy of each: where it is, is chance.
+    let put_at = async |node: &Node, seed: u8, compress| {
+        let path = Some(format!("/{seed}").as_str().into());
+        let put = Put { path, replicas: Some(1), compress, ..Put::default() };
+        let text = format!("{seed} and much of the same, ").repeat(1000);
+        try_put(node, put, text.as_bytes()).await.unwrap()
+    };
+    let mut found = None;
+    for seed in 0..64 {
+        let packed = put_at(&one, seed, true).await;
+        let plain = put_at(&two, seed, false).await;
+        if packed.holders == ["one"] && plain.holders == ["two"] {
+            found = Some(plain.hash);
+            break;
+        }
+    }
+    let hash = found.expect("chance has put 64 files elsewhere");
+    assert!(get_now(&one, hash).await.is_some());
+    two.stop().await;
+    // What was read is kept here as well, so only a new start forgets it.
+    one.stop().await;
+    std::fs::remove_dir_all(place.path("one").join("cache")).unwrap();
+    let one = place.start("one", "user", &[]).await;
+    assert!(get_now(&one, hash).await.is_some(), "the packed chunk is here");
+    one.stop().await;
+}
+
+/// A wall clock that is two minutes ahead.
+struct Ahead(OsClock);
+
+impl Clock for Ahead {
+    fn now(&self) -> Time {
+        self.0.now()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.0.wall_ms() + 120_000
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_that_the_others_refuse_is_not_called_stored() {
+    let place = Place::new();
+    let one = place.start("one", "user", &[]).await;
+    let mut config = place.config("two", "user", &[addr(&one)]);
+    config.system.clock = Arc::new(Ahead(OsClock::new()));
+    let two = Node::start(config).await.unwrap();
+    until_met(&two, 1).await;
+    // Nor when it is repeated: then the records are at this node, but at no other.
+    for _ in 0..2 {
+        let put = Put { path: Some("/early".into()), ..Put::default() };
+        let refused = try_put(&two, put, b"from the future").await;
+        let ahead = matches!(refused, Err(Error::Publish(PublishError::ClockAhead)));
+        assert!(ahead, "{refused:?}");
+    }
+    two.stop().await;
+    one.stop().await;
 }

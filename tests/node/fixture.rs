@@ -2,7 +2,7 @@
 //! panic that says what was waited for.
 
 use p2pfs::core::membership;
-use p2pfs::node::{Config, OnProgress};
+use p2pfs::node::{Config, Error, OnProgress};
 use p2pfs::sys::{Sink, Source, SourceChanged};
 use p2pfs::wire::control::{Get, NodeState, Put, Status, Stored, Target, Wait};
 use p2pfs::{Node, id::FileHash};
@@ -151,18 +151,14 @@ pub(crate) fn noise(seed: &str, len: usize) -> Vec<u8> {
 
 /// Puts bytes at a path, waiting for copies if asked.
 pub(crate) async fn put(node: &Node, path: &str, bytes: &[u8], wait: Option<Wait>) -> Stored {
-    let put = Put {
-        path: Some(path.into()),
-        replicas: None,
-        compress: true,
-        wait,
-        timeout_ms: Some(30_000),
-        len: None,
-        mode: None,
-        mtime_ns: None,
-    };
+    let put = Put { path: Some(path.into()), wait, timeout_ms: Some(30_000), ..Put::default() };
+    try_put(node, put, bytes).await.unwrap()
+}
+
+/// Puts bytes as `put` says.
+pub(crate) async fn try_put(node: &Node, put: Put, bytes: &[u8]) -> Result<Stored, Error> {
     let source = Bytes { bytes: bytes.to_vec(), at: 0 };
-    node.put(put, Box::new(source), quiet()).await.unwrap()
+    node.put(put, Box::new(source), quiet()).await
 }
 
 /// The bytes of a file, if the node can find and read it now.

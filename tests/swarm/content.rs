@@ -5,7 +5,7 @@ use crate::daemon::{Daemon, Swarm, noise, until};
 use crate::said::Said;
 use rustix::process::{Pid, Signal};
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -140,6 +140,34 @@ fn holes_cost_neither_space_nor_memory() {
 fn interrupt(child: Child) -> Said {
     rustix::process::kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     child.wait_with_output().unwrap().into()
+}
+
+#[test]
+fn who_stops_waiting_for_copies_is_told_that_the_file_is_stored() {
+    let swarm = Swarm::of(1);
+    std::fs::write(swarm[0].work.join("f"), b"waiting").unwrap();
+    let mut put = swarm[0].command(&["put", "f", "--wait", "all"]);
+    let mut child = put.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The sentence comes when the file is stored.
+    let note = "stored; waiting for the other copies:  p2pfs status\n";
+    let mut said = vec![0; note.len()];
+    child.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(String::from_utf8_lossy(&said), note);
+    let said = interrupt(child);
+    assert_eq!(said.code, 130);
+    assert!(said.err.starts_with("error: interrupted; the file may be stored already\n"));
+    assert_eq!(swarm[0].get("/f"), b"waiting");
+}
+
+#[test]
+fn a_former_version_does_not_pass_for_what_its_name_shows_now() {
+    let swarm = Swarm::of(1);
+    let first = swarm[0].put("/f", b"first", &[]);
+    let second = swarm[0].put("/f", b"second", &[]);
+    let stat = |hash: &str| swarm[0].run(&["stat", hash]).out;
+    assert!(stat(&first).starts_with("Name      (a former version of /f)\n"), "{}", stat(&first));
+    assert!(stat(&second).starts_with("Name      /f\n"), "{}", stat(&second));
+    assert_eq!(swarm[0].list(&["stat", &first])[0]["former"], true);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn a_stranger_waits_until_an_admin_types_its_code() {
     assert_eq!(swarm[1].run(&["approve", "nonsense!"]).code, 2);
     let wrong = "22222222";
     let said = swarm[1].run(&["approve", wrong]);
-    assert!(said.code == 3 && said.err.contains("has this code"), "{}", said.err);
+    assert!(said.code == 3 && said.err.contains("has another code"), "{}", said.err);
     // Whoever waits cannot let himself in.
     assert_ne!(stranger.run(&["approve", &code]).code, 0);
     assert_eq!(stranger.status()["state"], "waiting");

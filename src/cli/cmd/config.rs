@@ -43,9 +43,7 @@ fn future(given: Layer) -> Result<Vec<Setting>, CommandError> {
     let variables = match daemon {
         Ok(matches) => crate::cli::given(&matches),
         Err(err) => {
-            let text = err.render().to_string();
-            let first = text.lines().next().unwrap_or_default();
-            let message = first.strip_prefix("error: ").unwrap_or(first);
+            let message = crate::cli::sentence(&err);
             return Err(crate::wire::control::Failure::new(Code::Usage, message).into());
         }
     };

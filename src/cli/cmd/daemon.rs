@@ -10,7 +10,7 @@ use crate::config::{Layer, Places, Settings};
 use crate::gateway::control::{BindError, ControlSocket, Service, ask};
 use crate::sys::Clock;
 use crate::sys::os::OsClock;
-use crate::text::{self, shown};
+use crate::text::{self, reason, shown, shown_path};
 use crate::wire::control::{Code, Failure, Request, Status};
 use running::Running;
 use rustix::fs::Access;
@@ -133,7 +133,7 @@ async fn announce(
         shown(&me.name),
         me.id.short(),
         shown(&me.listen.join(", ")),
-        shown(&settings.places.data_dir.to_string_lossy()),
+        shown_path(&settings.places.data_dir),
     );
     if let Some(code) = &status.code {
         let code = shown(code);
@@ -143,7 +143,7 @@ async fn announce(
 }
 
 fn config_dir(settings: &Settings) -> String {
-    shown(&settings.places.config_dir.to_string_lossy()).into_owned()
+    shown_path(&settings.places.config_dir)
 }
 
 fn banner(settings: &Settings, status: &Status, made: bool, millis: u64) -> Vec<String> {
@@ -156,10 +156,10 @@ fn banner(settings: &Settings, status: &Status, made: bool, millis: u64) -> Vec<
         format!("  Listening  {}", shown(&me.listen.join(", "))),
         format!(
             "  Data       {}, {} offered",
-            shown(&settings.places.data_dir.to_string_lossy()),
+            shown_path(&settings.places.data_dir),
             text::size(status.capacity)
         ),
-        format!("  Socket     {}", shown(&settings.places.socket.to_string_lossy())),
+        format!("  Socket     {}", shown_path(&settings.places.socket)),
     ];
     if made {
         lines.push(format!("  New swarm  its keys are in {}", config_dir(settings)));
@@ -220,8 +220,7 @@ fn prepare(places: &Places) -> Result<(), Failure> {
 }
 
 fn unusable(dir: &Path, err: &io::Error) -> Failure {
-    let dir = dir.to_string_lossy();
-    let dir = shown(&dir);
+    let dir = shown_path(dir);
     let failure = match err.kind() {
         io::ErrorKind::PermissionDenied => {
             Failure::new(Code::Denied, format!("permission denied: {dir}"))
@@ -235,7 +234,10 @@ fn unusable(dir: &Path, err: &io::Error) -> Failure {
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             Failure::new(Code::Conflict, format!("{dir} is not a directory"))
         }
-        _ => Failure::new(Code::Failed, format!("the directory {dir} cannot be used")),
+        _ => {
+            let why = reason(err);
+            Failure::new(Code::Failed, format!("the directory {dir} cannot be used: {why}"))
+        }
     };
     failure.hint("name another one with  --data-dir DIR  or  --config-dir DIR")
 }

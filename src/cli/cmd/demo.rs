@@ -14,7 +14,7 @@ use crate::client::{Client, check_source};
 use crate::id::FileHash;
 use crate::sys::os::OsClock;
 use crate::sys::{Clock, Time};
-use crate::text::{self, shown};
+use crate::text::{self, shown_path};
 use crate::wire::control::{Code, Failure, PeerState, Put, Target, Wait};
 use serde::Serialize;
 use stage::Stage;
@@ -128,7 +128,7 @@ async fn scenes(show: &mut Show<'_>, stage: &mut Stage, file: &Path) -> Result<(
 async fn start(show: &mut Show<'_>, stage: &mut Stage) -> Result<(), CommandError> {
     show.title("Three nodes on this machine become a swarm that keeps 2 copies of everything")?;
     let begun = show.begun;
-    show.command(&format!("cd {}", shown(&stage.root().to_string_lossy())))?;
+    show.command(&format!("cd {}", shown_path(stage.root())))?;
     show.command(&format!("export P2PFS_CONFIG_DIR=$PWD/config P2PFS_REPLICAS={REPLICAS}"))?;
     let mut first: Option<String> = None;
     for name in stage::NAMES {
@@ -160,8 +160,7 @@ async fn start(show: &mut Show<'_>, stage: &mut Stage) -> Result<(), CommandErro
 
 async fn put(show: &mut Show<'_>, stage: &Stage, file: &Path) -> Result<FileHash, CommandError> {
     show.title("A file goes in through node a")?;
-    let shown_file = file.to_string_lossy();
-    show.command(&format!("p2pfs --data-dir a put {} --wait all", shown(&shown_file)))?;
+    show.command(&format!("p2pfs --data-dir a put {} --wait all", shown_path(file)))?;
     let path = crate::cli::target::path(file.file_name().unwrap_or_default())?;
     let put = Put { path: Some(path), wait: Some(Wait::All), ..Put::default() };
     let stored = stage.client("a").put_path(file, put).await?;
@@ -204,7 +203,7 @@ async fn get(
     let saved = stage.client("b").get_path(Target::Hash(hash), &out, false).await?;
     show.done("get", &format!("{}, every byte checked", text::size(saved.fetched.bytes)))?;
 
-    show.command(&format!("cmp {} out", shown(&file.to_string_lossy())))?;
+    show.command(&format!("cmp {} out", shown_path(file)))?;
     let (file, out): (PathBuf, PathBuf) = (file.to_owned(), out);
     let same = tokio::task::spawn_blocking(move || stage::same(&file, &out)).await;
     match same {

@@ -8,7 +8,7 @@
 use crate::cli::args::{Cli, Generate, GenerateArgs};
 use crate::cli::error::CommandError;
 use crate::cli::ui::Ui;
-use crate::text::{reason, shown};
+use crate::text::{reason, shown_path};
 use crate::wire::control::{Code, Failure};
 use clap::CommandFactory;
 use clap_complete::env::Shells;
@@ -38,13 +38,12 @@ pub(in crate::cli) fn run(ui: &Ui, args: &GenerateArgs) -> Result<(), CommandErr
     };
     written.map_err(|err| {
         let why = reason(&err);
-        let dir = dir.to_string_lossy();
-        Failure::new(Code::Failed, format!("cannot write into {}: {why}", shown(&dir)))
+        Failure::new(Code::Failed, format!("cannot write into {}: {why}", shown_path(dir)))
     })?;
     if ui.json {
         return ui.object(&Written { dir: &dir.to_string_lossy() });
     }
-    ui.say(format_args!("written to {}", shown(&dir.to_string_lossy())));
+    ui.say(format_args!("written to {}", shown_path(dir)));
     Ok(())
 }
 

@@ -5,17 +5,18 @@ use crate::cli::error::CommandError;
 use crate::cli::target;
 use crate::cli::ui::{TerminalText, Ui};
 use crate::client::{Client, Saved, is_broken_pipe};
-use crate::text::{self, shown};
-use crate::wire::control::{Code, Failure, Fetched, Range};
+use crate::text::{self, shown, shown_path};
+use crate::wire::control::{Code, Failure, Fetched, PathText, Range};
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 /// What `get --json` prints.
 #[derive(Serialize)]
 struct Written<'a> {
-    path: &'a str,
+    path: PathText,
     #[serde(flatten)]
     fetched: &'a Fetched,
 }
@@ -26,7 +27,7 @@ pub(in crate::cli) async fn run(
     args: &GetArgs,
 ) -> Result<(), CommandError> {
     let target = target::parse(&args.target)?;
-    let name = shown(&args.target.to_string_lossy()).into_owned();
+    let name = shown_path(&args.target);
     ui.meter().label(format!("get {name}"));
     let output = args.output.as_deref().unwrap_or(Path::new("."));
     if output.as_os_str() == "-" {
@@ -36,8 +37,8 @@ pub(in crate::cli) async fn run(
     let saved = saved.map_err(|failure| target::explain(&target, failure))?;
     ui.meter().clear();
     if ui.json {
-        let path = saved.path.to_string_lossy();
-        return ui.object(&Written { path: &path, fetched: &saved.fetched });
+        let path = PathText(saved.path.into_os_string().into_vec());
+        return ui.object(&Written { path, fetched: &saved.fetched });
     }
     ui.say(summary(&saved));
     Ok(())
@@ -62,7 +63,7 @@ fn summary(saved: &Saved) -> String {
     let path = saved.path.strip_prefix(".").unwrap_or(&saved.path);
     format!(
         "{}: {}, every byte checked, from {from} ({})",
-        shown(&path.to_string_lossy()),
+        shown_path(path),
         text::size(saved.fetched.bytes),
         text::took(saved.fetched.took_ms),
     )
@@ -98,7 +99,7 @@ async fn print(
 }
 
 fn binary(name: &OsStr) -> Failure {
-    let name = shown(&name.to_string_lossy()).into_owned();
+    let name = shown_path(name);
     Failure::new(Code::Failed, format!("{name} is binary and is not written to a terminal"))
         .hint(format!("write it to a file:  p2pfs get {name} -o FILE"))
 }

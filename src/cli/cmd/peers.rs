@@ -119,7 +119,9 @@ pub(in crate::cli) async fn connect(
 ) -> Result<(), CommandError> {
     // A name and an id have no colon: this is meant as an address.
     if args.peer.contains(':') {
-        host_port(&args.peer).map_err(|err| Failure::new(Code::Usage, err.0))?;
+        host_port(&args.peer).map_err(|err| {
+            Failure::new(Code::Usage, err.0).hint("by address:  p2pfs connect HOST:4000")
+        })?;
     }
     let peer = client.dial(args.peer.clone()).await?;
     if ui.json {

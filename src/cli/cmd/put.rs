@@ -5,7 +5,7 @@ use crate::cli::error::CommandError;
 use crate::cli::target;
 use crate::cli::ui::Ui;
 use crate::client::Client;
-use crate::text::{self, shown, shown_bytes};
+use crate::text::{self, shown_bytes, shown_path};
 use crate::wire::control::{Code, Failure, Put, Stored};
 use std::os::fd::AsFd;
 
@@ -35,7 +35,7 @@ pub(in crate::cli) async fn run(
     };
     let name = match stream {
         true => "standard input".into(),
-        false => shown(&args.path.to_string_lossy()).into_owned(),
+        false => shown_path(&args.path),
     };
     ui.meter().label(format!("put {name}"));
     let stored = if stream {
@@ -67,6 +67,20 @@ pub(in crate::cli) async fn run(
         format!("stored, but only {} of {} copies are on disk yet", stored.copies, stored.replicas);
     let failure = Failure::new(Code::Degraded, message);
     Err(rest(&stored).into_iter().fold(failure, Failure::hint).into())
+}
+
+/// The truth about a put that was interrupted: while it waits for copies the file is stored.
+pub(in crate::cli) fn ended(args: &PutArgs, err: CommandError) -> CommandError {
+    match err {
+        CommandError::Failed(failure)
+            if failure.code == Code::Interrupted && args.wait.is_some() =>
+        {
+            Failure::new(Code::Interrupted, "interrupted; the file may be stored already")
+                .hint("p2pfs ls  shows it then; put again, what is stored is not sent again")
+                .into()
+        }
+        err => err,
+    }
 }
 
 /// `stored file.txt as /file.txt: 1.2 MiB, 3 of 3 copies on 3 machines (0.31 s, 3.9 MiB/s)`

@@ -28,7 +28,12 @@ pub(in crate::cli) async fn run(
 
 fn lines(stat: &FileStat) -> Vec<(&'static str, String)> {
     let info = &stat.info;
-    let name = if stat.listed { shown_bytes(&info.path.0) } else { "(unlisted)".into() };
+    let path = shown_bytes(&info.path.0);
+    let name = match (stat.listed, stat.former) {
+        (false, _) => "(unlisted)".into(),
+        (true, false) => path,
+        (true, true) => format!("(a former version of {path})"),
+    };
     let mut lines = vec![("Name", name)];
     if let Some(hash) = info.hash {
         lines.push(("Hash", hash.to_string()));

@@ -20,6 +20,8 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Terminals that are narrower show no bar: the figures say more.
 const BAR_FROM: usize = 76;
+/// Terminals that are narrower show no rate: a line that is too long is drawn as two.
+const RATE_FROM: usize = 54;
 /// Columns that the figures take, and the bar where there is one.
 const FIGURES: usize = 64;
 /// Fewest columns of a label.
@@ -72,7 +74,7 @@ impl Meter {
         }
         if self.terminal {
             if now.since(state.started) >= BAR_AFTER {
-                state.bar(progress).set_position(progress.done);
+                state.bar(progress, self.clock).set_position(progress.done);
             }
         } else if now >= state.next_line {
             state.next_line = now + LINE_EVERY;
@@ -107,20 +109,22 @@ impl Meter {
 }
 
 impl State {
-    fn bar(&mut self, progress: Progress) -> &ProgressBar {
+    fn bar(&mut self, progress: Progress, clock: OsClock) -> &ProgressBar {
         let columns = columns();
+        let began = Began { clock, at: self.started };
         let label = &self.label;
         let bar = self.bar.get_or_insert_with(|| {
             let target = ProgressDrawTarget::stderr_with_hz(10);
             let bar = ProgressBar::with_draw_target(progress.total, target);
             let label = shortened(label, columns.saturating_sub(FIGURES));
-            bar.with_style(style(progress.total.is_some(), columns)).with_prefix(label)
+            let style = style(progress.total.is_some(), columns, began);
+            bar.with_style(style).with_prefix(label)
         });
         if let Some(total) = progress.total
             && bar.length() != Some(total)
         {
             bar.set_length(total);
-            bar.set_style(style(true, columns));
+            bar.set_style(style(true, columns, began));
         }
         bar
     }
@@ -144,18 +148,46 @@ fn shortened(label: &str, room: usize) -> String {
     format!("{}…{rest}", &label[..verb])
 }
 
-fn style(known: bool, columns: usize) -> ProgressStyle {
+/// When the work began: long before its bar, which therefore cannot tell the rate.
+#[derive(Clone, Copy)]
+struct Began {
+    clock: OsClock,
+    at: Time,
+}
+
+impl Began {
+    fn elapsed(self) -> Duration {
+        self.clock.now().since(self.at)
+    }
+
+    fn rate(self, done: u64) -> u64 {
+        rate(done, self.elapsed())
+    }
+}
+
+/// Bytes per second since the beginning.
+fn rate(done: u64, elapsed: Duration) -> u64 {
+    let millis = elapsed.as_millis().max(1);
+    u64::try_from(u128::from(done) * 1_000 / millis).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds that the rest takes at this rate; none when nothing moves.
+fn left(done: u64, total: u64, rate: u64) -> Option<u64> {
+    total.saturating_sub(done).saturating_mul(1_000).checked_div(rate)
+}
+
+fn style(known: bool, columns: usize, began: Began) -> ProgressStyle {
     let template = match (known, columns) {
         (true, BAR_FROM..) => "{prefix} {bar:20} {done} of {all}, {rate}/s, {left} left",
-        (true, _) => "{prefix} {done} of {all}, {rate}/s",
-        (false, _) => "{prefix} {done}, {rate}/s, {elapsed}",
+        (true, RATE_FROM..) => "{prefix} {done} of {all}, {rate}/s",
+        (true, _) => "{prefix} {done} of {all}",
+        (false, RATE_FROM..) => "{prefix} {done}, {rate}/s, {elapsed}",
+        (false, _) => "{prefix} {done}, {elapsed}",
     };
-    let bytes = |bytes: f64| text::size(bytes as u64);
     let write = |to: &mut dyn fmt::Write, words: String| {
         // The buffer of a line takes everything.
         to.write_str(&words).ok();
     };
-    let span = |time: Duration| text::span(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     ProgressStyle::with_template(template)
         .expect("the templates above are well-formed")
         .progress_chars("━╸ ")
@@ -166,20 +198,21 @@ fn style(known: bool, columns: usize) -> ProgressStyle {
             write(to, text::size(at.len().unwrap_or(0)));
         })
         .with_key("rate", move |at: &ProgressState, to: &mut dyn fmt::Write| {
-            write(to, bytes(at.per_sec()));
+            write(to, text::size(began.rate(at.pos())));
         })
         .with_key("left", move |at: &ProgressState, to: &mut dyn fmt::Write| {
-            write(to, span(Duration::from_secs(at.eta().as_secs().max(1))));
+            let left = left(at.pos(), at.len().unwrap_or(0), began.rate(at.pos()));
+            write(to, left.map_or_else(|| "?".into(), |left| text::span(left.max(1_000))));
         })
-        .with_key("elapsed", move |at: &ProgressState, to: &mut dyn fmt::Write| {
-            write(to, span(Duration::from_secs(at.elapsed().as_secs())));
+        .with_key("elapsed", move |_: &ProgressState, to: &mut dyn fmt::Write| {
+            let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            write(to, text::span(millis));
         })
 }
 
 /// `put film.mkv 41 % 860.2 MiB of 2.1 GiB, 108.0 MiB/s, 12 s left`
 fn plain(label: &str, progress: Progress, elapsed: Duration) -> String {
-    let millis = elapsed.as_millis().max(1);
-    let rate = u64::try_from(u128::from(progress.done) * 1_000 / millis).unwrap_or(u64::MAX);
+    let rate = rate(progress.done, elapsed);
     let done = text::size(progress.done);
     let Some(total) = progress.total.filter(|&total| total > 0) else {
         return format!("{label} {done}, {}/s", text::size(rate));
@@ -187,8 +220,7 @@ fn plain(label: &str, progress: Progress, elapsed: Duration) -> String {
     let percent = u128::from(progress.done) * 100 / u128::from(total);
     let mut line =
         format!("{label} {percent} % {done} of {}, {}/s", text::size(total), text::size(rate));
-    if let Some(left) = total.saturating_sub(progress.done).saturating_mul(1_000).checked_div(rate)
-    {
+    if let Some(left) = left(progress.done, total, rate) {
         line.push_str(&format!(", {} left", text::span(left)));
     }
     line

@@ -33,12 +33,35 @@ struct Names {
     next: Option<Vec<u8>>,
 }
 
+/// How far a visit of what is in a directory has come. It holds names and no tables, so that it may
+/// be gone on with when the tables are others.
+pub struct Walk {
+    frames: Vec<Frame>,
+    deep: bool,
+}
+
 /// A directory that a walk is in.
 struct Frame {
     dir: InodeId,
     path: Vec<u8>,
     names: Names,
     entries: std::vec::IntoIter<Entry>,
+}
+
+impl Walk {
+    /// Begins with the directory at `path`; `deep`: what is in its directories as well.
+    pub fn new(dir: InodeId, path: &[u8], deep: bool) -> Self {
+        let base = path.strip_suffix(b"/").unwrap_or(path);
+        Self { frames: vec![Frame::new(dir, base.to_vec())], deep }
+    }
+}
+
+impl Frame {
+    fn new(dir: InodeId, path: Vec<u8>) -> Self {
+        // All names come after the empty one.
+        let names = Names { names: Vec::new().into_iter(), next: Some(Vec::new()) };
+        Self { dir, path, names, entries: Vec::new().into_iter() }
+    }
 }
 
 impl Tree<'_> {
@@ -54,15 +77,14 @@ impl Tree<'_> {
     }
 
     /// Visits everything below a directory, depth first in the order of names, with its path; stops
-    /// when `visit` says false. Paths over [`PATH_MAX`] bytes are passed over.
+    /// when `visit` says false, and goes on from there when called again. False: this was all.
+    /// Paths over [`PATH_MAX`] bytes are passed over.
     pub fn walk(
         &self,
-        dir: &InodeId,
-        path: &[u8],
+        walk: &mut Walk,
         visit: &mut dyn FnMut(&[u8], &Entry) -> bool,
-    ) -> io::Result<()> {
-        let base = path.strip_suffix(b"/").unwrap_or(path);
-        let mut frames = vec![self.frame(*dir, base.to_vec())?];
+    ) -> io::Result<bool> {
+        let Walk { frames, deep } = walk;
         while let Some(frame) = frames.last_mut() {
             let Some(entry) = frame.entries.next() else {
                 if let Some(name) = frame.names.names.next() {
@@ -78,19 +100,15 @@ impl Tree<'_> {
             if path.len() > PATH_MAX {
                 continue;
             }
-            if !visit(&path, &entry) {
-                return Ok(());
+            let go_on = visit(&path, &entry);
+            if entry.is_dir() && *deep {
+                frames.push(Frame::new(entry.inode, path));
             }
-            if entry.is_dir() {
-                frames.push(self.frame(entry.inode, path)?);
+            if !go_on {
+                return Ok(true);
             }
         }
-        Ok(())
-    }
-
-    fn frame(&self, dir: InodeId, path: Vec<u8>) -> io::Result<Frame> {
-        let names = self.names(&dir, None, WALK_NAMES)?;
-        Ok(Frame { dir, path, names, entries: Vec::new().into_iter() })
+        Ok(false)
     }
 
     /// The first names of a directory after `after`.

@@ -19,7 +19,7 @@ mod plan;
 
 pub use conflict::conflict_name;
 pub use find::Found;
-pub use list::Page;
+pub use list::{Page, Walk};
 pub use plan::{NewFile, Planned};
 
 use super::catalogue::browse::{self, ChangeAt, Child, Named, Opened, Seen};

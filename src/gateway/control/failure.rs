@@ -65,13 +65,11 @@ fn not_found(target: Option<&Target>, asked: usize, unreachable: usize) -> Failu
         }
         _ => format!("{what} is not found in this swarm ({detail})"),
     };
-    let failure = Failure::new(Code::NotFound, sentence).hint("list all files:  p2pfs ls");
-    match target {
-        Some(Target::Prefix(digits)) if digits.len() > 56 => {
-            failure.hint("a whole hash has 64 hex digits")
-        }
-        _ => failure,
-    }
+    absent(sentence)
+}
+
+fn absent(sentence: String) -> Failure {
+    Failure::new(Code::NotFound, sentence).hint("list all files:  p2pfs ls")
 }
 
 fn put(err: &PutError) -> Failure {
@@ -125,6 +123,11 @@ fn publish(err: &PublishError) -> Failure {
             format!("stored, but only {kept} of {needed} nodes know of it so far"),
         )
         .hint("the others learn of it when they answer again:  p2pfs peers"),
+        PublishError::ClockAhead => Failure::new(
+            Code::Failed,
+            "the other nodes refuse it: this machine's clock is more than a minute ahead of theirs",
+        )
+        .hint("set the clock of this machine right, then try it again"),
         PublishError::TooLarge => {
             Failure::new(Code::Usage, "the change is too large for one record")
         }
@@ -194,9 +197,12 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
             Failure::new(Code::Usage, format!("{what} is not a path in the swarm"))
                 .hint("paths begin with / and have names of at most 255 bytes, 4096 in all")
         }
-        TreeError::NotFound => not_found(target, 0, 0),
+        // Looked for in the tree of this node only: nobody was asked.
+        TreeError::NotFound => absent(format!("{what} is not found in this swarm")),
         TreeError::NotADirectory(at) => {
-            Failure::new(Code::Conflict, format!("{} is not a directory", shown_bytes(at)))
+            let at = shown_bytes(at);
+            Failure::new(Code::Conflict, format!("{at} in {what} is a file, not a directory"))
+                .hint("what is where:  p2pfs ls -R")
         }
         TreeError::IsADirectory => Failure::new(Code::Usage, format!("{what} is a directory"))
             .hint(format!("what is in it:  p2pfs ls {what}")),
@@ -228,7 +234,10 @@ fn approval(err: &ApprovalError) -> Failure {
         }
         ApprovalError::NoMatch { waiting } => Failure::new(
             Code::NotFound,
-            format!("none of the {waiting} waiting nodes has this code"),
+            match waiting {
+                1 => "the waiting node has another code".into(),
+                more => format!("none of the {more} waiting nodes has this code"),
+            },
         )
         .hint("a code changes after 10 minutes or 5 tries: look again at the waiting daemon"),
         ApprovalError::Unknown => Failure::new(Code::NotFound, "no waiting node is called that")

@@ -162,7 +162,12 @@ async fn put_file(node: &Node, put: Put, fds: Vec<OwnedFd>, out: Outbox) -> Resu
     let cancel = Cancel::default();
     let source = DescriptorSource::new(fd, cancel.0.clone()).map_err(|err| unusable(&err))?;
     let total = source.len().or(put.len);
-    let progress: OnProgress = Arc::new(move |done, _| out.progress(done, total));
+    let progress: OnProgress = Arc::new(move |done, stored| {
+        out.progress(done, total);
+        if stored.is_some() {
+            out.note("stored; waiting for the other copies:  p2pfs status");
+        }
+    });
     let target = put.path.clone().map(Target::Path);
     let stored = node.put(put, Box::new(source), progress).await;
     value(&stored.map_err(|err| failure(&err, target.as_ref()))?)

@@ -4,12 +4,13 @@
 use super::{Error, Outcome};
 use crate::core::catalogue::{
     Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
-    Node as TreeNode, entry_tag, files_by_lookup, id_of, seal_tree,
+    Node as TreeNode, View as _, entry_tag, files_by_lookup, id_of, seal_tree,
 };
 use crate::core::limits;
-use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError};
+use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, InodeId, RecordId};
+use crate::node::get::{GetError, Reading};
 use crate::node::put::{Content, Upload, Whereabouts};
 use crate::node::records::{Snapshot, records_of};
 use crate::node::replicate::{Promise, Tally};
@@ -21,6 +22,7 @@ use crate::wire::control::{
     Put, Range, Stored, Target, Wait,
 };
 use crate::wire::message::Find;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ const READY_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// The same, when it takes long.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Entries of a list that are read at once.
+const LIST_PAGE: usize = 1024;
 
 /// A file that a person meant.
 struct Meant {
@@ -57,6 +61,7 @@ impl Shared {
         let content = match again {
             (_, Some(content)) => content,
             (source, None) => {
+                let progress = progress.clone();
                 let upload = Upload::new(self, keys.clone(), claim, put.compress, progress);
                 upload.run(source).await?
             }
@@ -67,7 +72,7 @@ impl Shared {
         }
         let needed = Promise::now(&self.view(), replicas).nodes;
         self.write_down(&put, &keys, claim, &content, needed).await?;
-        let wait_met = self.wait_for_copies(&put, claim, content.hash, &content.tally).await;
+        let wait_met = self.wait_for_copies(&put, claim, &content, &progress).await;
         let wanted = wanted(put.wait, replicas).filter(|_| wait_met);
         let mut stored = self.stored(put.path, &content, replicas, wait_met, began);
         if wanted.is_some_and(|wanted| stored.copies < wanted) {
@@ -150,8 +155,10 @@ impl Shared {
         };
         // Two plans for one path must see each other, so plan and record are one step.
         let planning = self.catalogue.planning.clone().lock_owned().await;
-        if self.is_written_down(put, content, &file)? {
-            return Ok(());
+        if let Some(records) = self.written_down(put, content, &file)? {
+            drop(planning);
+            // Whoever wrote them may have died before others had them.
+            return Ok(self.publish_again(records, needed).await?);
         }
         let record = file.sign(&self.key, self.tick(), keys.epoch()).map_err(PublishError::from)?;
         let mut records = vec![record];
@@ -163,20 +170,32 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether the same content is known under the same claim and, if it has one, path.
-    fn is_written_down(&self, put: &Put, content: &Content, file: &FileRecord) -> Outcome<bool> {
+    /// The records that say what a put would write down, if all of it is said already: that the
+    /// file is made of the same chunks and, if the put has a path, that it is there.
+    fn written_down(
+        &self,
+        put: &Put,
+        content: &Content,
+        file: &FileRecord,
+    ) -> Outcome<Option<Vec<Vec<u8>>>> {
         let keyring = self.catalogue.keyring();
-        let mut same_path = true;
-        let known = self.read_records(|view| {
+        let same = |known: &FileCandidate| {
+            (known.file.replicas, &known.file.content) == (file.replicas, &file.content)
+        };
+        Ok(self.read_records(|view| {
+            let known = files_by_lookup(view, &file.lookup)?;
+            let Some(known) = known.into_iter().find(same) else { return Ok(None) };
+            let mut ids = vec![known.id];
             if let Some(path) = &put.path {
                 let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
-                same_path = entry.is_some_and(|entry| is_version(&entry, content));
+                let Some(entry) = entry.filter(|entry| is_version(entry, content)) else {
+                    return Ok(None);
+                };
+                ids.push(entry.version.record);
             }
-            files_by_lookup(view, &file.lookup)
-        })?;
-        let replicas = |known: &FileCandidate| known.file.replicas == file.replicas;
-        let listed_or_not = put.path.is_some() || !known.is_empty();
-        Ok(same_path && listed_or_not && known.iter().any(replicas))
+            let records = ids.iter().map(|id| view.record(id));
+            Ok(records.collect::<io::Result<Vec<_>>>()?.into_iter().collect())
+        })?)
     }
 
     /// The tree record that gives the file its path.
@@ -221,15 +240,19 @@ impl Shared {
         self: &Arc<Self>,
         put: &Put,
         claim: Claim,
-        hash: FileHash,
-        tally: &Tally,
+        content: &Content,
+        progress: &OnProgress,
     ) -> bool {
         let Some(wanted) = wanted(put.wait, claim.replicas) else { return true };
+        let (hash, tally) = (content.hash, &content.tally);
         let reached = async {
             tally.reached(usize::from(wanted)).await;
             let count = tally.count();
             let mut enough = !count.any || count.copies >= usize::from(wanted);
             let mut pause = LOOK_AGAIN;
+            if !enough {
+                progress(content.length, Some(content.length));
+            }
             // What the put itself could not deliver, repair will: when there are nodes for it. What
             // was noted of this claim may be of an earlier version, so the holders are asked.
             while !enough {
@@ -250,8 +273,8 @@ impl Shared {
     /// How many copies every chunk of a file has now, as its holders say.
     async fn fewest_copies(self: &Arc<Self>, hash: FileHash) -> Option<u8> {
         let keyring = self.catalogue.keyring();
-        let records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
-        let file = self.open_file(hash, records).await.ok()?;
+        let mut records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
+        let file = self.open_file(hash, &mut records).await.ok()?;
         self.survey(&file).await.ok()?.fewest
     }
 
@@ -311,14 +334,29 @@ impl Shared {
     ) -> Outcome<Fetched> {
         let began = self.sys.clock.now();
         self.wait_for_keys().await?;
-        let meant = self.meant(&get.target).await?;
+        let mut meant = self.meant(&get.target).await?;
         let mode = meant.entry.as_ref().map(|entry| entry.version.attributes.mode);
-        let file = self.open_file(meant.hash, meant.records).await?;
-        let size = file.manifest.length;
-        let range = span(get.range, size);
-        let bytes = range.end - range.start;
-        let origins = self.read_range(&file, range, sink.clone(), &progress).await?;
-        self.job(move || sink.finish(bytes)).await?.map_err(crate::node::GetError::Write)?;
+        let mut file = self.open_file(meant.hash, &mut meant.records).await?;
+        let mut reading = Reading::of(span(get.range, file.manifest.length));
+        while let Err(err) = self.read_range(&file, &mut reading, &sink, &progress).await {
+            // Another author's record may name other chunks: every manifest is proved against the
+            // same hash, so what has come already is what it would have given.
+            let next = match err {
+                GetError::Corrupt(_) | GetError::Unavailable(_) => {
+                    self.open_file(meant.hash, &mut meant.records).await.ok()
+                }
+                _ => None,
+            };
+            let Some(next) = next else { return Err(err.into()) };
+            let range = span(get.range, next.manifest.length);
+            if range.start != reading.range.start {
+                return Err(err.into());
+            }
+            (file, reading.range) = (next, range);
+        }
+        let Reading { range, origins, .. } = reading;
+        let (size, bytes) = (file.manifest.length, range.end - range.start);
+        self.job(move || sink.finish(bytes)).await?.map_err(GetError::Write)?;
         let view = self.view();
         Ok(Fetched {
             hash: meant.hash,
@@ -445,48 +483,46 @@ impl Shared {
         // Without keys every name is sealed: an empty list would be a lie.
         self.keys()?;
         let keyring = self.catalogue.keyring();
-        let mut failed = Ok(());
-        self.read_records(|view| {
-            let tree = Tree::new(view, &keyring);
-            failed = self.ls_in(view, &tree, path, recursive, visit);
-            Ok(())
-        })?;
-        failed
+        let mut walk = None;
+        loop {
+            let mut page = Ok((Vec::new(), false));
+            self.read_records(|view| {
+                let tree = Tree::new(view, &keyring);
+                page = self.ls_page(view, &tree, path, recursive, &mut walk);
+                Ok(())
+            })?;
+            let (files, more) = page?;
+            // The tables are not held meanwhile: whoever reads the list may take hours, and for as
+            // long as they are, nothing of them can be used again.
+            if !files.into_iter().all(&mut *visit) || !more {
+                return Ok(());
+            }
+        }
     }
 
-    fn ls_in(
+    /// What comes next in a list, and whether there may be more.
+    fn ls_page(
         &self,
         view: &Snapshot<'_>,
         tree: &Tree<'_>,
         path: &PathText,
         recursive: bool,
-        visit: &mut dyn FnMut(FileInfo) -> bool,
-    ) -> Outcome<()> {
-        let top = tree.resolve(&path.0)?;
-        if !top.is_dir() {
-            visit(self.file_info(view, path.clone(), &top));
-            return Ok(());
-        }
-        let mut show = |path: &[u8], entry: &Entry| {
-            visit(self.file_info(view, PathText(path.to_vec()), entry))
-        };
-        if recursive {
-            return Ok(tree.walk(&top.inode, &path.0, &mut show)?);
-        }
-        let base = path.0.strip_suffix(b"/").unwrap_or(&path.0);
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = tree.list(&top.inode, after.as_deref(), 1024)?;
-            for entry in &page.entries {
-                if !show(&[base, b"/", &entry.name].concat(), entry) {
-                    return Ok(());
-                }
+        walk: &mut Option<Walk>,
+    ) -> Outcome<(Vec<FileInfo>, bool)> {
+        if walk.is_none() {
+            let top = tree.resolve(&path.0)?;
+            if !top.is_dir() {
+                return Ok((vec![self.file_info(view, path.clone(), &top)], false));
             }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(()),
-            }
+            *walk = Some(Walk::new(top.inode, &path.0, recursive));
         }
+        let mut files = Vec::new();
+        let Some(walk) = walk else { return Ok((files, false)) };
+        let more = tree.walk(walk, &mut |path, entry| {
+            files.push(self.file_info(view, PathText(path.to_vec()), entry));
+            files.len() < LIST_PAGE
+        })?;
+        Ok((files, more))
     }
 
     fn file_info(&self, view: &Snapshot<'_>, path: PathText, entry: &Entry) -> FileInfo {
@@ -533,11 +569,12 @@ impl Shared {
 
     pub(super) async fn stat(self: &Arc<Self>, target: &Target) -> Outcome<FileStat> {
         self.wait_for_keys().await?;
-        let meant = self.meant(target).await?;
+        let mut meant = self.meant(target).await?;
         let mut info = self.info_of(&meant)?;
         let listed = meant.entry.is_some();
+        let former = listed && self.is_superseded(&info)?;
         let attributes = meant.entry.map(|entry| entry.version.attributes);
-        let file = self.open_file(meant.hash, meant.records).await?;
+        let file = self.open_file(meant.hash, &mut meant.records).await?;
         info.size = file.manifest.length;
         info.replicas = file.record.replicas;
         let survey = self.survey(&file).await?;
@@ -546,6 +583,7 @@ impl Shared {
         Ok(FileStat {
             info,
             listed,
+            former,
             chunks,
             zero_chunks: survey.zero_chunks,
             stored_bytes: survey.stored_bytes,
@@ -575,15 +613,32 @@ impl Shared {
         })?)
     }
 
+    /// Whether the path shows another content than this one now.
+    fn is_superseded(&self, info: &FileInfo) -> Outcome<bool> {
+        let keyring = self.catalogue.keyring();
+        Ok(self.read_records(|view| {
+            let now = Tree::new(view, &keyring).resolve(&info.path.0);
+            Ok(match now.map(|entry| entry.version.node) {
+                Ok(TreeNode::File(file)) => Some(file.hash) != info.hash,
+                _ => true,
+            })
+        })?)
+    }
+
     pub(super) fn complete_files(&self, prefix: &str, most: usize) -> Vec<Candidate> {
         let mut out = Vec::new();
         let by_path = prefix.starts_with('/');
         let visited = self.ls(&PathText(b"/".to_vec()), true, &mut |info| {
-            let path = String::from_utf8_lossy(&info.path.0).into_owned();
-            let hash = info.hash.map(|hash| hash.to_string());
-            let word = if by_path { Some(path.clone()) } else { hash };
-            if let Some(word) = word.filter(|word| word.starts_with(prefix)) {
+            let word = if by_path {
+                // A name that is not text cannot be sent as a word.
+                String::from_utf8(info.path.0.clone()).ok()
+            } else {
+                info.hash.map(|hash| hash.to_string())
+            };
+            let new = |word: &String| !out.iter().any(|known: &Candidate| known.word == *word);
+            if let Some(word) = word.filter(|word| word.starts_with(prefix)).filter(new) {
                 let size = crate::text::size(info.size);
+                let path = crate::text::shown_bytes(&info.path.0);
                 let help = if by_path { size } else { format!("{path} {size}") };
                 out.push(Candidate { word, help });
             }

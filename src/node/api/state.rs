@@ -74,11 +74,17 @@ impl Shared {
 
     pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
         let view = self.view();
+        let waiting = self.waiting_infos();
+        // A node that waits is in no table yet: it goes by the name that `status` shows.
+        let name = |id: &NodeId| {
+            let asker = waiting.iter().find(|node| node.id == *id);
+            asker.map_or_else(|| view.name(id), |node| node.name.clone())
+        };
         let stats = self.transport().connections();
         let mut out: Vec<ConnectionInfo> = stats
             .into_iter()
             .map(|stat| ConnectionInfo {
-                peer: view.name(&stat.peer),
+                peer: name(&stat.peer),
                 id: stat.peer,
                 address: stat.addr.to_string(),
                 lane: match stat.lane {

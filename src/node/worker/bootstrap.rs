@@ -159,9 +159,15 @@ impl Shared {
         if !given || self.standing().is_none() || self.view().others().next().is_some() {
             return;
         }
-        let files = self.read_records(|view| catalogue::tally(view)).map_or(1, |tally| tally.files);
-        let alone =
-            self.view().members.len() <= 1 && files == 0 && self.store.usage().replicas == 0;
+        // Members that were not met yet since the start are known by their grants.
+        let alone = self.read_records(|view| {
+            let others =
+                catalogue::grants(view)?.len() > catalogue::grants_of(view, &self.me)?.len();
+            Ok(!others && catalogue::tally(view)?.files == 0)
+        });
+        let alone = alone.unwrap_or(false)
+            && self.view().members.len() <= 1
+            && self.store.usage().replicas == 0;
         self.fatal.send_replace(Some(Fatal::OtherSwarm { addr, empty: alone }));
     }
 }

@@ -29,6 +29,8 @@ const TAKEN_AT_ONCE: usize = 64;
 const QUIET: Duration = Duration::from_millis(300);
 /// … at most, however often they change.
 const UNQUIET_MAX: Duration = Duration::from_secs(5);
+/// How long a node that starts waits for the members that it remembers.
+const MEET_MAX: Duration = Duration::from_secs(3);
 /// How often all chunks are looked at although nothing changed.
 const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How soon all chunks are looked at again when a copy is still missing or a candidate did not
@@ -113,6 +115,9 @@ impl Repair {
         self.recount();
         self.report();
         let mut views = self.shared.views();
+        // What others hold cannot be known before they are met again, and is no cause for alarm.
+        let met = views.wait_for(|view| view.members.values().all(|member| member.lives()));
+        drop(tokio::time::timeout(MEET_MAX, met).await);
         views.mark_changed();
         loop {
             self.take_up().await;

@@ -8,7 +8,7 @@ use crate::node::{
     Balance, Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm,
 };
 use crate::sys::{BoxFuture, os};
-use crate::text::{reason, shown};
+use crate::text::{reason, shown, shown_path};
 use crate::wire::control::{Code, Failure};
 use std::sync::{Arc, RwLock};
 use tokio::sync::watch;
@@ -111,10 +111,9 @@ fn not_started(err: &StartError) -> Failure {
     match err {
         StartError::Running { dir, pid } => {
             let by = if *pid == 0 { String::new() } else { format!(" as pid {pid}") };
-            let dir = dir.to_string_lossy();
             Failure::new(
                 Code::Conflict,
-                format!("a daemon is already running{by} in {}", shown(&dir)),
+                format!("a daemon is already running{by} in {}", shown_path(dir)),
             )
             .hint("p2pfs status")
             .hint("a second node on this machine:  p2pfs daemon --data-dir DIR --listen [::]:4001")
@@ -133,9 +132,7 @@ fn not_started(err: &StartError) -> Failure {
 fn file(err: &FileError) -> Failure {
     let failure = Failure::new(Code::Failed, shown(&err.to_string()).into_owned());
     match err {
-        FileError::Exposed { path, .. } => {
-            failure.hint(format!("chmod 600 {}", shown(&path.to_string_lossy())))
-        }
+        FileError::Exposed { path, .. } => failure.hint(format!("chmod 600 {}", shown_path(path))),
         FileError::Damaged { .. } | FileError::Malformed { .. } => {
             failure.hint("restore it from a backup; without one, remove it to start as a new node")
         }
@@ -166,7 +163,12 @@ fn listen(err: &ListenError) -> Failure {
                 .hint("any free port:  p2pfs daemon --listen [::]:0")
         }
         ListenError::Listen { addr, source } => {
-            Failure::new(Code::Failed, format!("cannot listen on {addr}: {}", reason(source)))
+            let code = match source.kind() {
+                std::io::ErrorKind::PermissionDenied => Code::Denied,
+                _ => Code::Failed,
+            };
+            Failure::new(code, format!("cannot listen on {addr}: {}", reason(source)))
+                .hint("all addresses of this machine:  p2pfs daemon --listen [::]:4000")
         }
         ListenError::Key(_) => Failure::new(Code::Failed, err.to_string()),
     }
