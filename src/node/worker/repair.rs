@@ -238,6 +238,7 @@ impl Repair {
     fn begin_sweep(&mut self) {
         self.round = self.round.wrapping_add(1);
         self.placed = self.shared.view().placed;
+        tracing::trace!(me = %self.shared.me.short(), self.round, self.placed, "looking at all chunks");
         self.next = Some(ChunkId([0; 32]));
         self.due = None;
         self.failed = false;
@@ -279,6 +280,7 @@ impl Repair {
         }
         self.recount();
         self.report();
+        tracing::trace!(me = %self.shared.me.short(), self.failed, due = ?self.due, "looked at all chunks");
     }
 
     fn batch(&self, from: ChunkId) -> io::Result<Vec<Replica>> {
@@ -385,6 +387,10 @@ impl Repair {
             judged.made += u8::from(made == Made::Yes);
             if left > 1 {
                 self.open.insert(copy.cid, (judged, left - 1));
+            } else if judged.missing() > 0 {
+                // What was found of it may be old by now.
+                let batch = self.replica(copy.cid).into_iter().collect();
+                self.look(batch).await;
             } else {
                 let judged = [judged];
                 self.note_below(&judged, |_| false).await;
