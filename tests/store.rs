@@ -14,9 +14,9 @@ mod simclock;
 mod simfs;
 
 use bytes::{Bytes, BytesMut};
-use model::{Act, Disk, Model, chunk, submit};
+use model::{Act, Disk, Model, chunk, dump, submit};
 use p2pfs::id::{ChunkId, NodeId, RecordId};
-use p2pfs::store::{FollowTables, Op, OpenError, Outcome, ReadError, Verdict, WriteError};
+use p2pfs::store::{FollowTables, Op, OpenError, Outcome, ReadError, Store, Verdict, WriteError};
 use p2pfs::sys::{Fs, OpenMode, Table};
 use proptest::prelude::*;
 use simfs::{Fault, SimFs, Survive};
@@ -46,6 +46,10 @@ fn workload(disk: &Disk, model: &mut Model) {
         }
         model.run(&store, vec![Act::Claim { chunks: (0..16).collect(), claim: 3 }]);
         model.run(&store, vec![Act::Commit(round), Act::Drop(round * 2)]);
+        let some = Act::ReleaseRows { claim: 3, chunks: (0..8).collect() };
+        model.run(&store, vec![some, Act::Lapse { claim: 2, since: u64::from(round) * 6 }]);
+        model.run(&store, vec![Act::Release(1 + round), Act::Free(1), Act::Free(5)]);
+        model.run(&store, vec![Act::Free(1), Act::Claim { chunks: vec![5], claim: 3 }]);
         store.cache(chunk(13).0, chunk(13).1);
         disk.pass();
         let (sent, got) = std::sync::mpsc::channel();
@@ -84,13 +88,24 @@ fn crash_at(fs: SimFs, step: u64, survive: Survive) -> Result<(), String> {
     model.settle(&store)?;
     model.run(&store, vec![Act::Put { chunk: 15, claim: Some(1) }]);
     model.check(&store)?;
+    rebuild(&disk, store)
+}
+
+/// Loses the tables: those that are made anew must be the same.
+fn rebuild(disk: &Disk, store: Store) -> Result<(), String> {
+    let before = dump(&store).map_err(|err| err.to_string())?;
     store.close();
+    drop(store);
     disk.fs.rot(&table_file(), Vec::clear);
     let (store, opened) = disk.open().map_err(|err| err.to_string())?;
     if opened.rebuilt.is_none() || !opened.rot.is_empty() {
         return Err(format!("the rebuild says {opened:?}"));
     }
-    model.check(&store)
+    let after = dump(&store).map_err(|err| err.to_string())?;
+    if before != after {
+        return Err(format!("rebuilt tables differ: {before:02x?} and {after:02x?}"));
+    }
+    Ok(())
 }
 
 /// How many operations the workload takes.
@@ -464,7 +479,7 @@ fn the_writer_runs_in_a_thread_on_real_files() {
         options.fs = Arc::new(p2pfs::sys::os::OsFs);
         options.clock = Arc::new(p2pfs::sys::os::OsClock::new());
         options.spawn = Arc::new(p2pfs::sys::os::OsSpawn);
-        p2pfs::store::Store::open(options, Arc::new(model::Seen)).unwrap()
+        Store::open(options, Arc::new(model::Seen)).unwrap()
     };
     let mut model = Model::default();
     let (store, _) = open();
@@ -499,6 +514,11 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0u8..16).prop_map(Act::Record),
         1 => (0u8..4).prop_map(Act::Commit),
         1 => (0u8..16).prop_map(Act::Drop),
+        1 => (0u8..4).prop_map(Act::Release),
+        1 => (proptest::collection::vec(0u8..16, 1..6), 0u8..4)
+            .prop_map(|(chunks, claim)| Act::ReleaseRows { chunks, claim }),
+        1 => (0u8..4, 0u64..9).prop_map(|(claim, since)| Act::Lapse { claim, since }),
+        3 => (0u8..16).prop_map(Act::Free),
     ]
 }
 
@@ -551,7 +571,9 @@ proptest! {
                     store.close();
                     // A fault that was not met is forgotten with the power.
                     disk.fs.crash(Survive::Some);
-                    if matches!(event, Event::LoseTables) {
+                    // Tables that could not be rebuilt are gone already.
+                    let there = disk.fs.mode(&table_file()).is_ok();
+                    if there && matches!(event, Event::LoseTables) {
                         disk.fs.rot(&table_file(), Vec::clear);
                     }
                     store = disk.open().unwrap().0;

@@ -7,7 +7,7 @@
 
 use super::OpenError;
 use super::format::{Checker, Class, Salt, VERSION};
-use super::index::Place;
+use super::rows::Place;
 use crate::id::{NodeId, from_hex, to_hex};
 use crate::sys::{File, Fs, OpenMode, Rng};
 use std::collections::{BTreeSet, VecDeque};

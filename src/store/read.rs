@@ -4,7 +4,7 @@
 use super::ReadError;
 use super::files::Files;
 use super::format::{Checker, Class, Entry, Found, get_record};
-use super::index::Place;
+use super::rows::Place;
 use crate::id::{ChunkId, RecordId};
 use bytes::{Bytes, BytesMut};
 use std::io;

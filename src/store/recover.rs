@@ -4,8 +4,9 @@
 
 use super::files::Files;
 use super::format::{BadHead, Checker, Class, Entry, FILE_HEAD, FileHead, Found, VERSION};
-use super::index::{self, Counts, Index, Position};
+use super::index::Index;
 use super::read::Reader;
+use super::rows::{self, Counts, Position};
 use super::scan::{Item, Scan};
 use super::tables::Tables;
 use super::{Follow, OpenError, Opened, Rot};
@@ -142,7 +143,7 @@ impl Recovery<'_> {
 
     fn open_tables(&self) -> io::Result<(Tables, Option<(Position, Counts)>)> {
         let tables = Tables::open(&*self.files.fs, &self.files.table_path(), self.check)?;
-        let state = index::state(&tables.read()?)?;
+        let state = rows::state(&tables.read()?)?;
         Ok((tables, state))
     }
 
@@ -158,7 +159,7 @@ impl Recovery<'_> {
     fn head(&self, number: u32, file: &dyn File) -> io::Result<Result<FileHead, BadHead>> {
         let mut bytes = [0; FILE_HEAD];
         let len = file.read_at(&mut bytes, 0)?;
-        Ok(FileHead::decode(&bytes[..len], Class::Segment, number, self.node, self.check))
+        Ok(FileHead::decode(&bytes[..len], Class::Segment, (number, number), self.node, self.check))
     }
 
     /// Removes a newest segment whose header never became durable: it has no records.
@@ -216,7 +217,7 @@ impl Recovery<'_> {
         if run.opened.replayed > 0 || from == Position::default() {
             run.tables.checkpoint()?;
         }
-        let known = index::rot(&run.tables.read()?)?;
+        let known = rows::rot(&run.tables.read()?)?;
         run.opened.rot =
             known.into_iter().map(|(segment, offset, len)| Rot { segment, offset, len }).collect();
         let Run { tables, counts, opened, position, writable, .. } = run;

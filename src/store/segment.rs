@@ -4,7 +4,7 @@
 
 use super::files::Files;
 use super::format::{Checker, Class, FILE_HEAD, FileHead};
-use super::index::Position;
+use super::rows::Position;
 use crate::id::NodeId;
 use crate::sys::{File, OpenMode};
 use std::io;
@@ -46,6 +46,7 @@ impl Segment {
         let head = FileHead {
             class: Class::Segment,
             number,
+            order: number,
             previous: previous.number,
             previous_end: previous.offset,
             node,

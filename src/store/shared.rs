@@ -4,8 +4,8 @@
 
 use super::files::Files;
 use super::format::{Checker, MAX_PAYLOAD};
-use super::index::{Counts, Place};
 use super::read::Reader;
+use super::rows::{Counts, Place};
 use super::tables::Tables;
 use super::{
     Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, SubmitError, TableChange,
@@ -70,13 +70,13 @@ pub(super) fn cost(ops: &[Op]) -> Option<usize> {
         let payload = match op {
             Op::Replica { sealed, .. } => sealed.len(),
             Op::Record { bytes, .. } => bytes.len(),
-            Op::Claim { .. } | Op::Commit { .. } | Op::Drop { .. } => 0,
+            _ => 0,
         };
         if payload > MAX_PAYLOAD {
             return None;
         }
         cost += payload + OP_COST;
-        if let Op::Claim { cids, .. } = op {
+        if let Op::Claim { cids, .. } | Op::ReleaseRows { cids, .. } = op {
             cost += cids.len() * ChunkId::LEN;
         }
     }
@@ -88,7 +88,7 @@ pub(super) fn is_verified(op: &Op) -> bool {
     match op {
         Op::Replica { cid, sealed, .. } => blake3::hash(sealed) == cid.0,
         Op::Record { id, bytes } => blake3::hash(bytes) == id.0,
-        Op::Claim { .. } | Op::Commit { .. } | Op::Drop { .. } => true,
+        _ => true,
     }
 }
 
@@ -262,4 +262,6 @@ pub(super) fn take_counts(usage: &mut Usage, counts: &Counts) {
     usage.records = counts.records;
     usage.record_bytes = counts.record_bytes;
     usage.dead_bytes = counts.dead_bytes;
+    usage.condemned = counts.condemned;
+    usage.condemned_bytes = counts.condemned_bytes;
 }
