@@ -39,7 +39,8 @@ pub(super) struct CacheFiles {
 impl CacheFiles {
     /// Over what is there. A file of an earlier start is not written to again.
     pub(super) fn open(files: &Files, options: &Options) -> io::Result<Self> {
-        let found: VecDeque<_> = files.list(Class::Cache)?.into();
+        let found: VecDeque<_> =
+            files.list(Class::Cache)?.iter().map(|file| (file.number, file.len)).collect();
         let next = found.back().map_or(0, |(number, _)| *number) + 1;
         Ok(Self {
             node: options.node,

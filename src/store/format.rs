@@ -61,9 +61,9 @@
 //! What an entry means, in the order of the log: a *claims* entry or a replica's claim sets that
 //! claim on those chunks, merged with what is known of it, so that of several such entries the
 //! last one alone says it all. *Drop*, *released rows* and *lapsed* end what stands before them:
-//! everything of that chunk, the claims of that id on those chunks, all claims of that id. *Released* ends all
-//! claims of that id before it and behind it. *Lost* stands for a replica whose bytes are damaged:
-//! its claims hold, it is to be fetched again.
+//! everything of that chunk, the claims of that id on those chunks, all claims of that id.
+//! *Released* ends all claims of that id before it and behind it. *Lost* stands for a replica whose
+//! bytes are damaged: its claims hold, it is to be fetched again.
 //!
 //! # Durability rules
 //!

@@ -87,6 +87,9 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Takes note of an entry.
     pub(super) fn note(&mut self, entry: &Entry, place: Place) {
+        if matches!(entry, Entry::Mark | Entry::Cached { .. } | Entry::Complete { .. }) {
+            return;
+        }
         let change = self.changes.entry(place.number).or_default();
         let account = &mut change.more;
         change.written = true;
@@ -103,7 +106,7 @@ impl Ledger {
             Entry::Drop { .. } | Entry::ReleasedRows { .. } | Entry::Lapsed { .. } => {
                 account.ends += place.len();
             }
-            Entry::Mark | Entry::Cached { .. } | Entry::Complete { .. } => {}
+            _ => {}
         }
     }
 

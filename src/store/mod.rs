@@ -14,6 +14,7 @@
 
 mod batch;
 mod cached;
+mod compact;
 mod ends;
 mod files;
 mod following;
@@ -21,6 +22,7 @@ mod format;
 mod index;
 mod ledger;
 mod list;
+mod moves;
 mod pages;
 mod read;
 mod recover;
@@ -28,12 +30,14 @@ mod rows;
 mod scan;
 mod segment;
 mod shared;
+mod switch;
 mod tables;
 mod writer;
 
 use crate::id::{ChunkId, ClaimId, NodeId, RecordId};
 use crate::sys::{Clock, Fs, Rng, Spawn, TableRead, TableWrite};
 use bytes::{Bytes, BytesMut};
+pub use compact::{CompactError, Compacted, Compaction, Progress};
 pub use format::{MAX_PAYLOAD, VERSION};
 pub use list::{Condemned, Pending, Replica};
 use shared::{Damage, Job, Shared};
@@ -460,57 +464,78 @@ impl Store {
         cid: ChunkId,
         buf: &mut dyn FnMut(usize) -> BytesMut,
     ) -> Result<Option<Bytes>, ReadError> {
-        let (row, cached) =
-            self.read_tables(|tables| Ok((rows::chunk(tables, cid)?, rows::cached(tables, cid)?)))?;
-        if let Some(row) = row.filter(|row| !row.damaged) {
-            let read =
-                self.inner.shared.reader().chunk(format::Class::Segment, row.place, cid, buf);
-            if matches!(read, Err(ReadError::Damaged)) {
-                self.report(Damage::Replica(cid, row.place));
+        let mut missed = None;
+        loop {
+            let (row, cached) = self.read_tables(|tables| {
+                Ok((rows::chunk(tables, cid)?, rows::cached(tables, cid)?))
+            })?;
+            if let Some(row) = row.filter(|row| !row.damaged) {
+                let reader = self.inner.shared.reader();
+                match reader.chunk(format::Class::Segment, row.place, cid, buf) {
+                    // It may have moved meanwhile; what lies at the same place twice has not.
+                    Err(ReadError::Damaged) if missed != Some(row.place) => {
+                        missed = Some(row.place);
+                        continue;
+                    }
+                    Err(ReadError::Damaged) => self.report(Damage::Replica(cid, row.place)),
+                    read => return read.map(Some),
+                }
+                return Err(ReadError::Damaged);
             }
-            return read.map(Some);
-        }
-        let Some(place) = cached else { return Ok(None) };
-        match self.inner.shared.reader().chunk(format::Class::Cache, place, cid, buf) {
-            Ok(bytes) => Ok(Some(bytes)),
-            // Evicted meanwhile, or lost in a crash: nobody counted on it.
-            Err(_) => {
-                self.report(Damage::Cached(cid));
-                Ok(None)
-            }
+            let Some(place) = cached else { return Ok(None) };
+            return match self.inner.shared.reader().chunk(format::Class::Cache, place, cid, buf) {
+                Ok(bytes) => Ok(Some(bytes)),
+                // Evicted meanwhile, or lost in a crash: nobody counted on it.
+                Err(_) => {
+                    self.report(Damage::Cached(cid));
+                    Ok(None)
+                }
+            };
         }
     }
 
     /// Reads a replica again and hashes it.
     pub fn verify(&self, cid: ChunkId) -> io::Result<Verdict> {
-        let row = self.read_tables(|tables| rows::chunk(tables, cid))?;
-        let Some(row) = row.filter(|row| !row.damaged) else { return Ok(Verdict::Missing) };
-        let place = row.place;
-        let mut buf = |len| BytesMut::zeroed(len);
-        let read = self.inner.shared.reader().chunk(format::Class::Segment, place, cid, &mut buf);
-        match read {
-            Ok(bytes) if blake3::hash(&bytes) == cid.0 => Ok(Verdict::Good),
-            Ok(_) | Err(ReadError::Damaged) => {
-                self.report(Damage::Replica(cid, place));
-                Ok(Verdict::Damaged)
+        let mut missed = None;
+        loop {
+            let row = self.read_tables(|tables| rows::chunk(tables, cid))?;
+            let Some(row) = row.filter(|row| !row.damaged) else { return Ok(Verdict::Missing) };
+            let place = row.place;
+            let mut buf = |len| BytesMut::zeroed(len);
+            let reader = self.inner.shared.reader();
+            match reader.chunk(format::Class::Segment, place, cid, &mut buf) {
+                Ok(bytes) if blake3::hash(&bytes) == cid.0 => return Ok(Verdict::Good),
+                Err(ReadError::Io(err)) => return Err(err),
+                // It may have moved meanwhile.
+                _ if missed != Some(place) => missed = Some(place),
+                _ => {
+                    self.report(Damage::Replica(cid, place));
+                    return Ok(Verdict::Damaged);
+                }
             }
-            Err(ReadError::Io(err)) => Err(err),
         }
     }
 
     /// A catalogue record, verified against its id; `None` when it is not held.
     pub fn record(&self, id: RecordId) -> Result<Option<Vec<u8>>, ReadError> {
-        let row = self.read_tables(|tables| rows::record(tables, id))?;
-        let place = match row {
-            None => return Ok(None),
-            Some((_, true)) => return Err(ReadError::Damaged),
-            Some((place, false)) => place,
-        };
-        let read = self.inner.shared.reader().record(place, id);
-        if matches!(read, Err(ReadError::Damaged)) {
-            self.report(Damage::Record(id, place));
+        let mut missed = None;
+        loop {
+            let row = self.read_tables(|tables| rows::record(tables, id))?;
+            let place = match row {
+                None => return Ok(None),
+                Some((_, true)) => return Err(ReadError::Damaged),
+                Some((place, false)) => place,
+            };
+            match self.inner.shared.reader().record(place, id) {
+                // It may have moved meanwhile.
+                Err(ReadError::Damaged) if missed != Some(place) => missed = Some(place),
+                Err(ReadError::Damaged) => {
+                    self.report(Damage::Record(id, place));
+                    return Err(ReadError::Damaged);
+                }
+                read => return read.map(Some),
+            }
         }
-        read.map(Some)
     }
 
     /// The claims on a chunk, each with whether it is committed.

@@ -546,6 +546,33 @@ pub(super) fn merged(
     Ok((merged != old).then_some(merged))
 }
 
+/// A row, with where the entry stands that it is made from.
+type Made = (Vec<u8>, Vec<u8>, u32);
+
+/// Those of the next `most` rows of a table from `from` on that are made from segment `number`:
+/// key, row, offset of the entry. Then the key to go on from, if there may be more.
+pub(super) fn made_from(
+    tables: &dyn TableRead,
+    table: Table,
+    number: u32,
+    from: &[u8],
+    most: usize,
+) -> io::Result<(Vec<Made>, Option<Vec<u8>>)> {
+    // Every row begins with its place or maker, only in a claim's they stand behind nine bytes.
+    let skip = if table == CLAIM { 9 } else { 0 };
+    let (mut found, mut seen, mut next) = (Vec::new(), 0, None);
+    tables.range(table, from, None, &mut |key, row| {
+        let maker = row.get(skip..skip + 8).and_then(Maker::decode);
+        if let Some(maker) = maker.filter(|maker| maker.number == number) {
+            found.push((key.to_vec(), row.to_vec(), maker.offset));
+        }
+        seen += 1;
+        next = (seen == most).then(|| behind(key));
+        next.is_none()
+    })?;
+    Ok((found, next))
+}
+
 /// Whether claims of this id are known to be committed.
 pub(super) fn is_committed(tables: &dyn TableRead, id: ClaimId) -> io::Result<bool> {
     Ok(tables.get(DONE, &id.0)?.is_some())

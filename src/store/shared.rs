@@ -2,10 +2,13 @@
 //! reading from a known place. Invariant: every queue here is bounded, and no lock is held while a
 //! file is read or a caller's function runs.
 
+use super::compact::Begun;
 use super::files::Files;
 use super::format::{Checker, MAX_PAYLOAD};
 use super::read::Reader;
 use super::rows::{Counts, Place};
+use super::segment::Segment;
+use super::switch::Switched;
 use super::tables::Tables;
 use super::{
     Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, SubmitError, TableChange,
@@ -15,6 +18,7 @@ use crate::id::{ChunkId, RecordId};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -47,6 +51,26 @@ pub(super) enum Job {
         reason: &'static str,
         /// Whom to tell when it is done.
         done: Box<dyn FnOnce() + Send>,
+    },
+    /// A segment is to be chosen for compaction.
+    Begin {
+        /// Percent of it that must be dead at least.
+        least_dead: u8,
+        /// Whom to tell.
+        done: Box<dyn FnOnce(io::Result<Option<Begun>>) + Send>,
+    },
+    /// A compacted copy is to take the place of its original.
+    Switch {
+        /// Number of the original.
+        from: u32,
+        /// Its order.
+        order: u32,
+        /// Its length.
+        len: u64,
+        /// The copy, synced, without its last record.
+        segment: Segment,
+        /// Whom to tell.
+        done: Switched,
     },
     /// A reader met damage.
     Damage(Damage),
@@ -137,6 +161,7 @@ pub(super) struct Shared {
     changed: Condvar,
     tables: RwLock<Option<Arc<Tables>>>,
     usage: Mutex<Usage>,
+    compacting: AtomicBool,
 }
 
 impl Shared {
@@ -149,6 +174,7 @@ impl Shared {
             changed: Condvar::new(),
             tables: RwLock::new(Some(Arc::new(tables))),
             usage: Mutex::new(usage),
+            compacting: AtomicBool::new(false),
         }
     }
 
@@ -212,6 +238,21 @@ impl Shared {
         self.set_tables(None);
         self.queue().closed = true;
         self.notify();
+    }
+
+    /// Whether the writer has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue().closed
+    }
+
+    /// Takes the one place for a compaction; false when it is taken.
+    pub(super) fn begin_compaction(&self) -> bool {
+        !self.compacting.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives it back.
+    pub(super) fn end_compaction(&self) {
+        self.compacting.store(false, Ordering::Release);
     }
 
     /// Waits until the writer has ended.

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use p2pfs::id::{ChunkId, ClaimId, NodeId, RecordId};
 use p2pfs::store::{
     Claim, Condemned, Follow, FollowTables, Op, OpenError, Opened, Options, Outcome, Pending,
-    Store, Verdict, WriteError,
+    Progress, Store, Verdict, WriteError,
 };
 use p2pfs::sys::{Fs, OpenMode, Table};
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,6 +142,25 @@ pub(crate) fn dump(store: &Store) -> io::Result<BTreeMap<&'static str, Rows>> {
         }
         Ok(all)
     })
+}
+
+/// Compacts whatever can be, in small steps, with `between` after each; says how many segments
+/// went.
+pub(crate) fn compact(store: &Store, least_dead: u8, mut between: impl FnMut()) -> u64 {
+    let mut gone = 0;
+    while let Ok(Some(mut compaction)) = store.compact(least_dead) {
+        loop {
+            match compaction.step(4000) {
+                Ok(Progress::More) => between(),
+                Ok(Progress::Done(_)) => break,
+                // What failed may be tried again, but not for ever.
+                Err(_) => return gone,
+            }
+        }
+        gone += 1;
+        assert!(gone < 1000, "compaction gains nothing and does not end");
+    }
+    gone
 }
 
 /// Submits and waits for the answer.
@@ -346,21 +365,17 @@ impl Model {
                 None => touched.extend(0..NAMES),
             }
             match act {
-                Act::Record(n) => {
-                    if store.record(record(*n).0).map_err(|err| err.to_string())?.is_some() {
-                        self.records.insert(*n);
-                    }
+                Act::Record(n)
+                    if store.record(record(*n).0).map_err(|err| err.to_string())?.is_some() =>
+                {
+                    self.records.insert(*n);
                 }
-                Act::Commit(n) => {
-                    if says(store, "@done", *n).map_err(fail)? {
-                        self.committed.insert(*n);
-                    }
+                Act::Commit(n) if says(store, "@done", *n).map_err(fail)? => {
+                    self.committed.insert(*n);
                 }
-                Act::Release(n) => {
-                    if says(store, "@released", *n).map_err(fail)? {
-                        self.released.insert(*n);
-                        self.committed.remove(n);
-                    }
+                Act::Release(n) if says(store, "@released", *n).map_err(fail)? => {
+                    self.released.insert(*n);
+                    self.committed.remove(n);
                 }
                 _ => {}
             }
