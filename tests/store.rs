@@ -1,6 +1,12 @@
 //! The store against a disk that crashes, lies, fails, fills up and rots. Everything goes through
 //! the public interface and is compared with a model in memory; what was answered must be there.
+//!
+//! The random walk of store and model takes 200 walks of up to 30 steps; `P2PFS_STORE_WALKS` and
+//! `P2PFS_STORE_STEPS` ask for more (before a release: 2000 and 60).
 
+#[cfg(test)]
+#[path = "store/compaction.rs"]
+mod compaction;
 #[path = "harness/machine.rs"]
 mod machine;
 #[cfg(test)]
@@ -553,14 +559,19 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// A number that can be given from outside.
+fn asked(name: &str, default: u32) -> u32 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 96, failure_persistence: None, ..Default::default()
+        cases: asked("P2PFS_STORE_WALKS", 200), failure_persistence: None, ..Default::default()
     })]
     #[test]
     fn the_store_agrees_with_the_model(
         seed in any::<u64>(),
-        events in proptest::collection::vec(event(), 1..40),
+        events in proptest::collection::vec(event(), 1..asked("P2PFS_STORE_STEPS", 30) as usize),
     ) {
         let disk = Disk::new(SimFs::new(seed));
         let mut model = Model::default();
