@@ -36,6 +36,7 @@ pub(super) struct Switching {
 /// A segment that may be compacted.
 struct Candidate {
     file: Named,
+    head: FileHead,
     end: u64,
     /// What it holds that is needed.
     kept: u64,
@@ -54,15 +55,7 @@ impl Writer {
         }
         self.seal_early(least_dead)?;
         let Some(chosen) = self.choose(u64::from(least_dead))? else { return Ok(None) };
-        let Named { number, order, len } = chosen.file;
-        let head = {
-            let file = self.shared.files.reader(Class::Segment, number)?;
-            let mut bytes = [0; FILE_HEAD];
-            let read = file.read_at(&mut bytes, 0)?;
-            let (node, check) = (self.options.node, &self.shared.check);
-            FileHead::decode(&bytes[..read], Class::Segment, (number, order), node, check)
-                .map_err(|_| io::Error::other(format!("the header of segment {number} is bad")))?
-        };
+        let Candidate { file: Named { number, len, .. }, head, .. } = chosen;
         if chosen.kept == 0 {
             self.shared.files.cut(head.previous, head.previous_end)?;
             self.remove_segment(number, len)?;
@@ -116,20 +109,33 @@ impl Writer {
                 let dead = all.saturating_sub(kept);
                 let percent = (dead * 100).checked_div(all).unwrap_or(100);
                 let end = account.end;
-                let candidate = Candidate { file, end, kept, ends, percent };
+                unclean |= account.dead() > 0;
+                if kept > 0 && (dead == 0 || percent < least) {
+                    continue;
+                }
+                let Some(head) = self.head(file)? else { continue };
+                let candidate = Candidate { file, head, end, kept, ends, percent };
                 if kept == 0 {
                     return Ok(Some(candidate));
                 }
-                if dead > 0 && percent >= least {
-                    candidates.push(candidate);
-                }
-                unclean |= account.dead() > 0;
+                candidates.push(candidate);
             }
         }
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.percent));
         let Some(best) = candidates.first() else { return Ok(None) };
         let room = self.make_room(best.kept + SLACK);
         Ok(candidates.into_iter().find(|candidate| candidate.kept + SLACK <= room))
+    }
+
+    /// The header of a segment. One that is damaged stays as it is: what it said of the segment
+    /// before could not be carried over.
+    fn head(&self, file: Named) -> io::Result<Option<FileHead>> {
+        let bytes = self.shared.files.reader(Class::Segment, file.number)?;
+        let mut head = [0; FILE_HEAD];
+        let read = bytes.read_at(&mut head, 0)?;
+        let (node, check) = (self.options.node, &self.shared.check);
+        let place = (file.number, file.order);
+        Ok(FileHead::decode(&head[..read], Class::Segment, place, node, check).ok())
     }
 
     /// Tries to have so many bytes free, down to the ballast; says how many are.
