@@ -15,6 +15,9 @@ mod machine;
 #[cfg(test)]
 #[path = "store/model.rs"]
 mod model;
+#[cfg(all(test, p2pfs_shuttle))]
+#[path = "store/schedules.rs"]
+mod schedules;
 #[cfg(test)]
 #[path = "harness/simclock.rs"]
 mod simclock;

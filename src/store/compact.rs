@@ -17,6 +17,7 @@ use super::rows::{self, Maker, Place};
 use super::scan::{Item, Scan};
 use super::segment::Segment;
 use super::shared::{Damage, Job, Shared};
+use super::sync::mpsc::{Receiver, sync_channel};
 use super::tables::Snapshot;
 use super::{Store, SubmitError};
 use crate::id::{ChunkId, ClaimId, RecordId};
@@ -24,7 +25,6 @@ use crate::sys::{File, Table};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
 
 /// The most bytes of one step, whatever its caller asks for: a step holds them in memory.
 const MAX_STEP: u64 = 8 << 20;

@@ -8,12 +8,13 @@
 use super::OpenError;
 use super::format::{Checker, Class, Salt, VERSION};
 use super::rows::Place;
+use super::sync::{Mutex, MutexGuard, PoisonError};
 use crate::id::{NodeId, from_hex, to_hex};
 use crate::sys::{File, Fs, OpenMode, Rng};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// How many segment files are kept open for readers.
 const MAX_OPEN: usize = 64;

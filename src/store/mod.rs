@@ -31,6 +31,7 @@ mod scan;
 mod segment;
 mod shared;
 mod switch;
+mod sync;
 mod tables;
 mod writer;
 

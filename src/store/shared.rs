@@ -9,6 +9,8 @@ use super::read::Reader;
 use super::rows::{Counts, Place};
 use super::segment::Segment;
 use super::switch::Switched;
+use super::sync::atomic::{AtomicBool, Ordering};
+use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use super::tables::Tables;
 use super::{
     Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, SubmitError, TableChange,
@@ -18,8 +20,7 @@ use crate::id::{ChunkId, RecordId};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes of evictable copies that may wait; more are not kept.

@@ -168,6 +168,24 @@ fn a_damaged_payload_is_not_copied_as_good_and_keeps_its_claims() {
 }
 
 #[test]
+fn a_claim_outlives_the_copy_that_it_came_with() {
+    let disk = Disk::new(SimFs::new(1));
+    let (store, _) = disk.open().unwrap();
+    let mut model = Model::default();
+    for chunk in 1..5 {
+        model.run(&store, vec![Act::Put { chunk, claim: Some(1) }]);
+    }
+    fill_segment(&store, &mut model);
+    flip(&disk, &[3; 1000]);
+    assert_eq!(store.verify(chunk(3).0).unwrap(), Verdict::Damaged);
+    model.run(&store, vec![Act::Put { chunk: 3, claim: None }, Act::Drop(1)]);
+    assert!(compact(&store, 1, || ()) > 0);
+    model.check(&store).unwrap();
+    rebuild(&disk, store).unwrap();
+    model.check(&disk.open().unwrap().0).unwrap();
+}
+
+#[test]
 fn damaged_entries_are_said_anew() {
     let disk = Disk::new(SimFs::new(1));
     let (store, _) = disk.open().unwrap();
