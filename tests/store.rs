@@ -113,6 +113,21 @@ fn crash_at(fs: SimFs, step: u64, survive: Survive) -> Result<(), String> {
 /// Loses the tables: those that are made anew must be the same.
 fn rebuild(disk: &Disk, store: Store) -> Result<(), String> {
     let before = dump(&store).map_err(|err| err.to_string())?;
+    let files = disk.fs.read_dir(Path::new("/data/segments")).map_err(|err| err.to_string())?;
+    let known = &before["@segment"];
+    let mut begun = Vec::new();
+    for file in &files {
+        let name = file.name.to_string_lossy();
+        let number: u32 = name[..8].parse().map_err(|_| format!("{name} is no segment"))?;
+        if !known.contains_key(&number.to_be_bytes()[..]) {
+            begun.push(name.into_owned());
+        }
+    }
+    // The newest may have nothing yet; of the others no one is there without a reason.
+    let newest = files.iter().rfind(|file| file.name.len() == "00000001.seg".len());
+    if begun.iter().any(|name| newest.is_none_or(|newest| *newest.name != **name)) {
+        return Err(format!("of {files:?} there is no need for {begun:?}"));
+    }
     store.close();
     drop(store);
     disk.fs.rot(&table_file(), Vec::clear);
