@@ -1,11 +1,23 @@
 //! The store against a disk that crashes, lies, fails, fills up and rots. Everything goes through
 //! the public interface and is compared with a model in memory; what was answered must be there.
+//!
+//! The random walk of store and model takes 200 walks of up to 30 steps; `P2PFS_STORE_WALKS` and
+//! `P2PFS_STORE_STEPS` ask for more (before a release: 2000 and 60).
 
+#[cfg(test)]
+#[path = "store/compaction.rs"]
+mod compaction;
+#[cfg(test)]
+#[path = "store/golden.rs"]
+mod golden;
 #[path = "harness/machine.rs"]
 mod machine;
 #[cfg(test)]
 #[path = "store/model.rs"]
 mod model;
+#[cfg(all(test, p2pfs_shuttle))]
+#[path = "store/schedules.rs"]
+mod schedules;
 #[cfg(test)]
 #[path = "harness/simclock.rs"]
 mod simclock;
@@ -14,10 +26,10 @@ mod simclock;
 mod simfs;
 
 use bytes::{Bytes, BytesMut};
-use model::{Act, Disk, Model, chunk, submit};
+use model::{Act, Disk, Model, chunk, compact, dump, submit};
 use p2pfs::id::{ChunkId, NodeId, RecordId};
-use p2pfs::store::{FollowTables, Op, OpenError, Outcome, ReadError, Verdict, WriteError};
-use p2pfs::sys::{Fs, OpenMode, Table};
+use p2pfs::store::{FollowTables, Op, OpenError, Outcome, ReadError, Store, Verdict, WriteError};
+use p2pfs::sys::{Fs, Table};
 use proptest::prelude::*;
 use simfs::{Fault, SimFs, Survive};
 use std::path::{Path, PathBuf};
@@ -46,6 +58,17 @@ fn workload(disk: &Disk, model: &mut Model) {
         }
         model.run(&store, vec![Act::Claim { chunks: (0..16).collect(), claim: 3 }]);
         model.run(&store, vec![Act::Commit(round), Act::Drop(round * 2)]);
+        let some = Act::ReleaseRows { claim: 3, chunks: (0..8).collect() };
+        model.run(&store, vec![some, Act::Lapse { claim: 2, since: u64::from(round) * 6 }]);
+        model.run(&store, vec![Act::Release(1 + round), Act::Free(1), Act::Free(5)]);
+        model.run(&store, vec![Act::Free(1), Act::Claim { chunks: vec![5], claim: 3 }]);
+        let mut put = 0;
+        compact(&store, 20, || {
+            put += 1;
+            if put == 1 {
+                model.run(&store, vec![Act::Drop(2), Act::Put { chunk: 2, claim: Some(3) }]);
+            }
+        });
         store.cache(chunk(13).0, chunk(13).1);
         disk.pass();
         let (sent, got) = std::sync::mpsc::channel();
@@ -84,13 +107,42 @@ fn crash_at(fs: SimFs, step: u64, survive: Survive) -> Result<(), String> {
     model.settle(&store)?;
     model.run(&store, vec![Act::Put { chunk: 15, claim: Some(1) }]);
     model.check(&store)?;
+    rebuild(&disk, store)
+}
+
+/// Loses the tables: those that are made anew must be the same.
+fn rebuild(disk: &Disk, store: Store) -> Result<(), String> {
+    let before = dump(&store).map_err(|err| err.to_string())?;
+    let files = disk.fs.read_dir(Path::new("/data/segments")).map_err(|err| err.to_string())?;
+    let known = &before["@segment"];
+    let mut begun = Vec::new();
+    for file in &files {
+        let name = file.name.to_string_lossy();
+        let number: u32 = name[..8].parse().map_err(|_| format!("{name} is no segment"))?;
+        if !known.contains_key(&number.to_be_bytes()[..]) {
+            begun.push(name.into_owned());
+        }
+    }
+    // The newest may have nothing yet; of the others no one is there without a reason.
+    let newest = files.iter().rfind(|file| file.name.len() == "00000001.seg".len());
+    if begun.iter().any(|name| newest.is_none_or(|newest| *newest.name != **name)) {
+        return Err(format!("of {files:?} there is no need for {begun:?}"));
+    }
     store.close();
+    drop(store);
     disk.fs.rot(&table_file(), Vec::clear);
     let (store, opened) = disk.open().map_err(|err| err.to_string())?;
     if opened.rebuilt.is_none() || !opened.rot.is_empty() {
         return Err(format!("the rebuild says {opened:?}"));
     }
-    model.check(&store)
+    let after = dump(&store).map_err(|err| err.to_string())?;
+    for (table, rows) in &before {
+        let rebuilt = &after[table];
+        if rows != rebuilt {
+            return Err(format!("a rebuilt {table} differs: {rows:02x?} and {rebuilt:02x?}"));
+        }
+    }
+    Ok(())
 }
 
 /// How many operations the workload takes.
@@ -294,7 +346,13 @@ fn any_flipped_bit_of_the_table_file_is_harmless() {
 
 #[test]
 fn rot_before_the_watermark_is_kept_and_reported_and_what_lies_behind_it_counts() {
-    let (disk, model) = filled();
+    let disk = Disk::new(SimFs::new(5));
+    let mut model = Model::default();
+    let (store, _) = disk.open().unwrap();
+    for chunk in 0..5 {
+        model.run(&store, vec![Act::Put { chunk, claim: Some(1) }]);
+    }
+    store.close();
     // The head of the first chunk's record; the file keeps its length.
     disk.fs.rot(&segment(1), |bytes| bytes[100] ^= 1);
     disk.fs.rot(&table_file(), Vec::clear);
@@ -423,38 +481,6 @@ fn an_idle_store_gives_back_reserved_space() {
 }
 
 #[test]
-fn the_golden_directory_is_read_and_written_the_same() {
-    let golden =
-        |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/store").join(name);
-    let disk = Disk::new(SimFs::new(1));
-    let (store, _) = disk.open().unwrap();
-    let mut model = Model::default();
-    let put = Act::Put { chunk: 0, claim: Some(1) };
-    model.run(&store, vec![put, Act::Put { chunk: 1, claim: None }, Act::Record(2)]);
-    model.run(&store, vec![Act::Claim { chunks: vec![0, 1], claim: 2 }, Act::Commit(2)]);
-    model.run(&store, vec![Act::Drop(1)]);
-    store.close();
-    for (name, path) in [("segment-v1.seg", segment(1)), ("marker-v1", marker())] {
-        let written = disk.bytes(&path);
-        if std::env::var_os("P2PFS_BLESS").is_some() {
-            std::fs::create_dir_all(golden("")).unwrap();
-            std::fs::write(golden(name), &written).unwrap();
-        }
-        let expected = std::fs::read(golden(name)).unwrap();
-        assert!(written == expected, "{name}: the format has changed; that needs a new version");
-    }
-    let disk = Disk::new(SimFs::new(2));
-    disk.fs.create_dir_all(Path::new("/data/segments")).unwrap();
-    for (name, path) in [("segment-v1.seg", segment(1)), ("marker-v1", marker())] {
-        let file = disk.fs.open(&path, OpenMode::CreateNew).unwrap();
-        file.write_at(&[&std::fs::read(golden(name)).unwrap()], 0).unwrap();
-    }
-    let (store, opened) = disk.open().unwrap();
-    assert!(opened.rebuilt.is_some() && opened.rot.is_empty() && opened.truncated == 0);
-    model.check(&store).unwrap();
-}
-
-#[test]
 fn the_writer_runs_in_a_thread_on_real_files() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::new(SimFs::new(1));
@@ -464,7 +490,7 @@ fn the_writer_runs_in_a_thread_on_real_files() {
         options.fs = Arc::new(p2pfs::sys::os::OsFs);
         options.clock = Arc::new(p2pfs::sys::os::OsClock::new());
         options.spawn = Arc::new(p2pfs::sys::os::OsSpawn);
-        p2pfs::store::Store::open(options, Arc::new(model::Seen)).unwrap()
+        Store::open(options, Arc::new(model::Seen)).unwrap()
     };
     let mut model = Model::default();
     let (store, _) = open();
@@ -483,6 +509,7 @@ fn the_writer_runs_in_a_thread_on_real_files() {
 enum Event {
     Submit(Vec<Act>),
     Cache(u8),
+    Compact(u8, Vec<Act>),
     Fail(u64, bool),
     Crash(u8),
     Reopen,
@@ -499,6 +526,11 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0u8..16).prop_map(Act::Record),
         1 => (0u8..4).prop_map(Act::Commit),
         1 => (0u8..16).prop_map(Act::Drop),
+        1 => (0u8..4).prop_map(Act::Release),
+        1 => (proptest::collection::vec(0u8..16, 1..6), 0u8..4)
+            .prop_map(|(chunks, claim)| Act::ReleaseRows { chunks, claim }),
+        1 => (0u8..4, 0u64..9).prop_map(|(claim, since)| Act::Lapse { claim, since }),
+        3 => (0u8..16).prop_map(Act::Free),
     ]
 }
 
@@ -506,6 +538,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         12 => proptest::collection::vec(act(), 1..4).prop_map(Event::Submit),
         2 => (0u8..16).prop_map(Event::Cache),
+        3 => (0u8..60, proptest::collection::vec(act(), 1..3))
+            .prop_map(|(least, acts)| Event::Compact(least, acts)),
         2 => (1u64..12, any::<bool>()).prop_map(|(after, full)| Event::Fail(after, full)),
         2 => (0u8..4).prop_map(Event::Crash),
         1 => Just(Event::Reopen),
@@ -514,14 +548,19 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// A number that can be given from outside.
+fn asked(name: &str, default: u32) -> u32 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 96, failure_persistence: None, ..Default::default()
+        cases: asked("P2PFS_STORE_WALKS", 200), failure_persistence: None, ..Default::default()
     })]
     #[test]
     fn the_store_agrees_with_the_model(
         seed in any::<u64>(),
-        events in proptest::collection::vec(event(), 1..40),
+        events in proptest::collection::vec(event(), 1..asked("P2PFS_STORE_STEPS", 30) as usize),
     ) {
         let disk = Disk::new(SimFs::new(seed));
         let mut model = Model::default();
@@ -530,6 +569,9 @@ proptest! {
             match event {
                 Event::Submit(acts) => model.run(&store, acts),
                 Event::Cache(n) => store.cache(chunk(n).0, chunk(n).1),
+                Event::Compact(least, mut acts) => {
+                    compact(&store, least, || model.run(&store, std::mem::take(&mut acts)));
+                }
                 Event::Fail(after, full) => {
                     let fault = if full { Fault::NoSpace } else { Fault::Io };
                     disk.fs.fail_at(disk.fs.steps() + after, fault);
@@ -551,7 +593,9 @@ proptest! {
                     store.close();
                     // A fault that was not met is forgotten with the power.
                     disk.fs.crash(Survive::Some);
-                    if matches!(event, Event::LoseTables) {
+                    // Tables that could not be rebuilt are gone already.
+                    let there = disk.fs.mode(&table_file()).is_ok();
+                    if there && matches!(event, Event::LoseTables) {
                         disk.fs.rot(&table_file(), Vec::clear);
                     }
                     store = disk.open().unwrap().0;

@@ -3,11 +3,13 @@
 //! here touches a segment; a plan that is dropped never was.
 
 use super::format::{Checker, Class, Entry, MAX_CLAIMED, put_record};
-use super::index::{self, Index, Place};
+use super::index::Index;
+use super::rows::{self, Place};
 use super::shared::Shared;
 use super::{Claim, Op, Outcome};
 use crate::id::{ChunkId, NodeId, RecordId};
 use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
@@ -100,12 +102,17 @@ impl Planner<'_> {
             }
             Op::Record { id, bytes } => self.record(*id, bytes).map(|new| Outcome::Record { new }),
             Op::Commit { claim } => {
-                if !index::is_committed(self.index.tables, *claim)? {
+                let tables = &*self.index.tables;
+                if !rows::is_committed(tables, *claim)? && !rows::is_released(tables, *claim)? {
                     self.add(&Entry::Committed { claim: *claim }, None)?;
                 }
                 Ok(Outcome::Committed)
             }
             Op::Drop { cid } => self.drop_chunk(*cid),
+            Op::Release { claim } => self.release(*claim),
+            Op::ReleaseRows { claim, cids } => self.release_rows(*claim, cids),
+            Op::Lapse { claim, renewed_ms } => self.lapse(*claim, *renewed_ms),
+            Op::Free { cid, round } => self.free(*cid, *round),
         }
     }
 
@@ -122,13 +129,14 @@ impl Planner<'_> {
         Ok(bytes)
     }
 
-    fn add(&mut self, entry: &Entry, payload: Option<&Bytes>) -> io::Result<()> {
+    /// Adds an entry to the batch and applies it.
+    pub(super) fn add(&mut self, entry: &Entry, payload: Option<&Bytes>) -> io::Result<()> {
         let place = self.plan.push(entry, payload.cloned(), &self.shared.check);
         self.index.apply(entry, place, payload.map_or(&[], |bytes| &bytes[..]))
     }
 
     fn is_held(&self, cid: ChunkId) -> io::Result<bool> {
-        Ok(index::chunk(self.index.tables, cid)?.is_some_and(|row| !row.damaged))
+        Ok(rows::chunk(self.index.tables, cid)?.is_some_and(|row| !row.damaged))
     }
 
     fn replica(
@@ -138,45 +146,68 @@ impl Planner<'_> {
         claim: Option<Claim>,
         hint: Option<NodeId>,
     ) -> io::Result<bool> {
+        let claim = match claim {
+            Some(claim) => self.merged(cid, &claim)?,
+            None => None,
+        };
         if !self.is_held(cid)? {
             self.add(&Entry::Replica { cid, claim, hint }, Some(sealed))?;
             return Ok(true);
         }
-        if let Some(claim) = claim
-            && index::adds(self.index.tables, cid, &claim)?
-        {
+        if let Some(claim) = claim {
             self.add(&Entry::Claims { claim, cids: vec![cid] }, None)?;
         }
         Ok(false)
     }
 
+    /// What an entry has to say of this claim, so that it says all that is known; `None` when
+    /// there is nothing to say.
+    fn merged(&self, cid: ChunkId, claim: &Claim) -> io::Result<Option<Claim>> {
+        if rows::is_released(self.index.tables, claim.id)? {
+            return Ok(None);
+        }
+        rows::merged(self.index.tables, cid, claim)
+    }
+
     fn claim(&mut self, cids: &[ChunkId], claim: &Claim) -> io::Result<Vec<bool>> {
+        if rows::is_released(self.index.tables, claim.id)? {
+            return cids.iter().map(|cid| self.is_claimed(*cid)).collect();
+        }
         let mut held = Vec::with_capacity(cids.len());
-        let mut adding = Vec::new();
+        let mut adding: BTreeMap<(u8, u64), Vec<ChunkId>> = BTreeMap::new();
         for &cid in cids {
             if self.is_held(cid)? {
-                if index::adds(self.index.tables, cid, claim)? {
-                    adding.push(cid);
+                if let Some(new) = rows::merged(self.index.tables, cid, claim)? {
+                    adding.entry((new.replicas, new.renewed_ms)).or_default().push(cid);
                 }
                 held.push(true);
                 continue;
             }
             let promoted = self.cached_copy(cid)?;
             if let Some(sealed) = &promoted {
-                let entry = Entry::Replica { cid, claim: Some(*claim), hint: None };
-                self.add(&entry, Some(sealed))?;
+                let claim = rows::merged(self.index.tables, cid, claim)?;
+                self.add(&Entry::Replica { cid, claim, hint: None }, Some(sealed))?;
             }
             held.push(promoted.is_some());
         }
-        for cids in adding.chunks(MAX_CLAIMED) {
-            self.add(&Entry::Claims { claim: *claim, cids: cids.to_vec() }, None)?;
+        for ((replicas, renewed_ms), cids) in adding {
+            let claim = Claim { id: claim.id, replicas, renewed_ms };
+            for cids in cids.chunks(MAX_CLAIMED) {
+                self.add(&Entry::Claims { claim, cids: cids.to_vec() }, None)?;
+            }
         }
         Ok(held)
     }
 
+    /// Whether it is held because of some claim.
+    fn is_claimed(&self, cid: ChunkId) -> io::Result<bool> {
+        let row = rows::chunk(self.index.tables, cid)?;
+        Ok(row.is_some_and(|row| !row.damaged && !row.is_condemned()))
+    }
+
     /// A cached copy that is good enough to be kept, when this batch has room for it.
     fn cached_copy(&mut self, cid: ChunkId) -> io::Result<Option<Bytes>> {
-        let Some(place) = index::cached(self.index.tables, cid)? else { return Ok(None) };
+        let Some(place) = rows::cached(self.index.tables, cid)? else { return Ok(None) };
         let room = MAX_PROMOTED.saturating_sub(self.plan.promoted);
         if place.payload as usize > room {
             return Ok(None);
@@ -196,7 +227,7 @@ impl Planner<'_> {
     }
 
     fn record(&mut self, id: RecordId, bytes: &Bytes) -> io::Result<bool> {
-        let new = !matches!(index::record(self.index.tables, id)?, Some((_, false)));
+        let new = !matches!(rows::record(self.index.tables, id)?, Some((_, false)));
         if new {
             self.add(&Entry::Record { id }, Some(bytes))?;
         }
@@ -205,9 +236,9 @@ impl Planner<'_> {
 
     fn drop_chunk(&mut self, cid: ChunkId) -> io::Result<Outcome> {
         let held = self.is_held(cid)?;
-        let any = index::chunk(self.index.tables, cid)?.is_some()
-            || !index::claims(self.index.tables, cid)?.is_empty();
-        let cached = index::cached(self.index.tables, cid)?.is_some();
+        let any = rows::chunk(self.index.tables, cid)?.is_some()
+            || !rows::claims(self.index.tables, cid)?.is_empty();
+        let cached = rows::cached(self.index.tables, cid)?.is_some();
         if any {
             self.add(&Entry::Drop { cid }, None)?;
         } else if cached {

@@ -6,7 +6,8 @@
 use super::batch::Plan;
 use super::files::Files;
 use super::format::{Class, Entry, FILE_HEAD, FileHead};
-use super::index::{self, Counts, Index};
+use super::index::Index;
+use super::rows::{self, Counts};
 use super::scan::{Item, Scan};
 use super::shared::Shared;
 use super::{Follow, Options};
@@ -38,7 +39,8 @@ pub(super) struct CacheFiles {
 impl CacheFiles {
     /// Over what is there. A file of an earlier start is not written to again.
     pub(super) fn open(files: &Files, options: &Options) -> io::Result<Self> {
-        let found: VecDeque<_> = files.list(Class::Cache)?.into();
+        let found: VecDeque<_> =
+            files.list(Class::Cache)?.iter().map(|file| (file.number, file.len)).collect();
         let next = found.back().map_or(0, |(number, _)| *number) + 1;
         Ok(Self {
             node: options.node,
@@ -113,8 +115,8 @@ impl CacheFiles {
         };
         let mut plan = Plan::new(*number, *start);
         for (cid, sealed) in copies {
-            let held = index::chunk(index.tables, *cid)?.is_some()
-                || index::cached(index.tables, *cid)?.is_some();
+            let held = rows::chunk(index.tables, *cid)?.is_some()
+                || rows::cached(index.tables, *cid)?.is_some();
             if !held {
                 let entry = Entry::Cached { cid: *cid };
                 let place = plan.push(&entry, Some(sealed.clone()), &shared.check);
@@ -130,8 +132,14 @@ impl CacheFiles {
         self.next += 1;
         let path = shared.files.path(Class::Cache, number);
         let file = shared.files.fs.open(&path, OpenMode::CreateNew)?;
-        let head =
-            FileHead { class: Class::Cache, number, previous: 0, previous_end: 0, node: self.node };
+        let head = FileHead {
+            class: Class::Cache,
+            number,
+            order: number,
+            previous: 0,
+            previous_end: 0,
+            node: self.node,
+        };
         file.write_at(&[&head.encode(&shared.check)], 0)?;
         self.files.push_back((number, FILE_HEAD as u64));
         self.active = Some(file);
@@ -151,7 +159,7 @@ impl CacheFiles {
             let mut counts = Counts::default();
             let mut index = Index::new(tables, &mut counts, follow, shared.reader());
             for cid in cids {
-                if index::cached(index.tables, cid)?.is_some_and(|at| at.number == number) {
+                if rows::cached(index.tables, cid)?.is_some_and(|at| at.number == number) {
                     index.forget_cached(cid)?;
                 }
             }

@@ -7,13 +7,14 @@
 
 use super::OpenError;
 use super::format::{Checker, Class, Salt, VERSION};
-use super::index::Place;
+use super::rows::Place;
+use super::sync::{Mutex, MutexGuard, PoisonError};
 use crate::id::{NodeId, from_hex, to_hex};
 use crate::sys::{File, Fs, OpenMode, Rng};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// How many segment files are kept open for readers.
 const MAX_OPEN: usize = 64;
@@ -24,6 +25,24 @@ const MAX_RECENT: usize = 4096;
 /// A marker is four short lines; what is longer is none.
 const MAX_MARKER: usize = 512;
 
+/// A file as its name tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Named {
+    /// Its place in the log: the number of the segment that it was first.
+    pub(super) order: u32,
+    /// Its number.
+    pub(super) number: u32,
+    /// Its length in bytes.
+    pub(super) len: u64,
+}
+
+impl Named {
+    /// Whether it is the outcome of a compaction.
+    pub(super) const fn is_compacted(&self) -> bool {
+        self.number != self.order
+    }
+}
+
 /// Opens files of the data directory and keeps a few open.
 pub(super) struct Files {
     /// The directory tree.
@@ -31,6 +50,8 @@ pub(super) struct Files {
     dir: PathBuf,
     open: Mutex<OpenFiles>,
     recent: Mutex<Recent>,
+    /// The orders of compacted segments, by number: they are part of the name.
+    orders: Mutex<BTreeMap<u32, u32>>,
 }
 
 /// Places that were read lately, oldest first.
@@ -44,12 +65,15 @@ struct Recent {
 struct OpenFiles {
     /// Least recently used first.
     files: Vec<((Class, u32), Arc<dyn File>)>,
+    /// How many files were removed so far.
+    removed: u64,
 }
 
 impl Files {
     /// For the data directory `dir`.
     pub(super) fn new(fs: Arc<dyn Fs>, dir: PathBuf) -> Self {
-        Self { fs, dir, open: Mutex::default(), recent: Mutex::default() }
+        let (open, recent, orders) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { fs, dir, open, recent, orders }
     }
 
     /// The folder of a class of files.
@@ -62,7 +86,20 @@ impl Files {
 
     /// The path of a file.
     pub(super) fn path(&self, class: Class, number: u32) -> PathBuf {
-        self.folder(class).join(format!("{number:08}.seg"))
+        let name = match (class, self.orders().get(&number)) {
+            (Class::Segment, Some(order)) => format!("{number:08}-{order:08}.seg"),
+            _ => format!("{number:08}.seg"),
+        };
+        self.folder(class).join(name)
+    }
+
+    fn orders(&self) -> MutexGuard<'_, BTreeMap<u32, u32>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that segment `number` has, or is to have, another order than its number.
+    pub(super) fn set_order(&self, number: u32, order: u32) {
+        self.orders().insert(number, order);
     }
 
     /// The table file.
@@ -91,23 +128,28 @@ impl Files {
         self.fs.sync_dir(&self.dir)
     }
 
-    /// Numbers and lengths of the files of a class, ascending; other names are not ours.
-    pub(super) fn list(&self, class: Class) -> io::Result<Vec<(u32, u64)>> {
+    /// The files of a class by order, then number; other names are not ours.
+    pub(super) fn list(&self, class: Class) -> io::Result<Vec<Named>> {
         let mut found = Vec::new();
         for entry in self.fs.read_dir(&self.folder(class))? {
-            let number = entry.name.to_str().and_then(|name| name.strip_suffix(".seg"));
-            if let Some(number) = number.and_then(|digits| digits.parse().ok()) {
-                found.push((number, entry.len));
+            let stem = entry.name.to_str().and_then(|name| name.strip_suffix(".seg"));
+            let Some(stem) = stem else { continue };
+            let (number, order) = stem.split_once('-').unwrap_or((stem, stem));
+            if let (Ok(number), Ok(order)) = (number.parse(), order.parse()) {
+                found.push(Named { order, number, len: entry.len });
+                if number != order {
+                    self.set_order(number, order);
+                }
             }
         }
-        found.sort_unstable();
+        found.sort_unstable_by_key(|file| (file.order, file.number));
         Ok(found)
     }
 
     /// A file for reading.
     pub(super) fn reader(&self, class: Class, number: u32) -> io::Result<Arc<dyn File>> {
         let key = (class, number);
-        {
+        let removed = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = open.files.iter().rposition(|(have, _)| *have == key) {
                 let hit = open.files.remove(at);
@@ -115,13 +157,17 @@ impl Files {
                 open.files.push(hit);
                 return Ok(file);
             }
-        }
+            open.removed
+        };
         let file = self.fs.open(&self.path(class, number), OpenMode::Read)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.files.len() >= MAX_OPEN {
-            open.files.remove(0);
+        // A file that was removed meanwhile would keep its space as long as it is open.
+        if open.removed == removed {
+            if open.files.len() >= MAX_OPEN {
+                open.files.remove(0);
+            }
+            open.files.push((key, file.clone()));
         }
-        open.files.push((key, file.clone()));
         Ok(file)
     }
 
@@ -148,10 +194,30 @@ impl Files {
 
     /// Removes a file that is no longer needed. The name may come back after a crash.
     pub(super) fn remove(&self, class: Class, number: u32) -> io::Result<()> {
+        self.fs.remove_file(&self.path(class, number))?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.removed += 1;
         open.files.retain(|(key, _)| *key != (class, number));
         drop(open);
-        self.fs.remove_file(&self.path(class, number))
+        if class == Class::Segment {
+            self.orders().remove(&number);
+        }
+        Ok(())
+    }
+
+    /// Cuts a segment off where it ends, if it is there and longer: nobody will say any more how
+    /// much of it counts.
+    pub(super) fn cut(&self, number: u32, end: u64) -> io::Result<()> {
+        let path = self.folder(Class::Segment).join(format!("{number:08}.seg"));
+        let file = match self.fs.open(&path, OpenMode::Write) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        if file.len()? > end {
+            file.set_len(end)?;
+            file.sync_data()?;
+        }
+        Ok(())
     }
 
     fn marker_path(&self) -> PathBuf {

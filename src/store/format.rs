@@ -7,12 +7,18 @@
 //! A segment is `segments/NNNNNNNN.seg`, a cache file `cache/NNNNNNNN.seg`; the number in the name
 //! is decimal and repeated in the header. All integers are little-endian.
 //!
+//! The segments in the order of their numbers are the log. A segment that was compacted goes on as
+//! a new file with a new number, which stands at the old one's place in the log: its *order*. It is
+//! called `segments/NNNNNNNN-OOOOOOOO.seg`, number and order, and carries over what the old header
+//! said of the segment before.
+//!
 //! ```text
 //! header, 88 bytes
 //!   0   8  "p2pfsseg"
 //!   8   2  version, 1
 //!  10   1  class: 1 segment, 2 cache file
-//!  11   5  zero
+//!  11   1  zero
+//!  12   4  order, if it is not the number; else zero
 //!  16   4  number of the file
 //!  20   4  number of the segment written before this one; 0 when there is none
 //!  24   8  how many bytes of that segment count
@@ -44,8 +50,20 @@
 //! | 5 | drop | chunk id 32 | |
 //! | 6 | mark | | |
 //! | 7 | cached | chunk id 32 | sealed chunk (cache files only) |
+//! | 8 | released | claim id 16 | |
+//! | 9 | released rows | claim id 16, then chunk ids (1 to 1,024) × 32 | |
+//! | 10 | lapsed | claim id 16 | |
+//! | 11 | lost | chunk id 32, length of the chunk 4, flags 1 (bit 1), [hint: node id 32] | |
+//! | 12 | complete | order 4 | |
 //!
 //! A claim is its id 16, replicas 1, renewed 8 (ms since 1970). Flags: bit 0 claim, bit 1 hint.
+//!
+//! What an entry means, in the order of the log: a *claims* entry or a replica's claim sets that
+//! claim on those chunks, merged with what is known of it, so that of several such entries the
+//! last one alone says it all. *Drop*, *released rows* and *lapsed* end what stands before them:
+//! everything of that chunk, the claims of that id on those chunks, all claims of that id.
+//! *Released* ends all claims of that id before it and behind it. *Lost* stands for a replica whose
+//! bytes are damaged: its claims hold, it is to be fetched again.
 //!
 //! # Durability rules
 //!
@@ -56,6 +74,9 @@
 //! * After a failed write or sync nothing more is written to that segment. The next one's header
 //!   says how much of it counts, and is synced before its first record. Numbers ascend; one whose
 //!   file could not be made is skipped.
+//! * A compacted segment is written and synced as a whole before its last record, **complete**, is,
+//!   and that is synced before the old file is removed. Of two files of one order the complete
+//!   compacted one counts; one that is not complete never counts.
 //! * A kind or number that was given away is never given to something else.
 
 use super::Claim;
@@ -138,6 +159,8 @@ pub(super) struct FileHead {
     pub(super) class: Class,
     /// Number of the file.
     pub(super) number: u32,
+    /// Its place in the log, among numbers.
+    pub(super) order: u32,
     /// The segment written before this one; 0 when there is none.
     pub(super) previous: u32,
     /// How much of that one counts.
@@ -162,6 +185,8 @@ impl FileHead {
         out[..8].copy_from_slice(FILE_MAGIC);
         out[8..10].copy_from_slice(&VERSION.to_le_bytes());
         out[10] = self.class.code();
+        let order = if self.order == self.number { 0 } else { self.order };
+        out[12..16].copy_from_slice(&order.to_le_bytes());
         out[16..20].copy_from_slice(&self.number.to_le_bytes());
         out[20..24].copy_from_slice(&self.previous.to_le_bytes());
         out[24..32].copy_from_slice(&self.previous_end.to_le_bytes());
@@ -176,7 +201,7 @@ impl FileHead {
     pub(super) fn decode(
         bytes: &[u8],
         class: Class,
-        number: u32,
+        (number, order): (u32, u32),
         node: NodeId,
         check: &Checker,
     ) -> Result<Self, BadHead> {
@@ -195,7 +220,7 @@ impl FileHead {
             return Err(BadHead::Damaged);
         };
         let (previous, previous_end) = (u32::from_le_bytes(previous), u64::from_le_bytes(end));
-        let head = Self { class, number, previous, previous_end, node };
+        let head = Self { class, number, order, previous, previous_end, node };
         if head.encode(check)[..] == bytes[..FILE_HEAD] { Ok(head) } else { Err(BadHead::Damaged) }
     }
 }
@@ -241,6 +266,37 @@ pub(super) enum Entry {
         /// The chunk.
         cid: ChunkId,
     },
+    /// All claims of this id have ended for good.
+    Released {
+        /// The claim.
+        claim: ClaimId,
+    },
+    /// Claims of this id on these chunks have ended.
+    ReleasedRows {
+        /// The claim.
+        claim: ClaimId,
+        /// What it claims no more.
+        cids: Vec<ChunkId>,
+    },
+    /// All claims of this id have ended, until a new one comes.
+    Lapsed {
+        /// The claim.
+        claim: ClaimId,
+    },
+    /// A replica whose bytes are damaged.
+    Lost {
+        /// The chunk.
+        cid: ChunkId,
+        /// Its sealed bytes.
+        len: u32,
+        /// The node it is kept for.
+        hint: Option<NodeId>,
+    },
+    /// The compacted segment of this order ends here and lacks nothing.
+    Complete {
+        /// Its place in the log.
+        order: u32,
+    },
 }
 
 impl Entry {
@@ -253,6 +309,11 @@ impl Entry {
             Self::Drop { .. } => 5,
             Self::Mark => 6,
             Self::Cached { .. } => 7,
+            Self::Released { .. } => 8,
+            Self::ReleasedRows { .. } => 9,
+            Self::Lapsed { .. } => 10,
+            Self::Lost { .. } => 11,
+            Self::Complete { .. } => 12,
         }
     }
 
@@ -280,12 +341,25 @@ impl Entry {
             }
             Self::Claims { claim, cids } => {
                 put_claim(claim, out);
-                for cid in cids {
-                    out.extend_from_slice(&cid.0);
-                }
+                put_cids(cids, out);
             }
             Self::Record { id } => out.extend_from_slice(&id.0),
-            Self::Committed { claim } => out.extend_from_slice(&claim.0),
+            Self::Committed { claim } | Self::Released { claim } | Self::Lapsed { claim } => {
+                out.extend_from_slice(&claim.0);
+            }
+            Self::ReleasedRows { claim, cids } => {
+                out.extend_from_slice(&claim.0);
+                put_cids(cids, out);
+            }
+            Self::Lost { cid, len, hint } => {
+                out.extend_from_slice(&cid.0);
+                out.extend_from_slice(&len.to_le_bytes());
+                out.push(if hint.is_some() { HAS_HINT } else { 0 });
+                if let Some(hint) = hint {
+                    out.extend_from_slice(&hint.0);
+                }
+            }
+            Self::Complete { order } => out.extend_from_slice(&order.to_le_bytes()),
             Self::Drop { cid } | Self::Cached { cid } => out.extend_from_slice(&cid.0),
             Self::Mark => {}
         }
@@ -296,30 +370,33 @@ impl Entry {
         let entry = match kind {
             1 => {
                 let cid = ChunkId(body.take()?);
-                let [flags] = body.take()?;
-                if flags & !(HAS_CLAIM | HAS_HINT) != 0 {
-                    return None;
-                }
+                let flags = body.flags(HAS_CLAIM | HAS_HINT)?;
                 let claim = if flags & HAS_CLAIM == 0 { None } else { Some(body.claim()?) };
                 let hint = if flags & HAS_HINT == 0 { None } else { Some(NodeId(body.take()?)) };
                 Self::Replica { cid, claim, hint }
             }
-            2 => {
-                let claim = body.claim()?;
-                let mut cids = Vec::with_capacity(body.0.len() / ChunkId::LEN);
-                while !body.0.is_empty() {
-                    cids.push(ChunkId(body.take()?));
-                }
-                if cids.is_empty() || cids.len() > MAX_CLAIMED {
-                    return None;
-                }
-                Self::Claims { claim, cids }
-            }
+            2 => Self::Claims { claim: body.claim()?, cids: body.cids()? },
             3 => Self::Record { id: RecordId(body.take()?) },
             4 => Self::Committed { claim: ClaimId(body.take()?) },
             5 => Self::Drop { cid: ChunkId(body.take()?) },
             6 => Self::Mark,
             7 => Self::Cached { cid: ChunkId(body.take()?) },
+            8 => Self::Released { claim: ClaimId(body.take()?) },
+            9 => Self::ReleasedRows { claim: ClaimId(body.take()?), cids: body.cids()? },
+            10 => Self::Lapsed { claim: ClaimId(body.take()?) },
+            11 => {
+                let cid = ChunkId(body.take()?);
+                let len = u32::from_le_bytes(body.take()?);
+                let hint = match body.flags(HAS_HINT)? {
+                    0 => None,
+                    _ => Some(NodeId(body.take()?)),
+                };
+                if len as usize > MAX_PAYLOAD {
+                    return None;
+                }
+                Self::Lost { cid, len, hint }
+            }
+            12 => Self::Complete { order: u32::from_le_bytes(body.take()?) },
             _ => return None,
         };
         let fits = entry.payload_hash().is_some() || payload == 0;
@@ -333,6 +410,12 @@ fn put_claim(claim: &Claim, out: &mut Vec<u8>) {
     out.extend_from_slice(&claim.renewed_ms.to_le_bytes());
 }
 
+fn put_cids(cids: &[ChunkId], out: &mut Vec<u8>) {
+    for cid in cids {
+        out.extend_from_slice(&cid.0);
+    }
+}
+
 /// Takes fields from the front of a body.
 struct Cursor<'a>(&'a [u8]);
 
@@ -341,6 +424,20 @@ impl Cursor<'_> {
         let (head, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*head)
+    }
+
+    fn flags(&mut self, known: u8) -> Option<u8> {
+        let [flags] = self.take()?;
+        (flags & !known == 0).then_some(flags)
+    }
+
+    /// The rest, as chunk ids.
+    fn cids(&mut self) -> Option<Vec<ChunkId>> {
+        let count = self.0.len() / ChunkId::LEN;
+        if !(1..=MAX_CLAIMED).contains(&count) {
+            return None;
+        }
+        (0..count).map(|_| self.take().map(ChunkId)).collect()
     }
 
     fn claim(&mut self) -> Option<Claim> {
@@ -442,6 +539,13 @@ mod tests {
             cid().prop_map(|cid| Entry::Drop { cid }),
             Just(Entry::Mark),
             cid().prop_map(|cid| Entry::Cached { cid }),
+            any::<[u8; 16]>().prop_map(|id| Entry::Released { claim: ClaimId(id) }),
+            (any::<[u8; 16]>(), proptest::collection::vec(cid(), 1..50))
+                .prop_map(|(id, cids)| Entry::ReleasedRows { claim: ClaimId(id), cids }),
+            any::<[u8; 16]>().prop_map(|id| Entry::Lapsed { claim: ClaimId(id) }),
+            (cid(), 0..1u32 << 20, proptest::option::of(any::<[u8; 32]>()))
+                .prop_map(|(cid, len, hint)| Entry::Lost { cid, len, hint: hint.map(NodeId) }),
+            any::<u32>().prop_map(|order| Entry::Complete { order }),
         ]
     }
 
@@ -484,18 +588,22 @@ mod tests {
         let head = FileHead {
             class: Class::Segment,
             number: 3,
+            order: 3,
             previous: 2,
             previous_end: 99,
             node: NodeId([1; 32]),
         };
         let bytes = head.encode(&check);
         let read = |bytes: &[u8], number, node: u8| {
-            FileHead::decode(bytes, Class::Segment, number, NodeId([node; 32]), &check)
+            FileHead::decode(bytes, Class::Segment, (number, 3), NodeId([node; 32]), &check)
         };
         assert_eq!(read(&bytes, 3, 1), Ok(head));
         assert_eq!(read(&bytes, 4, 1), Err(BadHead::Damaged));
         assert_eq!(read(&bytes, 3, 2), Err(BadHead::Damaged));
         assert_eq!(read(&bytes[..80], 3, 1), Err(BadHead::Damaged));
+        let compacted = FileHead { number: 7, ..head }.encode(&check);
+        assert_eq!(read(&compacted, 7, 1), Ok(FileHead { number: 7, ..head }));
+        assert_eq!(read(&compacted, 3, 1), Err(BadHead::Damaged));
         let mut newer = bytes;
         newer[8] = 2;
         let sum = check.of(&[&newer[..80]]);

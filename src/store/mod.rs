@@ -14,22 +14,33 @@
 
 mod batch;
 mod cached;
+mod compact;
+mod ends;
 mod files;
+mod following;
 mod format;
 mod index;
+mod ledger;
+mod list;
+mod moves;
 mod pages;
 mod read;
 mod recover;
+mod rows;
 mod scan;
 mod segment;
 mod shared;
+mod switch;
+mod sync;
 mod tables;
 mod writer;
 
 use crate::id::{ChunkId, ClaimId, NodeId, RecordId};
 use crate::sys::{Clock, Fs, Rng, Spawn, TableRead, TableWrite};
 use bytes::{Bytes, BytesMut};
+pub use compact::{CompactError, Compacted, Compaction, Progress};
 pub use format::{MAX_PAYLOAD, VERSION};
+pub use list::{Condemned, Pending, Replica};
 use shared::{Damage, Job, Shared};
 use std::io;
 use std::path::PathBuf;
@@ -44,9 +55,6 @@ pub const MAX_SUBMISSION: usize = 8 << 20;
 pub const MAX_QUEUED_BYTES: usize = 32 << 20;
 /// The most submissions that may wait for the writer.
 pub const MAX_QUEUED: usize = 16_384;
-/// Rows that [`Store::replicas`] takes from one snapshot: a longer one would hold old pages.
-const REPLICA_PAGE: usize = 1024;
-
 /// How a store is opened.
 pub struct Options {
     /// The data directory.
@@ -111,7 +119,7 @@ pub struct Claim {
 #[derive(Debug, Clone)]
 pub enum Op {
     /// Keeps a replica. When it is here already, only the claim is added. A cached or damaged copy
-    /// is replaced.
+    /// is replaced. A claim that was released is left out.
     Replica {
         /// The chunk.
         cid: ChunkId,
@@ -122,7 +130,8 @@ pub enum Op {
         /// The home node that it is kept for.
         hint: Option<NodeId>,
     },
-    /// Claims those of these chunks that are held; a good cached copy becomes a replica.
+    /// Claims those of these chunks that are held; a good cached copy becomes a replica. A claim
+    /// that was released is not taken: then the answer says what is held because of others.
     Claim {
         /// The chunks.
         cids: Vec<ChunkId>,
@@ -145,6 +154,34 @@ pub enum Op {
     Drop {
         /// The chunk.
         cid: ChunkId,
+    },
+    /// Ends all claims of this id for good: one that comes later is not taken.
+    Release {
+        /// The claim.
+        claim: ClaimId,
+    },
+    /// Ends the claims of this id on these chunks; later ones are taken.
+    ReleaseRows {
+        /// The claim.
+        claim: ClaimId,
+        /// The chunks.
+        cids: Vec<ChunkId>,
+    },
+    /// Ends all claims of this id if it is not committed and none of them was renewed after
+    /// `renewed_ms`; later ones are taken.
+    Lapse {
+        /// The claim.
+        claim: ClaimId,
+        /// Milliseconds since 1970.
+        renewed_ms: u64,
+    },
+    /// Gives up a replica that has been condemned, without a break, since this round or before
+    /// (see [`Store::stamp`]).
+    Free {
+        /// The chunk.
+        cid: ChunkId,
+        /// The round.
+        round: u64,
     },
 }
 
@@ -172,6 +209,17 @@ pub enum Outcome {
     Dropped {
         /// Whether there was a copy.
         held: bool,
+    },
+    /// The claims in question have ended.
+    Ended {
+        /// How many there were.
+        claims: u64,
+    },
+    /// Whether the replica was given up; otherwise it has a claim again, or has not been condemned
+    /// for so long.
+    Freed {
+        /// Whether it was.
+        freed: bool,
     },
 }
 
@@ -282,21 +330,6 @@ pub struct Held {
     pub hint: Option<NodeId>,
 }
 
-/// A replica as [`Store::replicas`] lists it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Replica {
-    /// The chunk.
-    pub cid: ChunkId,
-    /// Sealed bytes.
-    pub len: u32,
-    /// The largest R of its claims; 0 without a claim.
-    pub replicas: u8,
-    /// The home node that it is kept for.
-    pub hint: Option<NodeId>,
-    /// Whether its bytes here are damaged, so that it has to be fetched again.
-    pub damaged: bool,
-}
-
 /// What reading a chunk again showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -317,6 +350,10 @@ pub struct Usage {
     pub replica_bytes: u64,
     /// Replicas that are to be fetched again because their copy here is damaged.
     pub damaged: u64,
+    /// Replicas without a claim, damaged ones too; they are in `replicas` and `damaged` as well.
+    pub condemned: u64,
+    /// Their sealed bytes.
+    pub condemned_bytes: u64,
     /// Bytes of files of evictable copies.
     pub cached_bytes: u64,
     /// Catalogue records.
@@ -411,12 +448,12 @@ impl Store {
     /// Whether and how a chunk is held.
     pub fn held(&self, cid: ChunkId) -> io::Result<Option<Held>> {
         self.read_tables(|tables| {
-            if let Some(row) = index::chunk(tables, cid)?
+            if let Some(row) = rows::chunk(tables, cid)?
                 && !row.damaged
             {
                 return Ok(Some(Held { replica: true, len: row.place.payload, hint: row.hint }));
             }
-            let cached = index::cached(tables, cid)?;
+            let cached = rows::cached(tables, cid)?;
             Ok(cached.map(|place| Held { replica: false, len: place.payload, hint: None }))
         })
     }
@@ -428,101 +465,83 @@ impl Store {
         cid: ChunkId,
         buf: &mut dyn FnMut(usize) -> BytesMut,
     ) -> Result<Option<Bytes>, ReadError> {
-        let (row, cached) = self
-            .read_tables(|tables| Ok((index::chunk(tables, cid)?, index::cached(tables, cid)?)))?;
-        if let Some(row) = row.filter(|row| !row.damaged) {
-            let read =
-                self.inner.shared.reader().chunk(format::Class::Segment, row.place, cid, buf);
-            if matches!(read, Err(ReadError::Damaged)) {
-                self.report(Damage::Replica(cid, row.place));
+        let mut missed = None;
+        loop {
+            let (row, cached) = self.read_tables(|tables| {
+                Ok((rows::chunk(tables, cid)?, rows::cached(tables, cid)?))
+            })?;
+            if let Some(row) = row.filter(|row| !row.damaged) {
+                let reader = self.inner.shared.reader();
+                match reader.chunk(format::Class::Segment, row.place, cid, buf) {
+                    // It may have moved meanwhile; what lies at the same place twice has not.
+                    Err(ReadError::Damaged) if missed != Some(row.place) => {
+                        missed = Some(row.place);
+                        continue;
+                    }
+                    Err(ReadError::Damaged) => self.report(Damage::Replica(cid, row.place)),
+                    read => return read.map(Some),
+                }
+                return Err(ReadError::Damaged);
             }
-            return read.map(Some);
-        }
-        let Some(place) = cached else { return Ok(None) };
-        match self.inner.shared.reader().chunk(format::Class::Cache, place, cid, buf) {
-            Ok(bytes) => Ok(Some(bytes)),
-            // Evicted meanwhile, or lost in a crash: nobody counted on it.
-            Err(_) => {
-                self.report(Damage::Cached(cid));
-                Ok(None)
-            }
+            let Some(place) = cached else { return Ok(None) };
+            return match self.inner.shared.reader().chunk(format::Class::Cache, place, cid, buf) {
+                Ok(bytes) => Ok(Some(bytes)),
+                // Evicted meanwhile, or lost in a crash: nobody counted on it.
+                Err(_) => {
+                    self.report(Damage::Cached(cid));
+                    Ok(None)
+                }
+            };
         }
     }
 
     /// Reads a replica again and hashes it.
     pub fn verify(&self, cid: ChunkId) -> io::Result<Verdict> {
-        let row = self.read_tables(|tables| index::chunk(tables, cid))?;
-        let Some(row) = row.filter(|row| !row.damaged) else { return Ok(Verdict::Missing) };
-        let place = row.place;
-        let mut buf = |len| BytesMut::zeroed(len);
-        let read = self.inner.shared.reader().chunk(format::Class::Segment, place, cid, &mut buf);
-        match read {
-            Ok(bytes) if blake3::hash(&bytes) == cid.0 => Ok(Verdict::Good),
-            Ok(_) | Err(ReadError::Damaged) => {
-                self.report(Damage::Replica(cid, place));
-                Ok(Verdict::Damaged)
+        let mut missed = None;
+        loop {
+            let row = self.read_tables(|tables| rows::chunk(tables, cid))?;
+            let Some(row) = row.filter(|row| !row.damaged) else { return Ok(Verdict::Missing) };
+            let place = row.place;
+            let mut buf = |len| BytesMut::zeroed(len);
+            let reader = self.inner.shared.reader();
+            match reader.chunk(format::Class::Segment, place, cid, &mut buf) {
+                Ok(bytes) if blake3::hash(&bytes) == cid.0 => return Ok(Verdict::Good),
+                Err(ReadError::Io(err)) => return Err(err),
+                // It may have moved meanwhile.
+                _ if missed != Some(place) => missed = Some(place),
+                _ => {
+                    self.report(Damage::Replica(cid, place));
+                    return Ok(Verdict::Damaged);
+                }
             }
-            Err(ReadError::Io(err)) => Err(err),
         }
     }
 
     /// A catalogue record, verified against its id; `None` when it is not held.
     pub fn record(&self, id: RecordId) -> Result<Option<Vec<u8>>, ReadError> {
-        let row = self.read_tables(|tables| index::record(tables, id))?;
-        let place = match row {
-            None => return Ok(None),
-            Some((_, true)) => return Err(ReadError::Damaged),
-            Some((place, false)) => place,
-        };
-        let read = self.inner.shared.reader().record(place, id);
-        if matches!(read, Err(ReadError::Damaged)) {
-            self.report(Damage::Record(id, place));
+        let mut missed = None;
+        loop {
+            let row = self.read_tables(|tables| rows::record(tables, id))?;
+            let place = match row {
+                None => return Ok(None),
+                Some((_, true)) => return Err(ReadError::Damaged),
+                Some((place, false)) => place,
+            };
+            match self.inner.shared.reader().record(place, id) {
+                // It may have moved meanwhile.
+                Err(ReadError::Damaged) if missed != Some(place) => missed = Some(place),
+                Err(ReadError::Damaged) => {
+                    self.report(Damage::Record(id, place));
+                    return Err(ReadError::Damaged);
+                }
+                read => return read.map(Some),
+            }
         }
-        read.map(Some)
     }
 
     /// The claims on a chunk, each with whether it is committed.
     pub fn claims(&self, cid: ChunkId) -> io::Result<Vec<(Claim, bool)>> {
-        self.read_tables(|tables| index::claims(tables, cid))
-    }
-
-    /// Calls `visit` for each replica from `from` on, damaged ones too, by name, until it returns
-    /// false. A change made meanwhile may be seen or not.
-    pub fn replicas(
-        &self,
-        from: ChunkId,
-        visit: &mut dyn FnMut(Replica) -> bool,
-    ) -> io::Result<()> {
-        let mut next = from.0.to_vec();
-        loop {
-            let mut page = Vec::with_capacity(REPLICA_PAGE);
-            self.read_tables(|tables| {
-                index::replicas(tables, &next, &mut |cid, row| {
-                    page.push((cid, row));
-                    page.len() < REPLICA_PAGE
-                })
-            })?;
-            for (cid, row) in &page {
-                let replica = Replica {
-                    cid: *cid,
-                    len: row.place.payload,
-                    replicas: row.replicas,
-                    hint: row.hint,
-                    damaged: row.damaged,
-                };
-                if !visit(replica) {
-                    return Ok(());
-                }
-            }
-            match page.last() {
-                Some((cid, _)) if page.len() == REPLICA_PAGE => {
-                    next = cid.0.to_vec();
-                    // The shortest key behind this one.
-                    next.push(0);
-                }
-                _ => return Ok(()),
-            }
-        }
+        self.read_tables(|tables| rows::claims(tables, cid))
     }
 
     /// Runs `work` on the tables as they are now.

@@ -4,8 +4,9 @@
 use super::ReadError;
 use super::files::Files;
 use super::format::{Checker, Class, Entry, Found, get_record};
-use super::index::Place;
+use super::rows::Place;
 use crate::id::{ChunkId, RecordId};
+use crate::sys::File;
 use bytes::{Bytes, BytesMut};
 use std::io;
 
@@ -16,6 +17,15 @@ pub(super) struct Reader<'a> {
     pub(super) files: &'a Files,
     /// Tests what is read.
     pub(super) check: &'a Checker,
+}
+
+/// Fills a buffer; a file that ends before is an error.
+pub(super) fn read_full(file: &dyn File, out: &mut [u8], at: u64) -> io::Result<()> {
+    if file.read_at(out, at)? == out.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
 }
 
 impl Reader<'_> {

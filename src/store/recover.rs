@@ -2,10 +2,14 @@
 //! (cut off: it was never answered) from bit rot (kept, reported, passed over) by the rules in
 //! `format`. Invariant: a table file is only ever a shortcut; without it the same tables result.
 
-use super::files::Files;
-use super::format::{BadHead, Checker, Class, Entry, FILE_HEAD, FileHead, Found, VERSION};
-use super::index::{self, Counts, Index, Position};
+use super::files::{Files, Named};
+use super::format::{BadHead, Checker, Class, Entry, FILE_HEAD, FileHead, Found, RECORD_HEAD};
+use super::format::{VERSION, get_record};
+use super::index::Index;
+use super::ledger;
+use super::moves::Moving;
 use super::read::Reader;
+use super::rows::{self, Counts, Position};
 use super::scan::{Item, Scan};
 use super::tables::Tables;
 use super::{Follow, OpenError, Opened, Rot};
@@ -16,6 +20,8 @@ use std::sync::Arc;
 
 /// Entries that one transaction takes while replaying: bounds memory and what a crash repeats.
 const MAX_PENDING: usize = 4096;
+/// Length of the last record of a compacted segment.
+const COMPLETE: usize = RECORD_HEAD + 4;
 /// Bytes of heads and catalogue records that it takes.
 const MAX_PENDING_BYTES: usize = 4 << 20;
 
@@ -45,9 +51,18 @@ pub(super) struct Recovered {
     pub(super) writable: bool,
 }
 
+/// The segments that count.
+struct Log {
+    /// By order, one of each.
+    files: Vec<Named>,
+    /// Old files whose compacted copy, the second one, counts instead.
+    replaced: Vec<(Named, Named)>,
+}
+
 /// One segment as it is to be read.
 struct Source {
     number: u32,
+    order: u32,
     file: Arc<dyn File>,
     from: u64,
     /// How much of it counts.
@@ -82,8 +97,8 @@ impl Recovery<'_> {
         live: Option<Position>,
     ) -> Result<Recovered, OpenError> {
         let tables = self.fresh()?;
-        for (number, _) in self.files.list(Class::Cache)? {
-            self.files.remove(Class::Cache, number)?;
+        for file in self.files.list(Class::Cache)? {
+            self.files.remove(Class::Cache, file.number)?;
         }
         let mut recovered = self.replay(tables, Position::default(), Counts::default(), live)?;
         // A new directory has nothing to rebuild.
@@ -142,42 +157,108 @@ impl Recovery<'_> {
 
     fn open_tables(&self) -> io::Result<(Tables, Option<(Position, Counts)>)> {
         let tables = Tables::open(&*self.files.fs, &self.files.table_path(), self.check)?;
-        let state = index::state(&tables.read()?)?;
+        let state = rows::state(&tables.read()?)?;
         Ok((tables, state))
     }
 
     fn is_ahead(&self, position: Position) -> io::Result<bool> {
         let segments = self.files.list(Class::Segment)?;
-        let len = segments.iter().find(|(number, _)| *number == position.number);
-        Ok(match len {
-            Some((_, len)) => *len < position.offset,
+        let file = segments.iter().find(|file| file.order == position.number);
+        Ok(match file {
+            Some(file) => file.len < position.offset,
             None => position.number != 0,
         })
     }
 
-    fn head(&self, number: u32, file: &dyn File) -> io::Result<Result<FileHead, BadHead>> {
+    fn head(
+        &self,
+        number: u32,
+        order: u32,
+        file: &dyn File,
+    ) -> io::Result<Result<FileHead, BadHead>> {
         let mut bytes = [0; FILE_HEAD];
         let len = file.read_at(&mut bytes, 0)?;
-        Ok(FileHead::decode(&bytes[..len], Class::Segment, number, self.node, self.check))
+        Ok(FileHead::decode(&bytes[..len], Class::Segment, (number, order), self.node, self.check))
+    }
+
+    /// Which files count. A compacted one that is not complete is removed at a start; while the
+    /// store runs it may be one that is being written.
+    fn log(&self, starting: bool) -> io::Result<Log> {
+        let (mut files, mut replaced): (Vec<Named>, Vec<(Named, Named)>) = Default::default();
+        for file in self.files.list(Class::Segment)? {
+            match files.last() {
+                Some(&old) if old.order == file.order => {
+                    if self.is_complete(file)? {
+                        files.pop();
+                        files.push(file);
+                        replaced.push((old, file));
+                    } else if starting {
+                        self.files.remove(Class::Segment, file.number)?;
+                    }
+                }
+                _ => files.push(file),
+            }
+        }
+        Ok(Log { files, replaced })
+    }
+
+    fn is_complete(&self, file: Named) -> io::Result<bool> {
+        let bytes = self.files.reader(Class::Segment, file.number)?;
+        let at = file.len.saturating_sub(COMPLETE as u64);
+        let mut record = [0; COMPLETE];
+        let read = bytes.read_at(&mut record, at)?;
+        let found = get_record(&record[..read], file.number, at, self.check);
+        Ok(found.is_some_and(|found| found.entry == Entry::Complete { order: file.order }))
+    }
+
+    /// Brings a compaction to its end that a crash interrupted: its copy is complete.
+    fn replace(&self, run: &mut Run<'_>, old: Named, new: Named) -> io::Result<()> {
+        run.change(|index| index.forget_segment(new.number))?;
+        let file = self.files.reader(Class::Segment, new.number)?;
+        let (from, to) = (old.number, new.number);
+        let mut moving = Moving { from, to, at: 0, end: new.len };
+        loop {
+            let page = moving.page(&*file, self.check)?;
+            if page.is_empty() {
+                return run.change(|index| index.forget_segment(old.number));
+            }
+            run.change(|index| index.move_page(&moving, &page))?;
+        }
+    }
+
+    /// Removes files that the tables know nothing of although they know all that came later: a
+    /// removal that a crash undid, or a segment that never held anything.
+    fn remove_leftovers(&self, run: &Run<'_>, log: &Log) -> io::Result<()> {
+        let tables = run.tables.read()?;
+        for file in log.files.iter().filter(|file| file.order < run.position.number) {
+            if ledger::account(&tables, file.number)?.is_none() {
+                let bytes = self.files.reader(Class::Segment, file.number)?;
+                if let Ok(head) = self.head(file.number, file.order, &*bytes)? {
+                    self.files.cut(head.previous, head.previous_end)?;
+                    self.files.remove(Class::Segment, file.number)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes a newest segment whose header never became durable: it has no records.
     fn remove_unborn(&self) -> Result<(), OpenError> {
         let segments = self.files.list(Class::Segment)?;
-        let Some((number, len)) = segments.last() else { return Ok(()) };
-        let file = self.files.reader(Class::Segment, *number)?;
-        match self.head(*number, &*file)? {
+        let Some(&Named { order, number, len }) = segments.last() else { return Ok(()) };
+        let file = self.files.reader(Class::Segment, number)?;
+        match self.head(number, order, &*file)? {
             Ok(_) => return Ok(()),
             Err(BadHead::Newer(found)) => return Err(OpenError::Newer { found, known: VERSION }),
             Err(BadHead::Damaged) => {}
         }
-        let mut scan = Scan::new(&*file, self.check, *number, 0, *len, *len);
+        let mut scan = Scan::new(&*file, self.check, number, 0, len, len);
         while let Some(item) = scan.next()? {
             if matches!(item, Item::Record { .. }) {
                 return Ok(());
             }
         }
-        self.files.remove(Class::Segment, *number)?;
+        self.files.remove(Class::Segment, number)?;
         self.files.fs.sync_dir(&self.files.folder(Class::Segment))?;
         Ok(())
     }
@@ -200,23 +281,34 @@ impl Recovery<'_> {
             opened: Opened::default(),
             writable: true,
         };
-        let segments = self.files.list(Class::Segment)?;
-        let wanted: Vec<_> = segments
+        let log = self.log(live.is_none())?;
+        let wanted: Vec<Named> = log
+            .files
             .iter()
-            .filter(|(number, _)| *number >= from.number)
-            .filter(|(number, _)| live.is_none_or(|live| *number <= live.number))
+            .copied()
+            .filter(|file| file.order >= from.number)
+            .filter(|file| live.is_none_or(|live| file.order <= live.number))
             .collect();
-        for (at, &&(number, len)) in wanted.iter().enumerate() {
-            let next = wanted.get(at + 1).map(|(number, _)| *number);
-            let source = self.source(number, len, next, from, live)?;
-            run.writable = true;
+        for (at, file) in wanted.iter().enumerate() {
+            let source = self.source(*file, wanted.get(at + 1), from, live)?;
+            run.writable = !file.is_compacted();
             run.segment(&source)?;
         }
         run.commit()?;
-        if run.opened.replayed > 0 || from == Position::default() {
+        if live.is_none() {
+            log.replaced.iter().try_for_each(|&(old, new)| self.replace(&mut run, old, new))?;
+        }
+        if run.opened.replayed > 0 || from == Position::default() || !log.replaced.is_empty() {
             run.tables.checkpoint()?;
         }
-        let known = index::rot(&run.tables.read()?)?;
+        if live.is_none() {
+            for (old, _) in &log.replaced {
+                self.files.remove(Class::Segment, old.number)?;
+            }
+            self.remove_leftovers(&run, &log)?;
+            self.files.fs.sync_dir(&self.files.folder(Class::Segment))?;
+        }
+        let known = rows::rot(&run.tables.read()?)?;
         run.opened.rot =
             known.into_iter().map(|(segment, offset, len)| Rot { segment, offset, len }).collect();
         let Run { tables, counts, opened, position, writable, .. } = run;
@@ -225,29 +317,33 @@ impl Recovery<'_> {
 
     fn source(
         &self,
-        number: u32,
-        len: u64,
-        next: Option<u32>,
+        named: Named,
+        next: Option<&Named>,
         from: Position,
         live: Option<Position>,
     ) -> Result<Source, OpenError> {
+        let Named { order, number, len } = named;
         let file = self.files.reader(Class::Segment, number)?;
-        if let Err(BadHead::Newer(found)) = self.head(number, &*file)? {
+        if let Err(BadHead::Newer(found)) = self.head(number, order, &*file)? {
             return Err(OpenError::Newer { found, known: VERSION });
         }
-        let start = if number == from.number { from.offset } else { 0 };
+        let start = if order == from.number { from.offset } else { 0 };
         let start = start.max(FILE_HEAD as u64);
         let mut source = Source {
             number,
+            order,
             file,
             from: start,
             end: len,
             durable: len,
-            last: next.is_none() && live.is_none(),
+            last: next.is_none() && live.is_none() && !named.is_compacted(),
         };
+        if named.is_compacted() {
+            return Ok(source);
+        }
         if let Some(next) = next {
-            let after = self.files.reader(Class::Segment, next)?;
-            let head = self.head(next, &*after)?;
+            let after = self.files.reader(Class::Segment, next.number)?;
+            let head = self.head(next.number, next.order, &*after)?;
             if let Ok(FileHead { previous, previous_end: end, .. }) = head
                 && previous == number
             {
@@ -300,7 +396,9 @@ impl Run<'_> {
     fn segment(&mut self, source: &Source) -> Result<(), OpenError> {
         let mut at = source.from.min(source.end);
         let may_have_records = source.end > FILE_HEAD as u64;
-        if may_have_records && self.recovery.head(source.number, &*source.file)?.is_err() {
+        if may_have_records
+            && self.recovery.head(source.number, source.order, &*source.file)?.is_err()
+        {
             self.note_rot(source.number, 0, FILE_HEAD as u64);
         }
         let check = self.recovery.check;
@@ -313,7 +411,7 @@ impl Run<'_> {
                     let len = (found.head + found.payload) as u64;
                     let payload = self.payload(source, offset, &found)?;
                     match payload {
-                        Some(payload) => self.take(source.number, offset, found, payload)?,
+                        Some(payload) => self.take(source, offset, found, payload)?,
                         None if offset < source.durable => {
                             self.note_rot(source.number, offset, len);
                         }
@@ -333,9 +431,9 @@ impl Run<'_> {
                     break;
                 }
             }
-            self.position = Position { number: source.number, offset: at };
+            self.position = Position { number: source.order, offset: at };
         }
-        self.position = Position { number: source.number, offset: at };
+        self.position = Position { number: source.order, offset: at };
         if torn {
             self.opened.truncated = source.end - at;
             let files = self.recovery.files;
@@ -374,20 +472,20 @@ impl Run<'_> {
 
     fn take(
         &mut self,
-        number: u32,
+        source: &Source,
         offset: u64,
         found: Found,
         payload: Vec<u8>,
     ) -> Result<(), OpenError> {
-        if found.entry == Entry::Mark {
+        if matches!(found.entry, Entry::Mark | Entry::Complete { .. }) {
             return Ok(());
         }
         self.opened.replayed += 1;
         let end = offset + (found.head + found.payload) as u64;
         self.pending_bytes += found.head + payload.len();
-        self.pending.push((number, offset, found, payload));
+        self.pending.push((source.number, offset, found, payload));
         if self.pending.len() >= MAX_PENDING || self.pending_bytes >= MAX_PENDING_BYTES {
-            self.position = Position { number, offset: end };
+            self.position = Position { number: source.order, offset: end };
             self.commit()?;
             self.tables.checkpoint()?;
         }
@@ -401,20 +499,28 @@ impl Run<'_> {
     }
 
     fn commit(&mut self) -> io::Result<()> {
-        let change = self.tables.begin()?;
         let (pending, rot) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.rot));
         self.pending_bytes = 0;
-        let (position, follow) = (self.position, self.recovery.follow);
-        let reader = Reader { files: self.recovery.files, check: self.recovery.check };
-        let counts = &mut self.counts;
-        change.edit(|tables: &mut dyn TableWrite| {
-            let mut index = Index::new(tables, counts, follow, reader);
+        self.change(|index| {
             for (number, offset, found, payload) in &pending {
                 index.replay(found, *number, *offset, payload)?;
             }
             for Rot { segment, offset, len } in rot {
                 index.note_rot(segment, offset, len)?;
             }
+            Ok(())
+        })
+    }
+
+    /// One transaction.
+    fn change(&mut self, work: impl FnOnce(&mut Index<'_>) -> io::Result<()>) -> io::Result<()> {
+        let change = self.tables.begin()?;
+        let (position, follow) = (self.position, self.recovery.follow);
+        let reader = Reader { files: self.recovery.files, check: self.recovery.check };
+        let counts = &mut self.counts;
+        change.edit(|tables: &mut dyn TableWrite| {
+            let mut index = Index::new(tables, counts, follow, reader);
+            work(&mut index)?;
             index.finish(position)
         })?;
         change.commit()

@@ -4,8 +4,6 @@
 
 use super::files::Files;
 use super::format::{Checker, Class, FILE_HEAD, FileHead};
-use super::index::Position;
-use crate::id::NodeId;
 use crate::sys::{File, OpenMode};
 use std::io;
 use std::sync::Arc;
@@ -32,24 +30,17 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Makes segment `number`; it is durable when this returns.
+    /// Makes the segment with this header; it is durable when this returns. It is to become about
+    /// `len` bytes long.
     pub(super) fn create(
         files: &Files,
-        node: NodeId,
         check: &Checker,
-        number: u32,
-        previous: Position,
+        head: &FileHead,
         len: u64,
     ) -> io::Result<Self> {
+        let number = head.number;
         let path = files.path(Class::Segment, number);
         let file = files.fs.open(&path, OpenMode::CreateNew)?;
-        let head = FileHead {
-            class: Class::Segment,
-            number,
-            previous: previous.number,
-            previous_end: previous.offset,
-            node,
-        };
         let at = FILE_HEAD as u64;
         let mut segment =
             Self { number, at, marked: true, file, reserved: 0, large: Vec::new(), len };
@@ -101,8 +92,14 @@ impl Segment {
             return Ok(());
         }
         let steps = end.next_multiple_of(STEP).min(self.len.max(end));
-        self.file.allocate(self.reserved, steps - self.reserved)?;
-        self.reserved = steps;
+        self.reserved = match self.file.allocate(self.reserved, steps - self.reserved) {
+            // A disk that is nearly full may still have room for what is needed now.
+            Err(err) if err.kind() == io::ErrorKind::StorageFull && steps > end => {
+                self.file.allocate(self.reserved, end - self.reserved)?;
+                end
+            }
+            other => other.map(|()| steps)?,
+        };
         Ok(())
     }
 

@@ -2,10 +2,15 @@
 //! reading from a known place. Invariant: every queue here is bounded, and no lock is held while a
 //! file is read or a caller's function runs.
 
+use super::compact::Begun;
 use super::files::Files;
 use super::format::{Checker, MAX_PAYLOAD};
-use super::index::{Counts, Place};
 use super::read::Reader;
+use super::rows::{Counts, Place};
+use super::segment::Segment;
+use super::switch::Switched;
+use super::sync::atomic::{AtomicBool, Ordering};
+use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use super::tables::Tables;
 use super::{
     Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, SubmitError, TableChange,
@@ -15,7 +20,7 @@ use crate::id::{ChunkId, RecordId};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes of evictable copies that may wait; more are not kept.
@@ -48,6 +53,26 @@ pub(super) enum Job {
         /// Whom to tell when it is done.
         done: Box<dyn FnOnce() + Send>,
     },
+    /// A segment is to be chosen for compaction.
+    Begin {
+        /// Percent of it that must be dead at least.
+        least_dead: u8,
+        /// Whom to tell.
+        done: Box<dyn FnOnce(io::Result<Option<Begun>>) + Send>,
+    },
+    /// A compacted copy is to take the place of its original.
+    Switch {
+        /// Number of the original.
+        from: u32,
+        /// Its order.
+        order: u32,
+        /// Its length.
+        len: u64,
+        /// The copy, synced, without its last record.
+        segment: Segment,
+        /// Whom to tell.
+        done: Switched,
+    },
     /// A reader met damage.
     Damage(Damage),
 }
@@ -70,13 +95,13 @@ pub(super) fn cost(ops: &[Op]) -> Option<usize> {
         let payload = match op {
             Op::Replica { sealed, .. } => sealed.len(),
             Op::Record { bytes, .. } => bytes.len(),
-            Op::Claim { .. } | Op::Commit { .. } | Op::Drop { .. } => 0,
+            _ => 0,
         };
         if payload > MAX_PAYLOAD {
             return None;
         }
         cost += payload + OP_COST;
-        if let Op::Claim { cids, .. } = op {
+        if let Op::Claim { cids, .. } | Op::ReleaseRows { cids, .. } = op {
             cost += cids.len() * ChunkId::LEN;
         }
     }
@@ -88,7 +113,7 @@ pub(super) fn is_verified(op: &Op) -> bool {
     match op {
         Op::Replica { cid, sealed, .. } => blake3::hash(sealed) == cid.0,
         Op::Record { id, bytes } => blake3::hash(bytes) == id.0,
-        Op::Claim { .. } | Op::Commit { .. } | Op::Drop { .. } => true,
+        _ => true,
     }
 }
 
@@ -137,6 +162,7 @@ pub(super) struct Shared {
     changed: Condvar,
     tables: RwLock<Option<Arc<Tables>>>,
     usage: Mutex<Usage>,
+    compacting: AtomicBool,
 }
 
 impl Shared {
@@ -149,6 +175,7 @@ impl Shared {
             changed: Condvar::new(),
             tables: RwLock::new(Some(Arc::new(tables))),
             usage: Mutex::new(usage),
+            compacting: AtomicBool::new(false),
         }
     }
 
@@ -214,6 +241,21 @@ impl Shared {
         self.notify();
     }
 
+    /// Whether the writer has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue().closed
+    }
+
+    /// Takes the one place for a compaction; false when it is taken.
+    pub(super) fn begin_compaction(&self) -> bool {
+        !self.compacting.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives it back.
+    pub(super) fn end_compaction(&self) {
+        self.compacting.store(false, Ordering::Release);
+    }
+
     /// Waits until the writer has ended.
     pub(super) fn wait_closed(&self) {
         let mut queue = self.queue();
@@ -262,4 +304,6 @@ pub(super) fn take_counts(usage: &mut Usage, counts: &Counts) {
     usage.records = counts.records;
     usage.record_bytes = counts.record_bytes;
     usage.dead_bytes = counts.dead_bytes;
+    usage.condemned = counts.condemned;
+    usage.condemned_bytes = counts.condemned_bytes;
 }

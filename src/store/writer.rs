@@ -15,11 +15,13 @@
 use super::batch::{Plan, Planner};
 use super::cached::CacheFiles;
 use super::files::Files;
-use super::format::{Class, Entry};
-use super::index::{Counts, Index, Position};
+use super::format::{Class, Entry, FileHead};
+use super::index::Index;
 use super::recover::{Recovered, Recovery};
+use super::rows::{Counts, Position};
 use super::segment::Segment;
 use super::shared::{Damage, Job, Shared, take_counts};
+use super::switch::Switching;
 use super::{Done, Follow, Op, OpenError, Opened, Options, Outcome, Usage, WriteError};
 use crate::sys::{OpenMode, Step, Time, Work};
 use std::io;
@@ -35,7 +37,7 @@ const CHECKPOINT_ENTRIES: u64 = 8192;
 /// Without work for so long, reserved space is given back.
 const IDLE: Duration = Duration::from_secs(60);
 /// Enough for thousands of claims and drops on a disk that others have filled.
-const BALLAST: u64 = 2 << 20;
+pub(super) const BALLAST: u64 = 2 << 20;
 /// Evictable copies written in one step.
 const CACHED_STEP: usize = 2 << 20;
 /// Every so many steps evictable copies come first, so that steady work does not starve them.
@@ -59,7 +61,7 @@ impl Submission {
 type Answers = Vec<Result<Vec<Outcome>, WriteError>>;
 
 /// Why a batch was not written.
-enum Fault {
+pub(super) enum Fault {
     /// No room; nothing counts of what was written.
     Full,
     /// The segment failed.
@@ -70,17 +72,26 @@ enum Fault {
 
 /// The writer's state.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
-    follow: Arc<dyn Follow>,
-    options: Options,
+    /// What the handles see.
+    pub(super) shared: Arc<Shared>,
+    /// Who follows catalogue records.
+    pub(super) follow: Arc<dyn Follow>,
+    /// How the store was opened.
+    pub(super) options: Options,
     counts: Counts,
-    segment: Option<Segment>,
+    /// The one that is written.
+    pub(super) segment: Option<Segment>,
     /// The newest segment and how much of it is known to be durable, also when it may not be
     /// written on.
-    end: Position,
+    pub(super) end: Position,
     /// The number of the next segment.
-    next: u32,
-    cache: CacheFiles,
+    pub(super) next: u32,
+    /// Evictable copies.
+    pub(super) cache: CacheFiles,
+    /// A compacted segment that is taking the place of its original.
+    pub(super) switching: Option<Switching>,
+    /// A removed segment may come back after a crash: what it held may need its ends.
+    pub(super) removal_failed: bool,
     ballast: bool,
     bytes_since: u64,
     entries_since: u64,
@@ -109,6 +120,8 @@ impl Writer {
             None
         };
         let cache = CacheFiles::open(&files, &options)?;
+        let numbers = files.list(Class::Segment)?.into_iter().map(|file| file.number);
+        let next = numbers.max().unwrap_or_default().max(end.number) + 1;
         let usage = usage(&files, &options, &counts, &cache)?;
         let shared = Arc::new(Shared::new(files, check, tables, usage));
         let last_work = options.clock.now();
@@ -120,8 +133,10 @@ impl Writer {
             counts,
             segment,
             end,
-            next: end.number + 1,
+            next,
             cache,
+            switching: None,
+            removal_failed: false,
             ballast: false,
             bytes_since: 0,
             entries_since: 0,
@@ -147,12 +162,14 @@ impl Writer {
         self.ballast = lay().unwrap_or(false);
     }
 
-    fn drop_ballast(&mut self) -> bool {
+    /// Gives up the ballast; true when there was one.
+    pub(super) fn drop_ballast(&mut self) -> bool {
         let held = std::mem::take(&mut self.ballast);
         held && self.options.fs.remove_file(&self.shared.files.ballast_path()).is_ok()
     }
 
-    fn is_read_only(&self) -> Option<String> {
+    /// Why nothing is written any more.
+    pub(super) fn is_read_only(&self) -> Option<String> {
         self.shared.usage().read_only
     }
 
@@ -308,12 +325,12 @@ impl Writer {
     }
 
     /// Free bytes of the file system; when it does not say, writing will show.
-    fn available(&self) -> u64 {
+    pub(super) fn available(&self) -> u64 {
         self.options.fs.space(&self.options.dir).map_or(u64::MAX, |space| space.available)
     }
 
     /// Opens a new segment when there is none or it is full.
-    fn ready_segment(&mut self, bytes: u64) -> Result<(), Fault> {
+    pub(super) fn ready_segment(&mut self, bytes: u64) -> Result<(), Fault> {
         if let Some(segment) = &mut self.segment
             && segment.is_full(bytes)
         {
@@ -326,15 +343,16 @@ impl Writer {
         }
         let (shared, number) = (&self.shared, self.next);
         self.next += 1;
-        let created = Segment::create(
-            &shared.files,
-            self.options.node,
-            &shared.check,
+        let head = FileHead {
+            class: Class::Segment,
             number,
-            self.end,
-            self.options.segment_len,
-        );
-        match created {
+            order: number,
+            previous: self.end.number,
+            previous_end: self.end.offset,
+            node: self.options.node,
+        };
+        let len = self.options.segment_len;
+        match Segment::create(&shared.files, &shared.check, &head, len) {
             Ok(segment) => {
                 self.end = Position { number, offset: segment.at };
                 shared.set_usage(|usage| usage.stored_bytes += segment.at);
@@ -353,7 +371,7 @@ impl Writer {
     }
 
     /// Never writes to the newest segment again. The next one says how much of it counts.
-    fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         if let Some(mut segment) = self.segment.take() {
             // A courtesy to the disk; nothing depends on it.
             let _ = segment.trim();
@@ -361,7 +379,7 @@ impl Writer {
     }
 
     /// Builds the tables anew; false when that failed and the store is read-only.
-    fn rebuild(&mut self, reason: &str) -> bool {
+    pub(super) fn rebuild(&mut self, reason: &str) -> bool {
         tracing::warn!(reason, "rebuilding the tables from the segments");
         self.shared.set_tables(None);
         let shared = self.shared.clone();
@@ -377,6 +395,10 @@ impl Writer {
                 self.counts = counts;
                 self.entries_since = 0;
                 self.bytes_since = 0;
+                if let Some(switching) = &mut self.switching {
+                    // They follow the complete copy.
+                    switching.moving.at = switching.moving.end;
+                }
                 self.shared.set_tables(Some(tables));
                 self.publish();
                 true
@@ -417,7 +439,7 @@ impl Writer {
     }
 
     /// Runs a change of the tables alone and makes it durable when asked.
-    fn change_tables(
+    pub(super) fn change_tables(
         &mut self,
         durable: bool,
         work: impl FnOnce(&mut Index<'_>) -> io::Result<()>,
@@ -452,6 +474,13 @@ impl Writer {
             Job::Rebuild { reason, done } => {
                 self.rebuild(reason);
                 done();
+            }
+            Job::Begin { least_dead, done } => {
+                let begun = self.begin(least_dead);
+                done(begun);
+            }
+            Job::Switch { from, order, len, segment, done } => {
+                self.start_switch((from, order, len), segment, done);
             }
             Job::Damage(damage) => {
                 let result = self.change_tables(false, |index| match damage {
@@ -497,7 +526,7 @@ impl Writer {
         let mut bytes = 0;
         while let Some(job) = queue.take_if(|job| match job {
             Job::Submit { cost, .. } => batch.is_empty() || bytes + cost <= BATCH,
-            Job::Tables { .. } | Job::Rebuild { .. } | Job::Damage(_) => batch.is_empty(),
+            _ => batch.is_empty(),
         }) {
             let Job::Submit { ops, done, cost } = job else { return (batch, Some(job)) };
             bytes += cost;
@@ -554,13 +583,14 @@ impl Work for Writer {
             return Step::More;
         }
         let (batch, other) = self.take();
-        let worked = !batch.is_empty() || other.is_some();
+        let mut worked = !batch.is_empty() || other.is_some();
         if !batch.is_empty() {
             self.submissions(batch);
         }
         if let Some(job) = other {
             self.other_job(job);
         }
+        worked |= self.switch_step();
         if worked || self.cached_step() {
             self.last_work = self.options.clock.now();
             self.trimmed = false;
@@ -628,7 +658,7 @@ fn usage(
     counts: &Counts,
     cache: &CacheFiles,
 ) -> io::Result<Usage> {
-    let stored = files.list(Class::Segment)?.iter().map(|(_, len)| len).sum();
+    let stored = files.list(Class::Segment)?.iter().map(|file| file.len).sum();
     let mut usage = Usage {
         stored_bytes: stored,
         capacity: options.capacity,

@@ -7,8 +7,8 @@ use crate::simfs::SimFs;
 use bytes::{Bytes, BytesMut};
 use p2pfs::id::{ChunkId, ClaimId, NodeId, RecordId};
 use p2pfs::store::{
-    Claim, Follow, FollowTables, Op, OpenError, Opened, Options, Outcome, Store, Verdict,
-    WriteError,
+    Claim, Condemned, Follow, FollowTables, Op, OpenError, Opened, Options, Outcome, Pending,
+    Progress, Store, Verdict, WriteError,
 };
 use p2pfs::sys::{Fs, OpenMode, Table};
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,6 +108,61 @@ impl Disk {
     }
 }
 
+/// Whether a table says something of the claim of number `n`.
+fn says(store: &Store, table: &'static str, n: u8) -> io::Result<bool> {
+    Ok(store.read_tables(|tables| tables.get(Table(table), &[n; 16]))?.is_some())
+}
+
+/// Rows of a table.
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// All tables that a rebuild must make anew just as they were.
+pub(crate) fn dump(store: &Store) -> io::Result<BTreeMap<&'static str, Rows>> {
+    let names = [
+        "@chunk",
+        "@claim",
+        "@by_claim",
+        "@pending",
+        "@done",
+        "@released",
+        "@condemned",
+        "@record",
+        "@segment",
+        "seen",
+    ];
+    store.read_tables(|tables| {
+        let mut all = BTreeMap::new();
+        for name in names {
+            let rows: &mut Rows = all.entry(name).or_default();
+            tables.range(Table(name), &[], None, &mut |key, row| {
+                // When a chunk was condemned is not in the segments.
+                let row = if name == "@condemned" { &[] } else { row };
+                rows.insert(key.to_vec(), row.to_vec()).is_none()
+            })?;
+        }
+        Ok(all)
+    })
+}
+
+/// Compacts whatever can be, in small steps, with `between` after each; says how many segments
+/// went.
+pub(crate) fn compact(store: &Store, least_dead: u8, mut between: impl FnMut()) -> u64 {
+    let mut gone = 0;
+    while let Ok(Some(mut compaction)) = store.compact(least_dead) {
+        loop {
+            match compaction.step(4000) {
+                Ok(Progress::More) => between(),
+                Ok(Progress::Done(_)) => break,
+                // What failed may be tried again, but not for ever.
+                Err(_) => return gone,
+            }
+        }
+        gone += 1;
+        assert!(gone < 1000, "compaction gains nothing and does not end");
+    }
+    gone
+}
+
 /// Submits and waits for the answer.
 pub(crate) fn submit(store: &Store, ops: Vec<Op>) -> Result<Vec<Outcome>, WriteError> {
     let (sent, got) = mpsc::channel();
@@ -118,11 +173,57 @@ pub(crate) fn submit(store: &Store, ops: Vec<Op>) -> Result<Vec<Outcome>, WriteE
 /// A change, by numbers.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    Put { chunk: u8, claim: Option<u8> },
-    Claim { chunks: Vec<u8>, claim: u8 },
+    Put {
+        chunk: u8,
+        claim: Option<u8>,
+    },
+    Claim {
+        chunks: Vec<u8>,
+        claim: u8,
+    },
     Record(u8),
     Commit(u8),
     Drop(u8),
+    Release(u8),
+    ReleaseRows {
+        claim: u8,
+        chunks: Vec<u8>,
+    },
+    /// Ends the claim if it was not renewed in this many of the last submissions.
+    Lapse {
+        claim: u8,
+        since: u64,
+    },
+    /// Frees the chunk if it was condemned before this submission.
+    Free(u8),
+}
+
+impl Act {
+    /// The chunks that it may change; `None`: any.
+    fn touches(&self) -> Option<&[u8]> {
+        match self {
+            Self::Put { chunk, .. } | Self::Drop(chunk) | Self::Free(chunk) => {
+                Some(std::slice::from_ref(chunk))
+            }
+            Self::Claim { chunks, .. } | Self::ReleaseRows { chunks, .. } => Some(chunks),
+            Self::Record(_) | Self::Commit(_) => Some(&[]),
+            Self::Release(_) | Self::Lapse { .. } => None,
+        }
+    }
+
+    /// Whether it may take chunk `n` away.
+    fn removes(&self, n: u8) -> bool {
+        matches!(self, Self::Drop(chunk) | Self::Free(chunk) if *chunk == n)
+    }
+
+    /// Whether it may end this claim on chunk `n`.
+    fn ends(&self, n: u8, id: u8) -> bool {
+        match self {
+            Self::Release(claim) | Self::Lapse { claim, .. } => *claim == id,
+            Self::ReleaseRows { claim, chunks } => *claim == id && chunks.contains(&n),
+            other => other.removes(n),
+        }
+    }
 }
 
 /// What should be there.
@@ -132,6 +233,7 @@ pub(crate) struct Model {
     pub(crate) chunks: BTreeMap<u8, BTreeMap<u8, u64>>,
     records: BTreeSet<u8>,
     committed: BTreeSet<u8>,
+    released: BTreeSet<u8>,
     /// Changes that were neither answered nor refused for good.
     pub(crate) unsure: Vec<Act>,
     now: u64,
@@ -141,6 +243,12 @@ impl Model {
     /// Submits these changes together and follows the answer.
     pub(crate) fn run(&mut self, store: &Store, acts: Vec<Act>) {
         self.now += 1;
+        let freeing = acts.iter().filter_map(|act| match act {
+            Act::Free(n) => Some(chunk(*n).0),
+            _ => None,
+        });
+        // A stamp that was not taken only means that nothing is freed.
+        let _ = store.stamp(freeing.collect(), self.now, Box::new(drop));
         let ops = acts.iter().map(|act| self.op(act)).collect();
         match submit(store, ops) {
             Ok(outcomes) => {
@@ -170,18 +278,35 @@ impl Model {
             }
             Act::Commit(n) => Op::Commit { claim: ClaimId([*n; 16]) },
             Act::Drop(n) => Op::Drop { cid: chunk(*n).0 },
+            Act::Release(n) => Op::Release { claim: ClaimId([*n; 16]) },
+            Act::ReleaseRows { claim, chunks } => Op::ReleaseRows {
+                claim: ClaimId([*claim; 16]),
+                cids: chunks.iter().map(|n| chunk(*n).0).collect(),
+            },
+            Act::Lapse { claim, since } => Op::Lapse {
+                claim: ClaimId([*claim; 16]),
+                renewed_ms: self.now.saturating_sub(*since),
+            },
+            Act::Free(n) => Op::Free { cid: chunk(*n).0, round: self.now },
         }
     }
 
     fn follow(&mut self, act: &Act, outcome: &Outcome) {
         match (act, outcome) {
             (Act::Put { chunk, claim }, Outcome::Replica { .. }) => {
+                let claim = claim.filter(|claim| !self.released.contains(claim));
                 let claims = self.chunks.entry(*chunk).or_default();
                 claims.extend(claim.map(|claim| (claim, self.now)));
             }
             (Act::Claim { chunks, claim }, Outcome::Claim { held }) => {
+                let released = self.released.contains(claim);
                 for (chunk, held) in chunks.iter().zip(held) {
-                    assert!(*held || !self.chunks.contains_key(chunk), "{chunk} is held");
+                    let claims = self.chunks.get(chunk);
+                    if released {
+                        assert_eq!(*held, claims.is_some_and(|claims| !claims.is_empty()));
+                        continue;
+                    }
+                    assert!(*held || claims.is_none(), "{chunk} is held");
                     if *held {
                         self.chunks.entry(*chunk).or_default().insert(*claim, self.now);
                     }
@@ -191,13 +316,41 @@ impl Model {
                 self.records.insert(*n);
             }
             (Act::Commit(n), Outcome::Committed) => {
-                self.committed.insert(*n);
+                if !self.released.contains(n) {
+                    self.committed.insert(*n);
+                }
             }
             (Act::Drop(n), Outcome::Dropped { .. }) => {
                 self.chunks.remove(n);
             }
+            (Act::Free(n), Outcome::Freed { freed }) => {
+                if *freed {
+                    let claims = self.chunks.remove(n);
+                    assert_eq!(claims, Some(BTreeMap::new()), "a claimed chunk was freed");
+                }
+            }
+            (Act::Release(n), Outcome::Ended { claims }) => {
+                assert_eq!(*claims, self.end(*n, None));
+                self.committed.remove(n);
+                self.released.insert(*n);
+            }
+            (Act::ReleaseRows { claim, chunks }, Outcome::Ended { claims }) => {
+                assert_eq!(*claims, self.end(*claim, Some(chunks)));
+            }
+            (Act::Lapse { claim, since }, Outcome::Ended { claims }) => {
+                let latest = self.chunks.values().filter_map(|claims| claims.get(claim)).max();
+                let recent = latest.is_some_and(|latest| *latest > self.now.saturating_sub(*since));
+                let lapses = !recent && !self.committed.contains(claim);
+                assert_eq!(*claims, if lapses { self.end(*claim, None) } else { 0 });
+            }
             _ => panic!("{act:?} came to {outcome:?}"),
         }
+    }
+
+    /// Takes these claims away and counts them.
+    fn end(&mut self, claim: u8, chunks: Option<&Vec<u8>>) -> u64 {
+        let those = self.chunks.iter_mut().filter(|(n, _)| chunks.is_none_or(|c| c.contains(n)));
+        those.filter_map(|(_, claims)| claims.remove(&claim)).count() as u64
     }
 
     /// After a restart: changes that were left open may have happened; what they did not touch
@@ -205,47 +358,37 @@ impl Model {
     pub(crate) fn settle(&mut self, store: &Store) -> Result<(), String> {
         let unsure = std::mem::take(&mut self.unsure);
         let fail = |err: io::Error| err.to_string();
+        let mut touched = BTreeSet::new();
         for act in &unsure {
-            let touched: &[u8] = match act {
-                Act::Put { chunk, .. } | Act::Drop(chunk) => std::slice::from_ref(chunk),
-                Act::Claim { chunks, .. } => chunks,
-                Act::Record(n) => {
-                    if store.record(record(*n).0).map_err(|err| err.to_string())?.is_some() {
-                        self.records.insert(*n);
-                    }
-                    continue;
+            match act.touches() {
+                Some(chunks) => touched.extend(chunks.iter().copied()),
+                None => touched.extend(0..NAMES),
+            }
+            match act {
+                Act::Record(n)
+                    if store.record(record(*n).0).map_err(|err| err.to_string())?.is_some() =>
+                {
+                    self.records.insert(*n);
                 }
-                Act::Commit(n) => {
-                    if self.is_committed(store, *n).map_err(fail)? {
-                        self.committed.insert(*n);
-                    }
-                    continue;
+                Act::Commit(n) if says(store, "@done", *n).map_err(fail)? => {
+                    self.committed.insert(*n);
                 }
-            };
-            for n in touched {
-                self.take_over(store, *n, &unsure)?;
+                Act::Release(n) if says(store, "@released", *n).map_err(fail)? => {
+                    self.released.insert(*n);
+                    self.committed.remove(n);
+                }
+                _ => {}
             }
         }
-        Ok(())
-    }
-
-    fn is_committed(&self, store: &Store, n: u8) -> io::Result<bool> {
-        for chunk_number in 0..NAMES {
-            for (claim, committed) in store.claims(chunk(chunk_number).0)? {
-                if claim.id == ClaimId([n; 16]) {
-                    return Ok(committed);
-                }
-            }
-        }
-        Ok(false)
+        touched.into_iter().try_for_each(|n| self.take_over(store, n, &unsure))
     }
 
     fn take_over(&mut self, store: &Store, n: u8, unsure: &[Act]) -> Result<(), String> {
         let cid = chunk(n).0;
         let held = store.held(cid).map_err(|err| err.to_string())?;
         let is_replica = held.is_some_and(|held| held.replica);
-        let dropped = unsure.iter().any(|act| matches!(act, Act::Drop(d) if *d == n));
-        if !dropped && self.chunks.contains_key(&n) && !is_replica {
+        let removed = unsure.iter().any(|act| act.removes(n));
+        if !removed && self.chunks.contains_key(&n) && !is_replica {
             return Err(format!("chunk {n} is gone"));
         }
         let old = self.chunks.remove(&n).unwrap_or_default();
@@ -254,7 +397,8 @@ impl Model {
             let new: BTreeMap<u8, u64> =
                 claims.iter().map(|(claim, _)| (claim.id.0[0], claim.renewed_ms)).collect();
             for (id, renewed) in old {
-                if !dropped && new.get(&id).is_none_or(|now| *now < renewed) {
+                let ended = unsure.iter().any(|act| act.ends(n, id));
+                if !ended && new.get(&id).is_none_or(|now| *now < renewed) {
                     return Err(format!("claim {id} on chunk {n} is gone"));
                 }
             }
@@ -289,6 +433,7 @@ impl Model {
         if listed != expected {
             return Err(format!("{} replicas are listed", listed.len()));
         }
+        self.check_lists(store)?;
         let usage = store.usage();
         let bytes: usize = self.chunks.keys().map(|n| chunk(*n).1.len()).sum();
         if (usage.replicas, usage.replica_bytes) != (self.chunks.len() as u64, bytes as u64)
@@ -302,6 +447,37 @@ impl Model {
             return Err(format!("{seen} records were followed"));
         }
         Ok(())
+    }
+
+    /// Condemned chunks and pending claims.
+    fn check_lists(&self, store: &Store) -> Result<(), String> {
+        let fail = |err: io::Error| err.to_string();
+        let mut listed = BTreeSet::new();
+        let mut visit = |found: Condemned| listed.insert(found.cid);
+        store.condemned(ChunkId([0; 32]), &mut visit).map_err(fail)?;
+        let unclaimed = self.chunks.iter().filter(|(_, claims)| claims.is_empty());
+        let expected: BTreeMap<ChunkId, usize> =
+            unclaimed.map(|(n, _)| (chunk(*n).0, chunk(*n).1.len())).collect();
+        let usage = store.usage();
+        let bytes: usize = expected.values().sum();
+        if !listed.iter().eq(expected.keys())
+            || (usage.condemned, usage.condemned_bytes) != (expected.len() as u64, bytes as u64)
+        {
+            return Err(format!("condemned are {listed:?}, not {expected:?}; {usage:?}"));
+        }
+        let mut listed = BTreeMap::new();
+        let mut visit = |found: Pending| {
+            listed.insert(found.claim.0[0], (found.chunks, found.renewed_ms)).is_none()
+        };
+        store.pending(ClaimId([0; 16]), &mut visit).map_err(fail)?;
+        let mut expected: BTreeMap<u8, (u64, u64)> = BTreeMap::new();
+        for (id, renewed) in self.chunks.values().flatten() {
+            if !self.committed.contains(id) {
+                let (count, latest) = expected.entry(*id).or_default();
+                (*count, *latest) = (*count + 1, (*latest).max(*renewed));
+            }
+        }
+        if listed == expected { Ok(()) } else { Err(format!("pending: {listed:?}, {expected:?}")) }
     }
 
     fn check_chunk(&self, store: &Store, n: u8) -> Result<(), String> {
