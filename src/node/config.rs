@@ -80,7 +80,8 @@ pub struct Config {
     pub open: bool,
     /// How long a dead node's copies are waited for.
     pub repair_delay: Duration,
-    /// Bytes per second that copies of chunks with more than one copy left may take; none: no limit.
+    /// Bytes per second that copies of chunks with more than one copy left may take; none: no
+    /// limit.
     pub repair_rate: Option<u64>,
     /// Share of the capacity for evictable cached copies, in percent.
     pub cache_percent: u8,

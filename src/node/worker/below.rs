@@ -10,7 +10,8 @@ use std::io;
 
 /// Chunks below their copies that this node is responsible for: cid → [`Row`].
 const BELOW: Table = Table("repair.below");
-/// Those of them for which a copy can be made now, the fewest copies first: copies 1, cid → nothing.
+/// Those of them for which a copy can be made now, the fewest copies first: copies 1, cid →
+/// nothing.
 const QUEUE: Table = Table("repair.queue");
 /// Claims by the fewest copies of any of their chunks seen: claim → round, copies.
 const COPIES: Table = Table("repair.copies");

@@ -1,6 +1,6 @@
 //! Makes copies: of chunks of this node at others, with all their claims, and of damaged chunks
-//! here from others. Owns what is under way, the pace, and who lets copies fail; which chunk and for
-//! whom is decided by repair, and what comes of it is noted there.
+//! here from others. Owns what is under way, the pace, and who lets copies fail; which chunk and
+//! for whom is decided by repair, and what comes of it is noted there.
 //!
 //! Invariant: at most [`COPIES_AT_ONCE`] chunks are in memory for repair, and only a chunk with one
 //! copy left goes faster than the pace.

@@ -4,7 +4,8 @@
 //!
 //! It looks at a chunk when a put hands it over or a reader finds it damaged, at all chunks when
 //! the candidates change, again soon when a copy is still missing, and at all of them once a day.
-//! What is missing is counted before it is copied, and the count rides in this node's member record.
+//! What is missing is counted before it is copied, and the count rides in this node's member
+//! record.
 
 use super::below::{self, Counts};
 use super::copy::{Copier, Copy, Made};
@@ -238,7 +239,7 @@ impl Repair {
     fn begin_sweep(&mut self) {
         self.round = self.round.wrapping_add(1);
         self.placed = self.shared.view().placed;
-        tracing::trace!(me = %self.shared.me.short(), self.round, self.placed, "looking at all chunks");
+        tracing::trace!(me = %self.shared.me.short(), self.round, "looking at all chunks");
         self.next = Some(ChunkId([0; 32]));
         self.due = None;
         self.failed = false;
@@ -280,7 +281,7 @@ impl Repair {
         }
         self.recount();
         self.report();
-        tracing::trace!(me = %self.shared.me.short(), self.failed, due = ?self.due, "looked at all chunks");
+        tracing::trace!(me = %self.shared.me.short(), self.failed, "looked at all chunks");
     }
 
     fn batch(&self, from: ChunkId) -> io::Result<Vec<Replica>> {
