@@ -301,7 +301,7 @@ pub struct Settings {
     pub zone: Option<String>,
     /// Bytes that it offers; none: 80 % of the free space, leaving 1 GiB.
     pub capacity: Option<u64>,
-    /// Number of replicas of a swarm that this daemon makes.
+    /// Number of replicas of what is put at this daemon.
     pub replicas: u8,
     /// Which holders are preferred.
     pub balance: Balance,

@@ -165,7 +165,7 @@ pub struct DaemonArgs {
     #[arg(long, env = "P2PFS_CAPACITY", hide_env_values = true, value_name = "SIZE")]
     #[arg(value_parser = text::parse_size)]
     pub capacity: Option<u64>,
-    /// Number of copies that a new swarm keeps, 1 to 8 [default: 3]
+    /// Number of copies of what is put at this node, 1 to 8 [default: 3]
     #[arg(long, env = "P2PFS_REPLICAS", hide_env_values = true, value_name = "N")]
     #[arg(value_parser = config::replicas)]
     pub replicas: Option<u8>,

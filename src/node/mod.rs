@@ -256,6 +256,12 @@ impl Shared {
         matches!(self.store.held(*cid), Ok(Some(held)) if held.replica)
     }
 
+    /// Which of the chunks are replicas here, in their order; the tables are read beside the tasks.
+    async fn which_held(self: &Arc<Self>, cids: Vec<ChunkId>) -> io::Result<Vec<bool>> {
+        let shared = self.clone();
+        self.job(move || cids.iter().map(|cid| shared.holds(cid)).collect()).await
+    }
+
     /// Has the store do something, waiting while it is busy; done when it is on disk.
     async fn write(&self, ops: Vec<Op>) -> Result<Vec<Kept>, WriteError> {
         loop {

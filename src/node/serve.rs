@@ -247,9 +247,8 @@ impl Shared {
     }
 
     async fn answer_holds(self: &Arc<Self>, holds: Holds) -> Result<Vec<u8>, Refusal> {
-        let shared = self.clone();
-        let bits = move || holds.cids.iter().map(|cid| shared.holds(cid)).collect();
-        Ok(Bits { bits: self.job(bits).await.map_err(stopping)? }.to_bytes())
+        let bits = self.which_held(holds.cids).await.map_err(stopping)?;
+        Ok(Bits { bits }.to_bytes())
     }
 
     fn answer_pointers(&self, peer: NodeId, pointers: Pointers) -> Vec<u8> {

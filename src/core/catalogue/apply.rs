@@ -385,6 +385,21 @@ pub fn catch_up(
     Ok(CaughtUp { more: left == 0, lost })
 }
 
+/// A record that waits; noted as lost when the store has not got its bytes any more.
+fn waiting_record(
+    store: &dyn ViewMut,
+    id: RecordId,
+    lost: &mut Vec<RecordId>,
+) -> io::Result<Option<Record>> {
+    match store.record(&id)? {
+        Some(bytes) => Record::parse(bytes).map(Some).map_err(damaged),
+        None => {
+            lost.push(id);
+            Ok(None)
+        }
+    }
+}
+
 /// Applies what waited for grants; how much of `limit` is left.
 fn admit(
     store: &mut dyn ViewMut,
@@ -400,11 +415,7 @@ fn admit(
             let mut parts = Parts(row);
             let author = NodeId(parts.take()?);
             let id = RecordId(parts.take()?);
-            let Some(bytes) = store.record(&id)? else {
-                lost.push(id);
-                continue;
-            };
-            let record = Record::parse(bytes).map_err(damaged)?;
+            let Some(record) = waiting_record(store, id, lost)? else { continue };
             if may_write(store, &author, record.header.clock)? {
                 forget_waiting(store, &record)?;
                 if let Some(body) = Body::read(&record, context.authority) {
@@ -438,11 +449,7 @@ fn unseal(
             let mut parts = Parts(&row);
             parts.take::<32>()?;
             let id = RecordId(parts.take()?);
-            let Some(bytes) = store.record(&id)? else {
-                lost.push(id);
-                continue;
-            };
-            let record = Record::parse(bytes).map_err(damaged)?;
+            let Some(record) = waiting_record(store, id, lost)? else { continue };
             let mut reveal = Reveal::new(store, keyring);
             reveal.open(&record)?;
             reveal.finish()?;

@@ -80,7 +80,7 @@ impl Shared {
             let (shared, id, cids) = (self.clone(), member.record.id, cids.to_vec());
             asking.spawn(async move { (id, shared.ask_holds(id, cids).await) });
         }
-        held.insert(self.me, cids.iter().map(|cid| self.holds(cid)).collect());
+        held.extend(self.which_held(cids.to_vec()).await.ok().map(|bits| (self.me, bits)));
         while let Some(answer) = asking.join_next().await {
             if let Ok((id, Ok(bits))) = answer {
                 held.insert(id, bits);
