@@ -4,7 +4,7 @@
 use crate::world::{epoch, epoch_record, grant_body, swarm};
 use p2pfs::core::catalogue::{
     Attributes, Change, Content, Draft, FileRecord, FileVersion, Header, Kind, Name, Node, Place,
-    Record, Target, decode_changes, encode_changes, seal_tree, sign,
+    Record, Release, Scope, Target, decode_changes, encode_changes, seal_tree, sign,
 };
 use p2pfs::crypto::NodeKey;
 use p2pfs::id::{ChunkId, ClaimId, EpochId, FileHash, InodeId, LookupId, RecordId, Tag, to_hex};
@@ -76,6 +76,14 @@ fn records_keep_their_bytes() {
     golden("file-inline.hex", &file.sign(&key, clock, keys.epoch()).unwrap());
     assert_eq!(FileRecord::from_bytes(&file.to_bytes()), Ok(file));
 
+    let (versions, chunks) = (vec![RecordId([4; 32])], vec![ChunkId([5; 32]), ChunkId([6; 32])]);
+    let some = Scope::Versions { until_ms: 0x0102_0304_0506, versions, chunks };
+    for (name, scope) in [("release-all.hex", Scope::All), ("release-versions.hex", some)] {
+        let release = Release { claim, scope };
+        golden(name, &release.sign(&key, clock).unwrap());
+        assert_eq!(Release::from_bytes(&release.to_bytes()), Ok(release));
+    }
+
     let header = Header::plain(Kind::Grant, clock, key.id(), EpochId::NONE);
     golden("grant.hex", &sign(&key, header, &grant_body(&key.id(), true, 1, 2)).unwrap());
     golden("epoch.hex", &epoch_record(2, &key).sign(&key, &swarm(), clock).unwrap());
@@ -135,6 +143,9 @@ proptest! {
             }
             if let Ok(answer) = Answer::from_bytes(bytes) {
                 prop_assert_eq!(&answer.to_bytes(), bytes);
+            }
+            if let Ok(release) = Release::from_bytes(bytes) {
+                prop_assert_eq!(&release.to_bytes(), bytes);
             }
             if let Ok(file) = FileRecord::from_bytes(bytes) {
                 prop_assert_eq!(&file.to_bytes(), bytes);

@@ -11,21 +11,21 @@
 //!   time; a body that does not open as promised counts as a record that changes nothing;
 //! * what waits (for a grant, a parent, a secret) is in a table of its own until it comes.
 
-use super::body::{EpochRecord, FileRecord};
+use super::body::{EpochRecord, FileRecord, Release, Scope};
 use super::keyring::Keyring;
 use super::record::{Kind, Record};
 use super::reveal::Reveal;
 use super::sums;
 use super::table::{
-    CLAIM, CLOCK, EPOCH, GRANT, Known, LOOKUP, OPEN, ORPHAN, Parts, RECORD, REGISTER, Row, SEALED,
-    State, TOTAL, TOTAL_WAITING, Version, View, WAITING, any, damaged, end_of, key, register_key,
-    register_prefix, scan, value,
+    CLAIM, CLOCK, EPOCH, GRANT, Known, LET_GO, LOOKUP, OPEN, ORPHAN, OWED, Parts, RECORD, REGISTER,
+    RELEASED, Row, SEALED, State, TOTAL, TOTAL_WAITING, Version, View, WAITING, any, damaged, key,
+    register_key, scan, value,
 };
 use crate::core::hlc;
 use crate::id::{EpochId, NodeId, RecordId, Tag};
 use crate::sys::{TableRead, TableWrite};
 use crate::wire::codec::{Decode, Encode, Malformed};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 
 /// Tables being changed, and the records that they name. `apply` reads records back: children that
@@ -160,8 +160,8 @@ pub fn vet(
     let Some(body) = Body::read(record, authority) else {
         return Ok(Applied::Refused(Refusal::Body));
     };
-    let open = !matches!(body, Body::File(_) | Body::Tree)
-        || may_write(tables, &record.header.author, record.header.clock)?;
+    let open =
+        !body.is_for_writers() || may_write(tables, &record.header.author, record.header.clock)?;
     Ok(if open { Applied::New } else { Applied::Waiting })
 }
 
@@ -185,7 +185,7 @@ pub fn apply(
     let Some(body) = Body::read(record, context.authority) else {
         return Ok(Applied::Refused(Refusal::Body));
     };
-    if matches!(body, Body::File(_) | Body::Tree) {
+    if body.is_for_writers() {
         if !may_write(store, &record.header.author, record.header.clock)? {
             return wait(store, source, record);
         }
@@ -201,6 +201,7 @@ enum Body {
     Tree,
     Grant(GrantFacts),
     Epoch(EpochRecord),
+    Release(Release),
     Open(bool),
 }
 
@@ -212,8 +213,14 @@ impl Body {
             Kind::Tree => Some(Self::Tree),
             Kind::Grant => authority.grant(body).map(Self::Grant),
             Kind::Epoch => EpochRecord::open(body, authority.swarm_public()).map(Self::Epoch),
+            Kind::Release => Release::from_bytes(body).ok().map(Self::Release),
             Kind::OpenStatement => authority.open_statement(body).map(Self::Open),
         }
+    }
+
+    /// Whether its author must have the right to write.
+    const fn is_for_writers(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Tree | Self::Release(_))
     }
 }
 
@@ -292,9 +299,22 @@ fn insert(
             let at = key(&[&epoch.epoch.0, &record.id.0]);
             store.insert(EPOCH, &at, &epoch.made.to_bytes())?;
         }
+        Body::Release(release) => insert_release(store, &record.id, release)?,
         Body::Open(writes) => store.insert(OPEN, &record.id.0, &writes.to_bytes())?,
     }
     Ok(Applied::New)
+}
+
+fn insert_release(store: &mut dyn ViewMut, id: &RecordId, release: &Release) -> io::Result<()> {
+    match &release.scope {
+        Scope::All => store.insert(RELEASED, &key(&[&release.claim.0, &id.0]), &[])?,
+        Scope::Versions { versions, .. } => {
+            for version in versions {
+                store.insert(LET_GO, &key(&[&version.0, &id.0]), &[])?;
+            }
+        }
+    }
+    store.insert(OWED, &id.0, &[])
 }
 
 fn insert_tree(store: &mut dyn ViewMut, keyring: &Keyring, record: &Record) -> io::Result<Applied> {
@@ -303,12 +323,13 @@ fn insert_tree(store: &mut dyn ViewMut, keyring: &Keyring, record: &Record) -> i
     let mut reveal = Reveal::new(store, keyring);
     let facts = reveal.facts(record);
     for ((index, tag), fact) in (0..).zip(&record.header.tags).zip(facts) {
-        let state = if ended.contains(tag) { State::Past } else { State::Head };
-        reveal.set(tag, state, record, Row { change: index, fact })?;
+        let ended = ended.get(tag).copied();
+        reveal.set(tag, record, Row { change: index, ended: ended.unwrap_or(0), fact })?;
     }
+    let (clock, parents) = (record.header.clock, parents_here(reveal.store, record)?);
     for tag in record.header.tags.iter().chain(&record.header.also) {
-        for head in heads_among(reveal.store, tag, &record.header.parents)? {
-            reveal.end(tag, &head)?;
+        for version in versions_among(reveal.store, tag, &parents)? {
+            reveal.end(tag, &version, clock)?;
         }
     }
     reveal.finish()?;
@@ -324,37 +345,52 @@ fn insert_tree(store: &mut dyn ViewMut, keyring: &Keyring, record: &Record) -> i
     Ok(Applied::Sealed)
 }
 
-/// The registers of a record that records which came before it have superseded.
-fn ended_by_children(store: &mut dyn ViewMut, record: &Record) -> io::Result<BTreeSet<Tag>> {
-    let mut ended = BTreeSet::new();
+/// The registers of a record that records which came before it have superseded, and the first clock
+/// of those.
+fn ended_by_children(store: &mut dyn ViewMut, record: &Record) -> io::Result<BTreeMap<Tag, u64>> {
+    let mut ended = BTreeMap::new();
     for (row, _) in scan(store, ORPHAN, &record.id.0, None, usize::MAX)? {
         let mut parts = Parts(&row);
         parts.take::<32>()?;
         let child = RecordId(parts.take()?);
         let header = read_back(store, &child)?.header;
         let touched = header.tags.iter().chain(&header.also);
-        ended.extend(touched.filter(|tag| record.header.tags.contains(tag)));
+        for tag in touched.filter(|tag| record.header.tags.contains(tag)) {
+            let first = ended.entry(*tag).or_insert(header.clock);
+            *first = header.clock.min(*first);
+        }
         store.remove(ORPHAN, &row)?;
     }
     Ok(ended)
 }
 
-/// The heads of a register that are changes of the given records.
-fn heads_among(store: &dyn ViewMut, tag: &Tag, parents: &[RecordId]) -> io::Result<Vec<Version>> {
-    if parents.is_empty() {
-        return Ok(Vec::new());
-    }
-    let prefix = register_prefix(tag, State::Head);
-    let mut found = Vec::new();
-    let mut visit = |key: &[u8], row: &[u8]| {
-        match Version::read(key, row) {
-            Ok(version) if !parents.contains(&version.at.id) => {}
-            version => found.push(version),
+/// The parents of a record that are here, with their clocks.
+fn parents_here(store: &dyn ViewMut, record: &Record) -> io::Result<Vec<(RecordId, u64)>> {
+    let mut here = Vec::new();
+    for parent in &record.header.parents {
+        if let Some(row) = store.get(RECORD, &parent.0)? {
+            here.push((*parent, value::<Known>(&row)?.clock));
         }
-        true
-    };
-    store.range(REGISTER, &prefix, end_of(&prefix).as_deref(), &mut visit)?;
-    found.into_iter().collect()
+    }
+    Ok(here)
+}
+
+/// The changes of a register, superseded or not, that the given records made.
+fn versions_among(
+    store: &dyn ViewMut,
+    tag: &Tag,
+    records: &[(RecordId, u64)],
+) -> io::Result<Vec<Version>> {
+    let mut found = Vec::new();
+    for (id, clock) in records {
+        for state in [State::Head, State::Past] {
+            let key = register_key(tag, state, *clock, id);
+            if let Some(row) = store.get(REGISTER, &key)? {
+                found.push(Version::read(&key, &row)?);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A record that the tables name, which the store therefore has.
@@ -460,17 +496,11 @@ fn unseal(
     Ok(left)
 }
 
-/// The key of a change's row in its register, in the state it is in.
+/// A change in its register, in the state it is in.
 pub(super) fn find_row(
     store: &dyn ViewMut,
     tag: &Tag,
     record: &Record,
-) -> io::Result<Option<State>> {
-    for state in [State::Head, State::Past] {
-        let key = register_key(tag, state, record.header.clock, &record.id);
-        if store.get(REGISTER, &key)?.is_some() {
-            return Ok(Some(state));
-        }
-    }
-    Ok(None)
+) -> io::Result<Option<Version>> {
+    Ok(versions_among(store, tag, &[(record.id, record.header.clock)])?.pop())
 }

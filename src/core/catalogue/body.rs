@@ -1,4 +1,4 @@
-//! The clear bodies: file records and epoch records. Owns their encoding and the epoch's signature.
+//! The clear bodies: file records, releases and epoch records. Owns their encoding and the epoch's signature.
 //! It does not know how a lookup id, a manifest or a sealed secret is made.
 //!
 //! Formats (integers little-endian, `wire::codec`):
@@ -7,22 +7,33 @@
 //! file    = claim 16, lookup 32, content, replicas u8 (1..=8), flags u8
 //! content = 1, manifest chunk id 32, its sealed length u32
 //!         | 2, length u32 (1..=4096), sealed manifest
+//! release = claim 16, 1                           all that it was for, for good
+//!         | claim 16, 2, until ms u64, versions, chunks
+//! versions = count (0..=32), tree record id 32 …    chunks = count (1..=900), chunk id 32 …
+//!                                                 both ascending, each once
 //! epoch   = epoch 32, made u64, count u32 (0..=128), box …, signature 64
 //! box     = 1 (node key) | 2 (owner key), public half 32, length u32 (1..=160), sealed secret
 //! ```
 //!
 //! The epoch's signature is by the swarm key over everything before it, domain "p2pfs epoch v1".
-//! Flags that this version does not know are kept and mean nothing to it.
+//! Flag 1 of a file record: it stands for itself and not for a file of the tree. Flags that this
+//! version does not know are kept and mean nothing to it.
 
-use super::record::{Header, Kind, TooLarge, sign};
+use super::record::{Header, Kind, TooLarge, ascending, sign};
 use crate::crypto::{NodeKey, SIGNATURE_LEN, SwarmKey, verify};
-use crate::id::{ChunkId, ClaimId, EpochId, LookupId};
+use crate::id::{ChunkId, ClaimId, EpochId, LookupId, RecordId};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, put_blob, put_list};
 
 /// Longest manifest inside its record, sealed, in bytes: one row with room to spare.
 pub const INLINE_MAX: usize = 4096;
 /// Most copies that a file can ask for.
 pub const REPLICAS_MAX: u8 = 8;
+/// The flag of a file record that stands for itself: no path leads to it.
+pub const UNLISTED: u8 = 1;
+/// Most chunks in one release: its longest form stays below the limit of a record.
+pub const RELEASED_MAX: usize = 900;
+/// Most versions that one release ends.
+pub const ENDED_MAX: usize = 32;
 /// Most recipients in one epoch record: its longest form stays below the limit of a record.
 pub const BOXES_MAX: usize = 128;
 /// Longest sealed secret in bytes.
@@ -55,7 +66,7 @@ pub struct FileRecord {
     pub content: Content,
     /// How many copies it wants, 1 to [`REPLICAS_MAX`].
     pub replicas: u8,
-    /// Bits for later versions.
+    /// [`UNLISTED`], and bits for later versions.
     pub flags: u8,
 }
 
@@ -105,6 +116,75 @@ impl Decode for FileRecord {
             return Err(Malformed::Invalid("number of replicas"));
         }
         Ok(Self { claim, lookup, content, replicas, flags: u8::decode(from)? })
+    }
+}
+
+/// How much of a claim ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of it, for good.
+    All,
+    /// What only versions needed that are not kept any more.
+    Versions {
+        /// Claims on the chunks that were renewed later than this are for newer versions and stay;
+        /// milliseconds since 1970.
+        until_ms: u64,
+        /// The tree records that made those versions, ascending, at most [`ENDED_MAX`].
+        versions: Vec<RecordId>,
+        /// The chunks, ascending, 1 to [`RELEASED_MAX`].
+        chunks: Vec<ChunkId>,
+    },
+}
+
+/// The body of a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Which claim.
+    pub claim: ClaimId,
+    /// How much of it.
+    pub scope: Scope,
+}
+
+impl Release {
+    /// Signs the record.
+    pub fn sign(&self, key: &NodeKey, clock: u64) -> Result<Vec<u8>, TooLarge> {
+        let header = Header::plain(Kind::Release, clock, key.id(), EpochId::NONE);
+        sign(key, header, &self.to_bytes())
+    }
+}
+
+impl Encode for Release {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.claim.encode(out);
+        match &self.scope {
+            Scope::All => out.push(1),
+            Scope::Versions { until_ms, versions, chunks } => {
+                out.push(2);
+                until_ms.encode(out);
+                put_list(out, versions);
+                put_list(out, chunks);
+            }
+        }
+    }
+}
+
+impl Decode for Release {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let claim = ClaimId::decode(from)?;
+        let scope = match u8::decode(from)? {
+            1 => Scope::All,
+            2 => {
+                let until_ms = u64::decode(from)?;
+                let versions: Vec<RecordId> = from.list(ENDED_MAX)?;
+                let chunks: Vec<ChunkId> = from.list(RELEASED_MAX)?;
+                if chunks.is_empty() || !ascending(&versions) || !ascending(&chunks) {
+                    return Err(Malformed::Invalid("lists of a release"));
+                }
+                Scope::Versions { until_ms, versions, chunks }
+            }
+            _ => return Err(Malformed::Invalid("scope of a release")),
+        };
+        Ok(Self { claim, scope })
     }
 }
 

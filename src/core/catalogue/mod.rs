@@ -11,6 +11,7 @@ mod body;
 pub(crate) mod browse;
 mod change;
 mod keyring;
+pub(crate) mod past;
 mod place;
 mod query;
 mod record;
@@ -24,14 +25,15 @@ pub use apply::{
     Source, ViewMut, WAITING_MAX, apply, catch_up, vet, waiting,
 };
 pub use body::{
-    BOX_MAX, BOXES_MAX, Content, EpochRecord, FileRecord, INLINE_MAX, REPLICAS_MAX, Recipient,
-    SecretBox,
+    BOX_MAX, BOXES_MAX, Content, ENDED_MAX, EpochRecord, FileRecord, INLINE_MAX, RELEASED_MAX,
+    REPLICAS_MAX, Recipient, Release, Scope, SecretBox, UNLISTED,
 };
 pub use change::{
     Attributes, CHANGES_MAX, Change, FileVersion, NAME_MAX, Name, Node, Place, TARGET_MAX, Target,
     XATTR_VALUE_MAX, XATTRS_MAX, decode_changes, encode_changes, entry_tag, inode_tag,
 };
 pub use keyring::Keyring;
+pub use past::{is_released, owed, released, settle_owed};
 pub use place::LOST_AND_FOUND;
 pub use query::{
     CANDIDATES_MAX, FOUND_MAX, FileCandidate, SealedSecret, boxes, epochs, file_record,

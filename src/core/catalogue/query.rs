@@ -2,6 +2,7 @@
 //! tables are asked and how many answers a question may have; it opens no sealed body.
 
 use super::body::{EpochRecord, FileRecord, Recipient};
+use super::past::is_released;
 use super::record::{Kind, Record};
 use super::reveal::{Tally, tally as tally_of};
 use super::table::{
@@ -43,14 +44,18 @@ pub fn files_by_lookup(view: &dyn View, lookup: &LookupId) -> io::Result<Vec<Fil
     let mut authors = BTreeSet::new();
     for (row, author) in scan(view, LOOKUP, &lookup.0, None, LOOKUP_ROWS_MAX)? {
         let author: NodeId = value(&author)?;
-        if out.len() == CANDIDATES_MAX || !authors.insert(author) {
+        if out.len() == CANDIDATES_MAX || authors.contains(&author) {
             continue;
         }
         let mut parts = Parts(&row);
         parts.take::<32>()?;
         let clock = !u64::from_be_bytes(parts.take()?);
         let id = RecordId(parts.take()?);
-        if let Some(file) = file_record(view, &id)? {
+        // What was released may be gone already.
+        if let Some(file) = file_record(view, &id)?
+            && !is_released(view, &file.claim)?
+        {
+            authors.insert(author);
             out.push(FileCandidate { id, author, clock, file });
         }
     }

@@ -20,7 +20,7 @@
 //! with the header's bytes as associated data. All other bodies are clear. Only tree records have
 //! parents and tags. `also` holds the tags of the same registers under the epochs of the parents,
 //! where those differ: so members without any key still see which older record it supersedes.
-//! Kinds 5 and 6 have their numbers; this version refuses them.
+//! Kind 6 has its number; this version refuses it.
 
 use super::change::{CHANGES_MAX, Change, decode_changes, encode_changes};
 use crate::crypto::{EpochKeys, NodeKey, SIGNATURE_LEN, verify};
@@ -47,6 +47,8 @@ pub enum Kind {
     Grant,
     /// The content secret of an epoch, sealed to those who may read.
     Epoch,
+    /// Ends claims: their chunks need not be kept any more.
+    Release,
     /// The signed statement that anybody may join.
     OpenStatement,
 }
@@ -59,6 +61,7 @@ impl Kind {
             Self::Tree => 2,
             Self::Grant => 3,
             Self::Epoch => 4,
+            Self::Release => 5,
             Self::OpenStatement => 7,
         }
     }
@@ -69,6 +72,7 @@ impl Kind {
             2 => Some(Self::Tree),
             3 => Some(Self::Grant),
             4 => Some(Self::Epoch),
+            5 => Some(Self::Release),
             7 => Some(Self::OpenStatement),
             _ => None,
         }
@@ -120,7 +124,7 @@ impl Header {
     }
 }
 
-fn ascending<T: Ord>(list: &[T]) -> bool {
+pub(super) fn ascending<T: Ord>(list: &[T]) -> bool {
     list.windows(2).all(|pair| pair[0] < pair[1])
 }
 

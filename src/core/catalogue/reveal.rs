@@ -10,11 +10,12 @@ use super::apply::{ViewMut, find_row};
 use super::browse::open;
 use super::change::{Change, Node, Place, entry_tag};
 use super::keyring::Keyring;
+use super::past;
 use super::place;
 use super::record::Record;
 use super::table::{
-    CHILD, ChangeAt, Child, Fact, LINK, PREFIX, REGISTER, Row, Spot, State, TOTAL, TOTAL_FILES,
-    Version, any, key, register_key, value, versions_of,
+    CHILD, ChangeAt, Child, FILE, Fact, LINK, PREFIX, REGISTER, Row, Spot, State, TOTAL,
+    TOTAL_FILES, Version, any, key, register_key, value, versions_of,
 };
 use crate::crypto::EpochKeys;
 use crate::id::{InodeId, RecordId, Tag};
@@ -73,25 +74,21 @@ impl<'a> Reveal<'a> {
     pub(super) fn open(&mut self, record: &Record) -> io::Result<()> {
         let facts = self.facts(record);
         for ((index, tag), fact) in (0..).zip(&record.header.tags).zip(facts) {
-            if let Some(state) = find_row(self.store, tag, record)? {
-                self.set(tag, state, record, Row { change: index, fact })?;
+            if let Some(Version { ended, .. }) = find_row(self.store, tag, record)? {
+                self.set(tag, record, Row { change: index, ended, fact })?;
             }
         }
         Ok(())
     }
 
     /// Fills the row of one change, and what follows from it.
-    pub(super) fn set(
-        &mut self,
-        tag: &Tag,
-        state: State,
-        record: &Record,
-        row: Row,
-    ) -> io::Result<()> {
+    pub(super) fn set(&mut self, tag: &Tag, record: &Record, row: Row) -> io::Result<()> {
+        let state = if row.ended == 0 { State::Head } else { State::Past };
         let at = ChangeAt { clock: record.header.clock, id: record.id, change: row.change };
-        let version = Version { at, fact: row.fact };
-        if state == State::Head {
-            self.touch(&version.fact)?;
+        let version = Version { at, ended: row.ended, fact: row.fact };
+        match state {
+            State::Head => self.touch(&version.fact)?,
+            State::Past => past::note(self.store, tag, &version)?,
         }
         let register = register_key(tag, state, at.clock, &at.id);
         self.store.insert(REGISTER, &register, &row.to_bytes())?;
@@ -102,36 +99,43 @@ impl<'a> Reveal<'a> {
             self.store.insert(CHILD, &child, &Child::Entry(inode).to_bytes())?;
             self.store.insert(LINK, &key(&[&inode.0, &child]), &[])?;
         }
-        self.set_prefix(&at, record)
+        self.set_file(&at, record)
     }
 
-    /// Makes a file's version findable by the first digits of its hash.
-    fn set_prefix(&mut self, at: &ChangeAt, record: &Record) -> io::Result<()> {
+    /// Makes a file's version findable by the first digits of its hash and by its claim.
+    fn set_file(&mut self, at: &ChangeAt, record: &Record) -> io::Result<()> {
         let change = self.current.as_ref().and_then(|(_, all)| all.get(usize::from(at.change)));
-        if let Some(Change::Inode { node: Node::File(version), .. }) = change
+        if let Some(Change::Inode { inode, node: Node::File(version), .. }) = change
             && let Some(keys) = self.keyring.get(&record.header.epoch)
             && let Some(first) = version.hash.0.first_chunk()
         {
-            let found = key(&[&keys.prefix(first), &at.id.0, &at.change.to_be_bytes()]);
-            self.store.insert(PREFIX, &found, &[])?;
+            let at = key(&[&at.id.0, &at.change.to_be_bytes()]);
+            self.store.insert(PREFIX, &key(&[&keys.prefix(first), &at]), &[])?;
+            self.store.insert(FILE, &key(&[&version.claim.0, &inode.0, &at]), &[])?;
         }
         Ok(())
     }
 
-    /// Moves a head to the past.
-    pub(super) fn end(&mut self, tag: &Tag, head: &Version) -> io::Result<()> {
-        self.touch(&head.fact)?;
-        let at = head.at;
-        let row = Row { change: at.change, fact: head.fact };
-        self.store.remove(REGISTER, &register_key(tag, State::Head, at.clock, &at.id))?;
-        let past = register_key(tag, State::Past, at.clock, &at.id);
-        self.store.insert(REGISTER, &past, &row.to_bytes())?;
-        if let Fact::Entry { parent, inode: Some(inode) } = head.fact {
-            let child = at.child_key(&(parent, *tag));
-            self.store.remove(CHILD, &child)?;
-            self.store.remove(LINK, &key(&[&inode.0, &child]))?;
+    /// Moves a change to the past, if it is not there since an earlier clock reading.
+    pub(super) fn end(&mut self, tag: &Tag, version: &Version, clock: u64) -> io::Result<()> {
+        let (at, fact, ended) = (version.at, version.fact, version.ended);
+        if ended == 0 {
+            self.touch(&fact)?;
+            self.store.remove(REGISTER, &register_key(tag, State::Head, at.clock, &at.id))?;
+            if let Fact::Entry { parent, inode: Some(inode) } = fact {
+                let child = at.child_key(&(parent, *tag));
+                self.store.remove(CHILD, &child)?;
+                self.store.remove(LINK, &key(&[&inode.0, &child]))?;
+            }
+        } else if ended <= clock {
+            return Ok(());
+        } else {
+            past::forget(self.store, tag, version)?;
         }
-        Ok(())
+        let row = Row { change: at.change, ended: clock, fact };
+        let register = register_key(tag, State::Past, at.clock, &at.id);
+        self.store.insert(REGISTER, &register, &row.to_bytes())?;
+        past::note(self.store, tag, &Version { ended: clock, ..*version })
     }
 
     /// Notes what is about to change, before it does.

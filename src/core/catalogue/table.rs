@@ -19,6 +19,9 @@
 //! | `cat_grant` | node 32, id 32 | may write bool, from ms u64, until ms u64 |
 //! | `cat_open` | id 32 | may write bool |
 //! | `cat_epoch` | epoch 32, id 32 | made u64 |
+//! | `cat_released` | claim 16, id 32 | (a release of all of the claim) |
+//! | `cat_let_go` | tree record 32, id 32 | (a release ends the versions of that record) |
+//! | `cat_owed` | id 32 | (a release; the node removes the row when its store has done it) |
 //! | `cat_waiting` | author 32, id 32 | (the author has no grant yet; not in any other table) |
 //! | `cat_orphan` | unknown parent 32, id 32 | (the record names a parent that is not here yet) |
 //! | `cat_sealed` | epoch 32, id 32 | (the epoch's keys are not known yet) |
@@ -28,9 +31,15 @@
 //! | `cat_dir` | directory 16 | the key of its row in `cat_child` |
 //! | `cat_fallen` | directory 16 | how far it fell u8: 1 previous place, 2 lost+found |
 //! | `cat_prefix` | keyed prefix 8, id 32, change u16 | |
+//! | `cat_file` | claim 16, inode 16, id 32, change u16 | |
+//! | `cat_past` | parent inode 16, tag 16, ended 8, clock 8, id 32, change u16 | inode 16 |
+//! | `cat_gone` | inode 16, 0 name or 1 version, ended 8, clock 8, id 32, change u16 | |
+//! | `cat_ended` | ended 8, clock 8, id 32, change u16 | inode 16 |
 //!
 //! `cat_register` and the tables above it are kept by every member, the rest only as far as bodies
 //! can be read. `cat_child` has heads only: entries that are not removals, and each directory once.
+//! `ended` is the clock of the first change that superseded a change; `cat_past`, `cat_gone` and
+//! `cat_ended` have the superseded names and versions (see `past`).
 
 use super::keyring::Keyring;
 use crate::id::{InodeId, NodeId, RecordId, Tag};
@@ -39,7 +48,7 @@ use crate::wire::codec::{Decode, Encode, Malformed, Reader};
 use std::io;
 
 /// The version of this format. Tables of another version are thrown away and rebuilt.
-pub const TABLES_VERSION: u32 = 1;
+pub const TABLES_VERSION: u32 = 2;
 
 pub(super) const TOTAL: Table = Table("cat_total");
 pub(super) const CLOCK: Table = Table("cat_clock");
@@ -50,6 +59,9 @@ pub(super) const CLAIM: Table = Table("cat_claim");
 pub(super) const GRANT: Table = Table("cat_grant");
 pub(super) const OPEN: Table = Table("cat_open");
 pub(super) const EPOCH: Table = Table("cat_epoch");
+pub(super) const RELEASED: Table = Table("cat_released");
+pub(super) const LET_GO: Table = Table("cat_let_go");
+pub(super) const OWED: Table = Table("cat_owed");
 pub(super) const WAITING: Table = Table("cat_waiting");
 pub(super) const ORPHAN: Table = Table("cat_orphan");
 pub(super) const SEALED: Table = Table("cat_sealed");
@@ -59,11 +71,15 @@ pub(super) const LINK: Table = Table("cat_link");
 pub(super) const DIR: Table = Table("cat_dir");
 pub(super) const FALLEN: Table = Table("cat_fallen");
 pub(super) const PREFIX: Table = Table("cat_prefix");
+pub(super) const FILE: Table = Table("cat_file");
+pub(super) const PAST: Table = Table("cat_past");
+pub(super) const GONE: Table = Table("cat_gone");
+pub(super) const ENDED: Table = Table("cat_ended");
 
 /// All tables of the catalogue, so that a store can make, check and drop them.
 pub const TABLES: &[Table] = &[
-    TOTAL, CLOCK, RECORD, SUM, LOOKUP, CLAIM, GRANT, OPEN, EPOCH, WAITING, ORPHAN, SEALED,
-    REGISTER, CHILD, LINK, DIR, FALLEN, PREFIX,
+    TOTAL, CLOCK, RECORD, SUM, LOOKUP, CLAIM, GRANT, OPEN, EPOCH, RELEASED, LET_GO, OWED, WAITING,
+    ORPHAN, SEALED, REGISTER, CHILD, LINK, DIR, FALLEN, PREFIX, FILE, PAST, GONE, ENDED,
 ];
 
 /// Keys of `cat_total`.
@@ -190,16 +206,19 @@ pub(super) enum Fact {
     Dir { inode: InodeId, at: Option<Spot>, previous: Option<Spot> },
 }
 
-/// A row of `cat_register`: which change of the record, and what readers know of it.
+/// A row of `cat_register`: which change of the record, since when it is past (0: it is a head),
+/// and what readers know of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) change: u16,
+    pub(super) ended: u64,
     pub(super) fact: Fact,
 }
 
 impl Encode for Row {
     fn encode(&self, out: &mut Vec<u8>) {
         self.change.encode(out);
+        self.ended.encode(out);
         match &self.fact {
             Fact::Unread => out.push(0),
             Fact::Void => out.push(1),
@@ -224,7 +243,7 @@ impl Encode for Row {
 
 impl Decode for Row {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let change = u16::decode(from)?;
+        let (change, ended) = (u16::decode(from)?, u64::decode(from)?);
         let fact = match u8::decode(from)? {
             0 => Fact::Unread,
             1 => Fact::Void,
@@ -237,7 +256,7 @@ impl Decode for Row {
             },
             _ => return Err(Malformed::Invalid("row of a register")),
         };
-        Ok(Self { change, fact })
+        Ok(Self { change, ended, fact })
     }
 }
 
@@ -309,6 +328,21 @@ impl ChangeAt {
         key(&[&parent.0, &tag.0, &self.clock.to_be_bytes(), &self.id.0, &self.change.to_be_bytes()])
     }
 
+    /// How the keys of superseded changes end, and that of `cat_ended` as a whole.
+    pub(super) fn ended_key(&self, ended: u64) -> Vec<u8> {
+        let (ended, clock) = (ended.to_be_bytes(), self.clock.to_be_bytes());
+        key(&[&ended, &clock, &self.id.0, &self.change.to_be_bytes()])
+    }
+
+    /// Reads what [`Self::ended_key`] wrote.
+    pub(super) fn of_ended_key(key: &[u8]) -> io::Result<(u64, Self)> {
+        let mut parts = Parts(key);
+        let ended = u64::from_be_bytes(parts.take()?);
+        let clock = u64::from_be_bytes(parts.take()?);
+        let id = RecordId(parts.take()?);
+        Ok((ended, Self { clock, id, change: u16::from_be_bytes(parts.take()?) }))
+    }
+
     /// Reads a key of `cat_child`.
     pub(super) fn of_child_key(key: &[u8]) -> io::Result<(Spot, Self)> {
         let mut parts = Parts(key);
@@ -339,6 +373,8 @@ pub(super) fn register_key(tag: &Tag, state: State, clock: u64, id: &RecordId) -
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Version {
     pub(super) at: ChangeAt,
+    /// The clock of the first change that superseded it; 0: none did.
+    pub(super) ended: u64,
     pub(super) fact: Fact,
 }
 
@@ -348,8 +384,8 @@ impl Version {
         parts.take::<17>()?;
         let clock = !u64::from_be_bytes(parts.take()?);
         let id = RecordId(parts.take::<32>()?.map(|byte| !byte));
-        let Row { change, fact } = value(row)?;
-        Ok(Self { at: ChangeAt { clock, id, change }, fact })
+        let Row { change, ended, fact } = value(row)?;
+        Ok(Self { at: ChangeAt { clock, id, change }, ended, fact })
     }
 
     /// The order in which concurrent changes win: an edit before a removal, then the clock.

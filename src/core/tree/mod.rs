@@ -15,11 +15,13 @@
 mod conflict;
 mod find;
 mod list;
+mod past;
 mod plan;
 
 pub use conflict::conflict_name;
 pub use find::Found;
 pub use list::{Page, Walk};
+pub use past::{Due, Removed};
 pub use plan::{NewFile, Planned};
 
 use super::catalogue::browse::{self, ChangeAt, Child, Named, Opened, Seen};
@@ -29,6 +31,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
+
+pub use super::catalogue::past::Ended;
 
 /// Longest path in bytes, as of the systems that mount the tree.
 pub const PATH_MAX: usize = 4096;

@@ -5,7 +5,7 @@
 //! Invariant: a change names as parents the heads that its author saw *under that name*, and never
 //! a record that is shown as a conflict copy: that stays until somebody resolves it.
 
-use super::{Entry, Tree, TreeError, Version, components};
+use super::{Entry, Removed, Tree, TreeError, Version, components};
 use crate::core::catalogue::browse::{self, ChangeAt};
 use crate::core::catalogue::{
     Attributes, Change, Draft, FileVersion, Name, Node, PARENTS_MAX, Place, Target, entry_tag,
@@ -124,6 +124,42 @@ impl<'a> Tree<'a> {
             planner.set_entry(place.parent, place.name, Target::Removed)?;
         }
         Ok(planner.finish(entry.inode))
+    }
+
+    /// Gives back a name that was removed, or a directory. The directories on the way may be removed
+    /// as well: they are seen again with what is in them.
+    pub fn plan_restore(&self, removed: &Removed) -> Result<Planned, TreeError> {
+        let name = Name::new(&removed.name).ok_or(TreeError::BadPath)?;
+        let mut planner = self.planner()?;
+        if removed.is_dir() {
+            let place = Place { parent: removed.parent, name };
+            let attributes = removed.version.attributes.clone();
+            planner.place_dir(removed.inode, Some(place), None, attributes)?;
+        } else {
+            planner.set_entry(removed.parent, name, Target::Linked(removed.inode))?;
+        }
+        Ok(planner.finish(removed.inode))
+    }
+
+    /// What was removed from a path, in directories that may be removed too.
+    pub fn removed_at(&self, path: &[u8]) -> Result<Option<Removed>, TreeError> {
+        let names = components(path)?;
+        let Some((last, above)) = names.split_last() else { return Err(TreeError::Exists) };
+        let mut dir = InodeId::ROOT;
+        for name in above {
+            dir = match self.lookup(&dir, name)? {
+                Some(entry) if entry.is_dir() => entry.inode,
+                Some(entry) => return Err(TreeError::NotADirectory(entry.name)),
+                None => match self.removed(&dir, name)? {
+                    Some(removed) if removed.is_dir() => removed.inode,
+                    Some(_) | None => return Ok(None),
+                },
+            };
+        }
+        if self.lookup(&dir, last)?.is_some() {
+            return Err(TreeError::Exists);
+        }
+        Ok(self.removed(&dir, last)?)
     }
 
     /// Renames a file, link or directory. A file or link replaces another one at the new path; a

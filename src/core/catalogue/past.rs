@@ -1,0 +1,207 @@
+//! What was superseded: names that lead elsewhere now, and versions of files that are not the newest.
+//! Owns the tables that tell when that was, for those who bring something back and those who let it
+//! go; whether and when either happens is not decided here.
+//!
+//! Invariant: the rows follow from those of `cat_register` that are past and can be read.
+
+use super::apply::ViewMut;
+use super::body::Release;
+use super::record::{Kind, Record};
+use super::table::{
+    ChangeAt, ENDED, FILE, Fact, GONE, LET_GO, OWED, PAST, Parts, RELEASED, Version, View, any,
+    damaged, key, scan,
+};
+use crate::id::{ClaimId, InodeId, RecordId, Tag};
+use crate::sys::{TableRead, TableWrite};
+use crate::wire::codec::Decode;
+use std::io;
+
+/// Parts of `cat_gone`.
+const NAME: u8 = 0;
+const VERSION: u8 = 1;
+
+/// Writes down that a change is past.
+pub(super) fn note(store: &mut dyn ViewMut, tag: &Tag, version: &Version) -> io::Result<()> {
+    let at = version.at.ended_key(version.ended);
+    let (inode, part) = match version.fact {
+        Fact::Entry { parent, inode: Some(inode) } => {
+            store.insert(PAST, &key(&[&parent.0, &tag.0, &at]), &inode.0)?;
+            (inode, NAME)
+        }
+        Fact::Version { inode } => (inode, VERSION),
+        Fact::Entry { .. } | Fact::Dir { .. } | Fact::Unread | Fact::Void => return Ok(()),
+    };
+    store.insert(GONE, &key(&[&inode.0, &[part], &at]), &[])?;
+    store.insert(ENDED, &at, &inode.0)
+}
+
+/// Takes that back.
+pub(super) fn forget(store: &mut dyn ViewMut, tag: &Tag, version: &Version) -> io::Result<()> {
+    let at = version.at.ended_key(version.ended);
+    let (inode, part) = match version.fact {
+        Fact::Entry { parent, inode: Some(inode) } => {
+            store.remove(PAST, &key(&[&parent.0, &tag.0, &at]))?;
+            (inode, NAME)
+        }
+        Fact::Version { inode } => (inode, VERSION),
+        Fact::Entry { .. } | Fact::Dir { .. } | Fact::Unread | Fact::Void => return Ok(()),
+    };
+    store.remove(GONE, &key(&[&inode.0, &[part], &at]))?;
+    store.remove(ENDED, &at).map(drop)
+}
+
+/// A superseded name or version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// The inode that it led to, or was a version of.
+    pub inode: InodeId,
+    /// The change that was superseded.
+    pub(crate) at: ChangeAt,
+    /// The clock of the first change that superseded it.
+    pub(crate) ended: u64,
+}
+
+/// A name that led to something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PastName {
+    /// The register of the name.
+    pub(crate) tag: Tag,
+    /// What it led to, and until when.
+    pub(crate) what: Ended,
+    key: [u8; 82],
+}
+
+impl PastName {
+    /// The key behind which a listing goes on.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+/// What was superseded first, from the key `after`, as far as `limit` reaches and not later than
+/// the clock reading `until`.
+pub(crate) fn ended(
+    tables: &dyn TableRead,
+    after: Option<&Ended>,
+    until: u64,
+    limit: usize,
+) -> io::Result<Vec<Ended>> {
+    let after = after.map(|after| after.at.ended_key(after.ended));
+    let mut out = Vec::new();
+    for (row, inode) in scan(tables, ENDED, &[], after.as_deref(), limit)? {
+        let (ended, at) = ChangeAt::of_ended_key(&row)?;
+        if ended > until {
+            break;
+        }
+        out.push(Ended { inode: InodeId(Parts(&inode).take()?), at, ended });
+    }
+    Ok(out)
+}
+
+/// The names in a directory that led to something, or one of them, in the order of their tags and
+/// of when they ended, behind the key `after`.
+pub(crate) fn past_names(
+    tables: &dyn TableRead,
+    parent: &InodeId,
+    tag: Option<&Tag>,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> io::Result<Vec<PastName>> {
+    let prefix = key(&[&parent.0, tag.map_or(&[], |tag| &tag.0[..])]);
+    let rows = scan(tables, PAST, &prefix, after, limit)?;
+    let read = |(row, inode): (Vec<u8>, Vec<u8>)| {
+        let tag = Tag(Parts(row.get(InodeId::LEN..).unwrap_or(&[])).take()?);
+        let (ended, at) = ChangeAt::of_ended_key(&row[InodeId::LEN + Tag::LEN..])?;
+        let what = Ended { inode: InodeId(Parts(&inode).take()?), at, ended };
+        Ok(PastName { tag, what, key: Parts(&row).take()? })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// When the last name of an inode that has none any more was superseded; none: it never had one.
+pub(crate) fn unnamed_since(tables: &dyn TableRead, inode: &InodeId) -> io::Result<Option<u64>> {
+    let prefix = key(&[&inode.0, &[NAME]]);
+    let last = tables.last(GONE, &prefix, super::table::end_of(&prefix).as_deref())?;
+    let ended = last.map(|(row, _)| ChangeAt::of_ended_key(&row[prefix.len()..]));
+    Ok(ended.transpose()?.map(|(ended, _)| ended))
+}
+
+/// The superseded versions of an inode, those first that were superseded first, from the one
+/// behind `after`.
+pub(crate) fn past_versions(
+    tables: &dyn TableRead,
+    inode: &InodeId,
+    after: Option<&Ended>,
+    limit: usize,
+) -> io::Result<Vec<Ended>> {
+    let prefix = key(&[&inode.0, &[VERSION]]);
+    let after = after.map(|after| key(&[&prefix, &after.at.ended_key(after.ended)]));
+    let rows = scan(tables, GONE, &prefix, after.as_deref(), limit)?;
+    let read = |(row, _): (Vec<u8>, Vec<u8>)| {
+        let (ended, at) = ChangeAt::of_ended_key(&row[prefix.len()..])?;
+        Ok(Ended { inode: *inode, at, ended })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// Whether all of a claim was released.
+pub fn is_released(tables: &(impl TableRead + ?Sized), claim: &ClaimId) -> io::Result<bool> {
+    any(tables, RELEASED, &claim.0)
+}
+
+/// Whether the versions that a tree record made were let go.
+pub(crate) fn is_let_go(tables: &dyn TableRead, record: &RecordId) -> io::Result<bool> {
+    any(tables, LET_GO, &record.0)
+}
+
+/// The claims that were released, from the first one above `after`, at most `limit` of them.
+pub fn released(
+    tables: &dyn TableRead,
+    after: Option<&ClaimId>,
+    limit: usize,
+) -> io::Result<Vec<ClaimId>> {
+    let after = after.map(|claim| key(&[&claim.0, &[u8::MAX; RecordId::LEN]]));
+    let mut out = Vec::new();
+    for (row, _) in scan(tables, RELEASED, &[], after.as_deref(), limit)? {
+        out.push(ClaimId(Parts(&row).take()?));
+    }
+    out.dedup();
+    Ok(out)
+}
+
+/// The inodes of which versions have this claim; honest authors use each claim for one.
+pub(crate) fn inodes_of(
+    tables: &dyn TableRead,
+    claim: &ClaimId,
+    limit: usize,
+) -> io::Result<Vec<InodeId>> {
+    let mut out = Vec::new();
+    for (row, _) in scan(tables, FILE, &claim.0, None, limit)? {
+        out.push(InodeId(Parts(&row[ClaimId::LEN..]).take()?));
+    }
+    out.dedup();
+    Ok(out)
+}
+
+/// Releases that this node's store has not done yet, at most `limit`; none as the second part of
+/// one: it cannot be read here, so there is nothing that the store could do.
+pub fn owed(view: &dyn View, limit: usize) -> io::Result<Vec<(RecordId, Option<Release>)>> {
+    let mut out = Vec::new();
+    for (row, _) in scan(view, OWED, &[], None, limit)? {
+        let id = RecordId(Parts(&row).take()?);
+        let release = view.record(&id)?.map(|bytes| release_of(bytes).map_err(damaged));
+        out.push((id, release.transpose()?.flatten()));
+    }
+    Ok(out)
+}
+
+fn release_of(bytes: Vec<u8>) -> Result<Option<Release>, crate::wire::codec::Malformed> {
+    let record = Record::parse(bytes)?;
+    let is = record.header.kind == Kind::Release;
+    if is { Release::from_bytes(record.body()).map(Some) } else { Ok(None) }
+}
+
+/// Says that the store has done what these releases say.
+pub fn settle_owed(tables: &mut dyn TableWrite, done: &[RecordId]) -> io::Result<()> {
+    done.iter().try_for_each(|id| tables.remove(OWED, &id.0).map(drop))
+}
