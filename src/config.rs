@@ -22,7 +22,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Every key, as a flag writes it. `config-dir` cannot be in the file that it leads to.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 15] = [
     "config-dir",
     "data-dir",
     "socket",
@@ -34,6 +34,9 @@ pub const KEYS: [&str; 12] = [
     "replicas",
     "balance",
     "repair-delay",
+    "repair-rate",
+    "history",
+    "gc-grace",
     "open",
 ];
 
@@ -307,6 +310,12 @@ pub struct Settings {
     pub balance: Balance,
     /// How long a node may be away before its chunks are copied.
     pub repair_delay: Duration,
+    /// Bytes per second that making missing copies may take; 0: no limit.
+    pub repair_rate: u64,
+    /// How long what was removed or replaced can be restored.
+    pub history: Duration,
+    /// How long a chunk stays that nothing needs any more.
+    pub gc_grace: Duration,
     /// Whether a swarm that this daemon makes lets everybody in.
     pub open: bool,
     /// Each key with its value and its source, in the order of [`KEYS`].
@@ -338,6 +347,9 @@ impl Settings {
             replicas: reader.one("replicas", &REPLICAS.to_string(), replicas)?,
             balance: reader.one("balance", "auto", balance)?,
             repair_delay: reader.one("repair-delay", "10min", parse::duration)?,
+            repair_rate: reader.one("repair-rate", "100MiB", parse::capacity)?,
+            history: reader.one("history", "30d", parse::duration)?,
+            gc_grace: reader.one("gc-grace", "1h", parse::duration)?,
             open: reader.one("open", "false", switch)?,
             rows: Vec::new(),
         };

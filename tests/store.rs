@@ -58,7 +58,7 @@ fn workload(disk: &Disk, model: &mut Model) {
         }
         model.run(&store, vec![Act::Claim { chunks: (0..16).collect(), claim: 3 }]);
         model.run(&store, vec![Act::Commit(round), Act::Drop(round * 2)]);
-        let some = Act::ReleaseRows { claim: 3, chunks: (0..8).collect() };
+        let some = Act::ReleaseRows { claim: 3, chunks: (0..8).collect(), since: 0 };
         model.run(&store, vec![some, Act::Lapse { claim: 2, since: u64::from(round) * 6 }]);
         model.run(&store, vec![Act::Release(1 + round), Act::Free(1), Act::Free(5)]);
         model.run(&store, vec![Act::Free(1), Act::Claim { chunks: vec![5], claim: 3 }]);
@@ -527,8 +527,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0u8..4).prop_map(Act::Commit),
         1 => (0u8..16).prop_map(Act::Drop),
         1 => (0u8..4).prop_map(Act::Release),
-        1 => (proptest::collection::vec(0u8..16, 1..6), 0u8..4)
-            .prop_map(|(chunks, claim)| Act::ReleaseRows { chunks, claim }),
+        1 => (proptest::collection::vec(0u8..16, 1..6), 0u8..4, 0u64..9)
+            .prop_map(|(chunks, claim, since)| Act::ReleaseRows { chunks, claim, since }),
         1 => (0u8..4, 0u64..9).prop_map(|(claim, since)| Act::Lapse { claim, since }),
         3 => (0u8..16).prop_map(Act::Free),
     ]

@@ -92,6 +92,10 @@ pub enum Command {
     Cat(CatArgs),
     /// List files
     Ls(LsArgs),
+    /// Remove files or directories; they can be restored for a while
+    Rm(RmArgs),
+    /// Give back what was removed
+    Restore(RestoreArgs),
     /// Show everything about one file
     Stat(StatArgs),
     /// Show whether everything is well
@@ -177,6 +181,20 @@ pub struct DaemonArgs {
     #[arg(long, env = "P2PFS_REPAIR_DELAY", hide_env_values = true, value_name = "TIME")]
     #[arg(value_parser = text::parse_duration)]
     pub repair_delay: Option<Duration>,
+    /// How many bytes a second making missing copies may take [default: 100MiB]
+    ///
+    /// 0: no limit. A chunk of which one copy is left does not wait for this.
+    #[arg(long, env = "P2PFS_REPAIR_RATE", hide_env_values = true, value_name = "SIZE")]
+    #[arg(value_parser = text::parse_size)]
+    pub repair_rate: Option<u64>,
+    /// How long what was removed or replaced can be restored [default: 30d]
+    #[arg(long, env = "P2PFS_HISTORY", hide_env_values = true, value_name = "TIME")]
+    #[arg(value_parser = text::parse_duration)]
+    pub history: Option<Duration>,
+    /// How long a chunk stays on the disk that nothing needs any more [default: 1h]
+    #[arg(long, env = "P2PFS_GC_GRACE", hide_env_values = true, value_name = "TIME")]
+    #[arg(value_parser = text::parse_duration)]
+    pub gc_grace: Option<Duration>,
     /// Let everybody into the swarm that this node makes
     ///
     /// Everybody who reaches a node can then read, write and store. Counts only when the swarm is
@@ -275,6 +293,51 @@ pub struct LsArgs {
     pub long: bool,
     /// List the directories below too
     #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// List instead what was removed here or below, and can be restored
+    #[arg(long, conflicts_with_all = ["long", "recursive"])]
+    pub removed: bool,
+}
+
+/// Arguments of `rm`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+What is removed can be restored for the history time of the daemon, 30 days by default. Then, or at
+once with --purge, its content is let go on all nodes, and its room is free again after a grace.
+
+Examples:
+  p2pfs rm /reports/q3.pdf
+  p2pfs rm -r /reports
+  p2pfs rm --purge --yes /film.mkv")]
+pub struct RmArgs {
+    /// Names (begin with `/`), or hashes, or the first 8 or more digits of them
+    #[arg(value_name = "FILE", required = true, add = ArgValueCompleter::new(complete::files))]
+    pub targets: Vec<OsString>,
+    /// Remove directories with everything in them
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Let the content go at once: it cannot be restored; also of what was removed before
+    #[arg(long)]
+    pub purge: bool,
+    /// Do not ask whether content may be purged
+    #[arg(long, requires = "purge")]
+    pub yes: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+What can be restored:  p2pfs ls --removed
+
+Examples:
+  p2pfs restore /reports/q3.pdf
+  p2pfs restore -r /reports")]
+pub struct RestoreArgs {
+    /// What was removed
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::names))]
+    pub path: OsString,
+    /// Restore what was removed from the directory and those below too
+    #[arg(short, long)]
     pub recursive: bool,
 }
 

@@ -95,6 +95,8 @@ fn run(cli: &Cli, matches: &ArgMatches, ui: &Ui) -> Result<(), CommandError> {
         Command::Get(args) => wait(cmd::get::run(ui, &client(ui, &given)?, args)),
         Command::Cat(args) => wait(cmd::get::cat(ui, &client(ui, &given)?, args)),
         Command::Ls(args) => wait(cmd::ls::run(ui, &client(ui, &given)?, args)),
+        Command::Rm(args) => wait(cmd::rm::run(ui, &client(ui, &given)?, args)),
+        Command::Restore(args) => wait(cmd::rm::restore(ui, &client(ui, &given)?, args)),
         Command::Stat(args) => wait(cmd::stat::run(ui, &client(ui, &given)?, args)),
         Command::Status(args) => wait(cmd::status::run(ui, &client(ui, &given)?, args)),
         Command::Peers(args) => wait(cmd::peers::run(ui, &client(ui, &given)?, args)),

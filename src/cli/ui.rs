@@ -17,8 +17,11 @@ use crate::text::shown;
 use crate::wire::control::{Failure, VERSION};
 use serde::Serialize;
 use std::fmt::Display;
-use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::io::{self, BufRead, BufWriter, IsTerminal, Read, Stdout, Write};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Longest answer to a question in bytes.
+const ANSWER_MAX: u64 = 64;
 
 /// How this command speaks.
 pub(super) struct Ui {
@@ -119,6 +122,17 @@ impl Ui {
         for hint in &failure.hints {
             self.words(&format!(" {cyan}hint{end}: {}", shown(hint)));
         }
+    }
+
+    /// Asks a person at a terminal; without one, or quietly, the answer is no.
+    pub(super) fn confirm(&self, question: &str) -> Result<bool, CommandError> {
+        if !self.words_are_seen || !io::stdin().is_terminal() || self.quiet || self.json {
+            return Ok(false);
+        }
+        write!(io::stderr().lock(), "{question} [y/N] ")?;
+        let mut answer = String::new();
+        io::stdin().lock().take(ANSWER_MAX).read_line(&mut answer)?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
     /// The progress display of this command.

@@ -14,8 +14,8 @@ pub use exchange::Items;
 use crate::text;
 use crate::wire::control::{
     Approved, Candidate, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo, FileStat, Get,
-    Identity, PathText, PeerInfo, Progress, Put, Range, Request, Setting, Status, Stored, Target,
-    WordKind,
+    Identity, PathText, PeerInfo, Progress, Put, Range, Removed, RemovedInfo, Request, Restored,
+    Rm, Setting, Status, Stored, Target, WordKind,
 };
 use exchange::Exchange;
 use landing::Place;
@@ -243,6 +243,30 @@ impl Client {
     /// What the daemon says.
     pub async fn list(&self, path: PathText, recursive: bool) -> Result<Items<FileInfo>, Failure> {
         self.items(Request::Ls { path, recursive }).await
+    }
+
+    /// Removes a name, or a directory.
+    ///
+    /// # Errors
+    /// What the daemon says. When a directory fails half-way, a part of what is in it is removed.
+    pub async fn rm(&self, rm: Rm) -> Result<Removed, Failure> {
+        self.ask(Request::Rm(rm)).await
+    }
+
+    /// Gives back what was removed; with `recursive` also what was removed below it.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn restore(&self, path: PathText, recursive: bool) -> Result<Restored, Failure> {
+        self.ask(Request::Restore { path, recursive }).await
+    }
+
+    /// What was removed below a directory and can be given back.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn removed(&self, path: PathText) -> Result<Items<RemovedInfo>, Failure> {
+        self.items(Request::ListRemoved { path }).await
     }
 
     /// Everything about one file.

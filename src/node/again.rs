@@ -24,6 +24,15 @@ use tokio::task::JoinSet;
 /// Most chunks that are claimed this way; the ids of a larger file would take too much memory.
 const CHUNKS_MAX: u64 = 256 * 1024;
 
+/// Who is asked to keep a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holders {
+    /// Those who should have it.
+    Homes,
+    /// All who may have it.
+    Any,
+}
+
 impl Shared {
     /// What the put comes to without storing anything, if the swarm has the file; and the source,
     /// at its beginning again.
@@ -89,7 +98,7 @@ impl Shared {
         Ok(if one || source.finish().is_err() { None } else { tree.root() })
     }
 
-    /// Has every holder of the file keep its chunks for this claim as well.
+    /// What a put of a known file comes to.
     async fn claim_known(
         self: &Arc<Self>,
         hash: FileHash,
@@ -101,12 +110,28 @@ impl Shared {
         known.retain(|candidate| candidate.author == self.me);
         let mut records = known.into_iter().map(|own| (own.file, keys.clone())).collect();
         let file = self.open_file(hash, &mut records).await.ok()?;
-        let (cids, manifest) = self.all_cids(&file).await?;
+        let (manifest, tally) = self.claim_all(&file, claim, Holders::Homes).await?;
+        Some(Content { hash, length: file.manifest.length, manifest, tally })
+    }
+
+    /// Has the holders of a file keep its chunks for this claim as well; none when one of them is
+    /// not on as many nodes as a put promises.
+    pub(super) async fn claim_all(
+        self: &Arc<Self>,
+        file: &OpenFile,
+        claim: Claim,
+        holders: Holders,
+    ) -> Option<(Whereabouts, Arc<Tally>)> {
+        let (cids, manifest) = self.all_cids(file).await?;
         let view = self.view();
         let promise = Promise::now(&view, claim.replicas);
         let mut asked: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
         for cid in &cids {
-            for id in self.home(&view, cid, claim.replicas) {
+            let ids = match holders {
+                Holders::Homes => self.home(&view, cid, claim.replicas),
+                Holders::Any => view.candidates(cid),
+            };
+            for id in ids.into_iter().filter(|id| view.lives(id)) {
                 asked.entry(id).or_default().push(*cid);
             }
         }
@@ -130,12 +155,14 @@ impl Shared {
                 self.lacks_copies(*cid, ids, None);
             }
         }
-        let tally = Arc::new(Tally::kept(&view, &held));
-        Some(Content { hash, length: file.manifest.length, manifest, tally })
+        Some((manifest, Arc::new(Tally::kept(&view, &held))))
     }
 
     /// Every chunk of a file, its pages and its manifest, each once.
-    async fn all_cids(self: &Arc<Self>, file: &OpenFile) -> Option<(Vec<ChunkId>, Whereabouts)> {
+    pub(super) async fn all_cids(
+        self: &Arc<Self>,
+        file: &OpenFile,
+    ) -> Option<(Vec<ChunkId>, Whereabouts)> {
         let chunks = chunk::chunk_count(file.manifest.length);
         if chunks > CHUNKS_MAX {
             return None;

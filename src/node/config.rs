@@ -83,6 +83,12 @@ pub struct Config {
     /// Bytes per second that copies of chunks with more than one copy left may take; none: no
     /// limit.
     pub repair_rate: Option<u64>,
+    /// How long a chunk stays that nobody claims any more, in uptime of this node.
+    pub gc_grace: Duration,
+    /// How long what was removed or replaced can be restored.
+    pub history: Duration,
+    /// After how long, without renewal, the claims of an unfinished put end.
+    pub lapse_after: Duration,
     /// Share of the capacity for evictable cached copies, in percent.
     pub cache_percent: u8,
     /// Length of a segment in bytes.
@@ -120,6 +126,9 @@ impl Config {
             open: false,
             repair_delay: Duration::from_secs(600),
             repair_rate: Some(limits::REPAIR_RATE),
+            gc_grace: Duration::from_secs(60 * 60),
+            history: Duration::from_secs(30 * 24 * 60 * 60),
+            lapse_after: Duration::from_secs(24 * 60 * 60),
             cache_percent: 5,
             segment_len: crate::store::Options::SEGMENT_LEN,
             free_floor: crate::store::Options::FREE_FLOOR,

@@ -30,6 +30,7 @@ mod get;
 mod memory;
 mod put;
 mod records;
+mod release;
 mod replicate;
 mod run;
 mod serve;
@@ -125,6 +126,8 @@ pub(crate) struct Shared {
     /// Bytes of gossip that may still wait for the loop.
     gossip: Arc<Semaphore>,
     behind: worker::reconcile::Behind,
+    /// When this node's catalogue was last made equal to a neighbour's.
+    reconciled: Mutex<BTreeMap<NodeId, crate::sys::Time>>,
     damaged: worker::mend::DamagedRecords,
     repair: mpsc::Sender<worker::handover::Wanted>,
     /// Chunks of answered puts whose further copies take long, until repair has counted them.

@@ -9,12 +9,13 @@ use super::{AskError, NotReady, Shared};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{
     Applied, Authority, CaughtUp, Checked, Context, GrantFacts, Keyring, Kind, Source, TooLarge,
-    View as Records, ViewMut, catch_up,
+    View as Records, ViewMut, catch_up, seal_tree,
 };
 use crate::core::hlc::Hlc;
+use crate::core::tree::{Planned, Tree, TreeError};
 use crate::core::{catalogue, limits};
 use crate::crypto::{ContentSecret, EpochKeys};
-use crate::id::{ClaimId, FileHash, NodeId, RecordId};
+use crate::id::{ClaimId, FileHash, InodeId, NodeId, RecordId};
 use crate::store::{Follow, FollowTables, Op, Outcome, ReadError, Store, WriteError};
 use crate::sys::{Table, TableRead};
 use crate::transport::Message as Frame;
@@ -284,6 +285,26 @@ impl Shared {
     pub(super) fn keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
         self.ready()?;
         self.catalogue.newest().ok_or(NotReady::NoEpoch)
+    }
+
+    /// Plans a change of the tree, seals and signs it. Whoever publishes it holds the lock of the
+    /// plans meanwhile.
+    pub(super) fn sign_plan<E: From<TreeError> + From<PublishError>>(
+        &self,
+        keys: &EpochKeys,
+        plan: impl FnOnce(&Tree<'_>, &mut dyn FnMut() -> InodeId) -> Result<Planned, TreeError>,
+    ) -> Result<Vec<u8>, E> {
+        let keyring = self.catalogue.keyring();
+        let mut planned = Err(TreeError::NotFound);
+        let read = self.read_records(|view| {
+            planned = plan(&Tree::new(view, &keyring), &mut || InodeId(self.sys.rng.bytes()));
+            Ok(())
+        });
+        read.map_err(TreeError::Io)?;
+        let draft = planned?.draft;
+        let nonce = self.sys.rng.bytes();
+        let sealed = seal_tree(&self.key, keys, self.tick(), &nonce, &draft);
+        Ok(sealed.map_err(PublishError::from)?)
     }
 
     /// Keeps records of this node's own making: here and at enough others when it returns, at all

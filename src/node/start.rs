@@ -331,6 +331,7 @@ fn share(
         link_news: super::LinkNews::default(),
         gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
         behind: worker::reconcile::Behind::default(),
+        reconciled: Mutex::default(),
         damaged: worker::mend::DamagedRecords::default(),
         repair,
         repair_missed: Default::default(),
@@ -450,6 +451,8 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(worker::reconcile::run(shared.clone()));
     tasks.spawn(worker::mend::run(shared.clone()));
     tasks.spawn(worker::issue::run(shared.clone()));
+    tasks.spawn(worker::release::run(shared.clone()));
+    tasks.spawn(worker::gc::run(shared.clone()));
     tasks.spawn(Repair::new(shared.clone(), channels.repair).run());
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;

@@ -110,7 +110,9 @@ impl Planner<'_> {
             }
             Op::Drop { cid } => self.drop_chunk(*cid),
             Op::Release { claim } => self.release(*claim),
-            Op::ReleaseRows { claim, cids } => self.release_rows(*claim, cids),
+            Op::ReleaseRows { claim, cids, renewed_ms } => {
+                self.release_rows(*claim, cids, *renewed_ms)
+            }
             Op::Lapse { claim, renewed_ms } => self.lapse(*claim, *renewed_ms),
             Op::Free { cid, round } => self.free(*cid, *round),
         }

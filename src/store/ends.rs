@@ -27,11 +27,17 @@ impl Planner<'_> {
         Ok(Outcome::Ended { claims })
     }
 
-    /// Ends the claims of this id on these chunks.
-    pub(super) fn release_rows(&mut self, id: ClaimId, cids: &[ChunkId]) -> io::Result<Outcome> {
+    /// Ends the claims of this id on these chunks that were not renewed after `renewed_ms`.
+    pub(super) fn release_rows(
+        &mut self,
+        id: ClaimId,
+        cids: &[ChunkId],
+        renewed_ms: u64,
+    ) -> io::Result<Outcome> {
         let mut ending = Vec::new();
         for &cid in cids {
-            if rows::claim(self.index.tables, cid, id)?.is_some() {
+            let claimed = rows::claim(self.index.tables, cid, id)?;
+            if claimed.is_some_and(|row| row.claim.renewed_ms <= renewed_ms) {
                 ending.push(cid);
             }
         }

@@ -160,12 +160,15 @@ pub enum Op {
         /// The claim.
         claim: ClaimId,
     },
-    /// Ends the claims of this id on these chunks; later ones are taken.
+    /// Ends the claims of this id on these chunks that were not renewed after `renewed_ms`; later
+    /// ones are taken.
     ReleaseRows {
         /// The claim.
         claim: ClaimId,
         /// The chunks.
         cids: Vec<ChunkId>,
+        /// Milliseconds since 1970.
+        renewed_ms: u64,
     },
     /// Ends all claims of this id if it is not committed and none of them was renewed after
     /// `renewed_ms`; later ones are taken.

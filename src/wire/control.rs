@@ -42,6 +42,21 @@ pub enum Request {
         /// Whether directories below are listed too.
         recursive: bool,
     },
+    /// Removes a name, with its content after the history time, or at once. Reply: [`Removed`].
+    Rm(Rm),
+    /// Gives back what was removed. Reply: [`Restored`].
+    Restore {
+        /// What.
+        path: PathText,
+        /// Whether what was removed below it is given back, too.
+        recursive: bool,
+    },
+    /// What was removed below a directory and can be given back; one [`RemovedInfo`] item each.
+    /// Reply: empty.
+    ListRemoved {
+        /// The directory; `/` for all.
+        path: PathText,
+    },
     /// Everything about one file. Reply: [`FileStat`].
     Stat {
         /// Which file.
@@ -130,6 +145,63 @@ impl Default for Put {
             mtime_ns: None,
         }
     }
+}
+
+/// Arguments of [`Request::Rm`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rm {
+    /// Which file or directory; an unlisted file by its hash.
+    pub target: Target,
+    /// Whether a directory goes with everything in it.
+    #[serde(default)]
+    pub recursive: bool,
+    /// Whether the content is let go at once: then it cannot be restored. What was removed before
+    /// can be purged as well.
+    #[serde(default)]
+    pub purge: bool,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Files and links.
+    pub files: u64,
+    /// Directories.
+    pub dirs: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Whether the content was let go, too.
+    pub purged: bool,
+    /// How long it can be restored, in ms; 0 when it was purged.
+    pub restorable_ms: u64,
+    /// How long after that, in ms, the nodes keep the chunks before they use the room again.
+    pub grace_ms: u64,
+}
+
+/// What was given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// Files and links.
+    pub files: u64,
+    /// Directories.
+    pub dirs: u64,
+}
+
+/// Something that was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedInfo {
+    /// Its path.
+    pub path: PathText,
+    /// What it was.
+    pub kind: FileKind,
+    /// BLAKE3 of the content; none for directories and links.
+    pub hash: Option<FileHash>,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was removed, in ms since 1970.
+    pub removed_ms: u64,
+    /// Until when it can be restored, in ms since 1970.
+    pub until_ms: u64,
 }
 
 /// How many copies `put` waits for.

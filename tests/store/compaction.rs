@@ -97,7 +97,7 @@ fn an_end_stays_as_long_as_something_could_come_back_without_it() {
     model.run(&store, vec![Act::Claim { chunks: vec![0, 1, 2], claim: 2 }]);
     fill_segment(&store, &mut model);
     // The first segment stays mostly live; what ends these claims lies in a later one.
-    model.run(&store, vec![Act::Drop(0), Act::ReleaseRows { claim: 2, chunks: vec![1] }]);
+    model.run(&store, vec![Act::Drop(0), Act::ReleaseRows { claim: 2, chunks: vec![1], since: 0 }]);
     model.run(&store, vec![Act::Lapse { claim: 2, since: 0 }]);
     fill_segment(&store, &mut model);
     fill_segment(&store, &mut model);

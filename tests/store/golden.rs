@@ -61,7 +61,10 @@ fn golden_ends_and_a_golden_compacted_segment_are_read_and_written_the_same() {
         model.run(&store, vec![Act::Put { chunk, claim: Some(chunk) }]);
     }
     model.run(&store, vec![Act::Claim { chunks: (0..3).collect(), claim: 7 }, Act::Record(1)]);
-    model.run(&store, vec![Act::ReleaseRows { claim: 7, chunks: vec![2] }, Act::Commit(0)]);
+    model.run(
+        &store,
+        vec![Act::ReleaseRows { claim: 7, chunks: vec![2], since: 0 }, Act::Commit(0)],
+    );
     model.run(&store, vec![Act::Lapse { claim: 1, since: 0 }, Act::Release(2)]);
     model.run(&store, vec![Act::Drop(3)]);
     model.run(&store, vec![Act::Free(2)]);

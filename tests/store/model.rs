@@ -185,9 +185,11 @@ pub(crate) enum Act {
     Commit(u8),
     Drop(u8),
     Release(u8),
+    /// Ends the claims if they were not renewed in this many of the last submissions.
     ReleaseRows {
         claim: u8,
         chunks: Vec<u8>,
+        since: u64,
     },
     /// Ends the claim if it was not renewed in this many of the last submissions.
     Lapse {
@@ -220,7 +222,7 @@ impl Act {
     fn ends(&self, n: u8, id: u8) -> bool {
         match self {
             Self::Release(claim) | Self::Lapse { claim, .. } => *claim == id,
-            Self::ReleaseRows { claim, chunks } => *claim == id && chunks.contains(&n),
+            Self::ReleaseRows { claim, chunks, .. } => *claim == id && chunks.contains(&n),
             other => other.removes(n),
         }
     }
@@ -279,9 +281,10 @@ impl Model {
             Act::Commit(n) => Op::Commit { claim: ClaimId([*n; 16]) },
             Act::Drop(n) => Op::Drop { cid: chunk(*n).0 },
             Act::Release(n) => Op::Release { claim: ClaimId([*n; 16]) },
-            Act::ReleaseRows { claim, chunks } => Op::ReleaseRows {
+            Act::ReleaseRows { claim, chunks, since } => Op::ReleaseRows {
                 claim: ClaimId([*claim; 16]),
                 cids: chunks.iter().map(|n| chunk(*n).0).collect(),
+                renewed_ms: self.now.saturating_sub(*since),
             },
             Act::Lapse { claim, since } => Op::Lapse {
                 claim: ClaimId([*claim; 16]),
@@ -334,8 +337,14 @@ impl Model {
                 self.committed.remove(n);
                 self.released.insert(*n);
             }
-            (Act::ReleaseRows { claim, chunks }, Outcome::Ended { claims }) => {
-                assert_eq!(*claims, self.end(*claim, Some(chunks)));
+            (Act::ReleaseRows { claim, chunks, since }, Outcome::Ended { claims }) => {
+                let until = self.now.saturating_sub(*since);
+                let old = |n: &u8| {
+                    let renewed = self.chunks.get(n).and_then(|claims| claims.get(claim));
+                    renewed.is_some_and(|renewed| *renewed <= until)
+                };
+                let chunks: Vec<u8> = chunks.iter().copied().filter(old).collect();
+                assert_eq!(*claims, self.end(*claim, Some(&chunks)));
             }
             (Act::Lapse { claim, since }, Outcome::Ended { claims }) => {
                 let latest = self.chunks.values().filter_map(|claims| claims.get(claim)).max();

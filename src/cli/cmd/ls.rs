@@ -16,6 +16,9 @@ pub(in crate::cli) async fn run(
     client: &Client,
     args: &LsArgs,
 ) -> Result<(), CommandError> {
+    if args.removed {
+        return super::rm::list(ui, client, target::path(&args.path)?).await;
+    }
     let mut files = client.list(target::path(&args.path)?, args.recursive).await?;
     if ui.json {
         while let Some(file) = files.next().await? {

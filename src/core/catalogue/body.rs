@@ -9,8 +9,8 @@
 //!         | 2, length u32 (1..=4096), sealed manifest
 //! release = claim 16, 1                           all that it was for, for good
 //!         | claim 16, 2, until ms u64, versions, chunks
-//! versions = count (0..=32), tree record id 32 …    chunks = count (1..=900), chunk id 32 …
-//!                                                 both ascending, each once
+//! versions = count (0..=32), tree record id 32 …    chunks = count (0..=900), chunk id 32 …
+//!                                                 both ascending, each once, not both empty
 //! epoch   = epoch 32, made u64, count u32 (0..=128), box …, signature 64
 //! box     = 1 (node key) | 2 (owner key), public half 32, length u32 (1..=160), sealed secret
 //! ```
@@ -131,7 +131,7 @@ pub enum Scope {
         until_ms: u64,
         /// The tree records that made those versions, ascending, at most [`ENDED_MAX`].
         versions: Vec<RecordId>,
-        /// The chunks, ascending, 1 to [`RELEASED_MAX`].
+        /// The chunks, ascending, at most [`RELEASED_MAX`]; one of the lists is not empty.
         chunks: Vec<ChunkId>,
     },
 }
@@ -177,7 +177,8 @@ impl Decode for Release {
                 let until_ms = u64::decode(from)?;
                 let versions: Vec<RecordId> = from.list(ENDED_MAX)?;
                 let chunks: Vec<ChunkId> = from.list(RELEASED_MAX)?;
-                if chunks.is_empty() || !ascending(&versions) || !ascending(&chunks) {
+                let nothing = versions.is_empty() && chunks.is_empty();
+                if nothing || !ascending(&versions) || !ascending(&chunks) {
                     return Err(Malformed::Invalid("lists of a release"));
                 }
                 Scope::Versions { until_ms, versions, chunks }

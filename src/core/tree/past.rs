@@ -249,15 +249,19 @@ impl Tree<'_> {
         claim.map_or(Ok(false), |claim| is_released(self.view, &claim).map(|gone| !gone))
     }
 
-    /// The inodes with a name of which a current version has this claim.
-    pub fn named_under(&self, claim: &ClaimId) -> io::Result<Vec<(InodeId, Version)>> {
+    /// The inodes with a name of which the winning version has this claim, and it and its conflict
+    /// copies that have it too.
+    pub fn named_under(&self, claim: &ClaimId) -> io::Result<Vec<(InodeId, Vec<Version>)>> {
         let mut out = Vec::new();
         for inode in past::inodes_of(self.view, claim, VERSIONS)? {
             if browse::links_of(self.view, &inode, 1)?.is_empty() {
                 continue;
             }
-            let versions = self.versions(&inode)?.into_iter();
-            out.extend(versions.filter(|v| claim_of(v) == Some(*claim)).map(|v| (inode, v)));
+            let mut versions = self.versions(&inode)?;
+            if versions.first().and_then(claim_of) == Some(*claim) {
+                versions.retain(|version| claim_of(version) == Some(*claim));
+                out.push((inode, versions));
+            }
         }
         Ok(out)
     }

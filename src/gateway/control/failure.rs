@@ -28,6 +28,12 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
             Failure::new(Code::NotFound, format!("{what} is ambiguous: {}", list.join(" · ")))
                 .hint("give more digits of the hash, or the path")
         }
+        Error::Unlisted => Failure::new(Code::Conflict, "it has no name that could be removed")
+            .hint("its content goes for good with:  p2pfs rm --purge HASH"),
+        Error::NotYours => {
+            Failure::new(Code::Denied, "only who put it, or an admin, may purge its content")
+                .hint("without --purge its content goes after the history time")
+        }
         Error::Approval(err) => approval(err),
         Error::UnknownPeer => Failure::new(Code::NotFound, "no peer is called that")
             .hint("who is there:  p2pfs peers")
@@ -208,7 +214,8 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
             .hint(format!("what is in it:  p2pfs ls {what}")),
         TreeError::IsALink => Failure::new(Code::Conflict, format!("{what} is a link")),
         TreeError::Exists => Failure::new(Code::Conflict, format!("{what} exists already")),
-        TreeError::NotEmpty => Failure::new(Code::Conflict, format!("{what} is not empty")),
+        TreeError::NotEmpty => Failure::new(Code::Conflict, format!("{what} is not empty"))
+            .hint("with everything in it:  p2pfs rm -r NAME"),
         TreeError::InsideItself => {
             Failure::new(Code::Usage, "a directory cannot be moved into itself")
         }

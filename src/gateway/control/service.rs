@@ -3,9 +3,9 @@
 
 use super::failure::failure;
 use super::{ControlSocket, Gone, Outbox, Service};
-use crate::node::{Node, OnProgress};
+use crate::node::{Error, Node, OnProgress};
 use crate::sys::{BoxFuture, DescriptorSink, DescriptorSource};
-use crate::wire::control::{Code, Failure, FileInfo, Get, PathText, Put, Request, Target};
+use crate::wire::control::{Code, Failure, FileInfo, Get, Put, RemovedInfo, Request, Target};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,7 +76,19 @@ impl Service for NodeService {
                 }
                 Request::Put(put) => put_file(&node, put, fds, out).await,
                 Request::Get(get) => get_file(&node, get, fds, out).await,
-                Request::Ls { path, recursive } => list(node, path, recursive, out).await,
+                Request::Ls { path, recursive } => {
+                    let target = Target::Path(path.clone());
+                    let read = move |send: &mut dyn FnMut(FileInfo) -> bool| {
+                        node.ls(&path, recursive, send)
+                    };
+                    list(read, target, out).await
+                }
+                Request::ListRemoved { path } => {
+                    let target = Target::Path(path.clone());
+                    let read =
+                        move |send: &mut dyn FnMut(RemovedInfo) -> bool| node.removed(&path, send);
+                    list(read, target, out).await
+                }
                 Request::Events => stream_events(&node, &out).await,
                 Request::Complete { kind, prefix } => {
                     // It walks the tree: not where other calls wait.
@@ -93,6 +105,14 @@ impl Service for NodeService {
 /// Requests whose answer is at hand, or one value.
 async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Failure> {
     match request {
+        Request::Rm(rm) => {
+            let target = rm.target.clone();
+            value(&node.rm(rm).await.map_err(|err| failure(&err, Some(&target)))?)
+        }
+        Request::Restore { path, recursive } => {
+            let restored = node.restore(&path, recursive).await;
+            value(&restored.map_err(|err| failure(&err, Some(&Target::Path(path))))?)
+        }
         Request::Stat { target } => {
             value(&node.stat(&target).await.map_err(|err| failure(&err, Some(&target)))?)
         }
@@ -124,17 +144,14 @@ async fn items<T: serde::Serialize>(list: &[T], out: &Outbox) -> Result<Value, F
 }
 
 /// The tree is read by a job of its own, so that a slow reader of a long list stops nobody else.
-async fn list(
-    node: Arc<Node>,
-    path: PathText,
-    recursive: bool,
+async fn list<T: serde::Serialize + Send + 'static>(
+    read: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<(), Error> + Send + 'static,
+    target: Target,
     out: Outbox,
 ) -> Result<Value, Failure> {
-    let (send, mut files) = mpsc::channel::<FileInfo>(ITEMS_QUEUED);
-    let target = Target::Path(path.clone());
-    let reading = tokio::task::spawn_blocking(move || {
-        node.ls(&path, recursive, &mut |file| send.blocking_send(file).is_ok())
-    });
+    let (send, mut files) = mpsc::channel::<T>(ITEMS_QUEUED);
+    let reading =
+        tokio::task::spawn_blocking(move || read(&mut |file| send.blocking_send(file).is_ok()));
     while let Some(file) = files.recv().await {
         if out.item(&file).await.is_err() {
             break;

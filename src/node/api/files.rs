@@ -4,7 +4,7 @@
 use super::{Error, Outcome};
 use crate::core::catalogue::{
     Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
-    Node as TreeNode, View as _, entry_tag, files_by_lookup, id_of, seal_tree,
+    Node as TreeNode, UNLISTED, View as _, entry_tag, files_by_lookup, id_of, is_released,
 };
 use crate::core::limits;
 use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError, Walk};
@@ -97,7 +97,7 @@ impl Shared {
     }
 
     /// The keys that seal new data. A node that has just started gets a moment to read them.
-    async fn wait_for_keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
+    pub(super) async fn wait_for_keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
         let mut changes = self.records_changed.subscribe();
         let deadline = tokio::time::sleep(READY_PATIENCE);
         tokio::pin!(deadline);
@@ -121,14 +121,14 @@ impl Shared {
         let keyring = self.catalogue.keyring();
         let Some(path) = path else { return Ok(ClaimId(self.sys.rng.bytes())) };
         let mut target = Ok(None);
-        self.read_records(|view| {
+        let claim = self.read_records(|view| {
             target = Tree::new(view, &keyring).put_target(&path.0);
-            Ok(())
+            let Ok(Some(entry)) = &target else { return Ok(None) };
+            let TreeNode::File(file) = &entry.version.node else { return Ok(None) };
+            // A claim that was released is not taken again.
+            Ok((!is_released(view, &file.claim)?).then_some(file.claim))
         })?;
-        let claim = target?.and_then(|entry| match entry.version.node {
-            TreeNode::File(file) => Some(file.claim),
-            _ => None,
-        });
+        target?;
         Ok(claim.unwrap_or_else(|| ClaimId(self.sys.rng.bytes())))
     }
 
@@ -151,7 +151,7 @@ impl Shared {
                 }
             },
             replicas: claim.replicas,
-            flags: 0,
+            flags: if put.path.is_some() { 0 } else { UNLISTED },
         };
         // Two plans for one path must see each other, so plan and record are one step.
         let planning = self.catalogue.planning.clone().lock_owned().await;
@@ -179,8 +179,11 @@ impl Shared {
         file: &FileRecord,
     ) -> Outcome<Option<Vec<Vec<u8>>>> {
         let keyring = self.catalogue.keyring();
+        // A file that stands for itself does not go when somebody removes a name of its content.
         let same = |known: &FileCandidate| {
-            (known.file.replicas, &known.file.content) == (file.replicas, &file.content)
+            let FileRecord { replicas, content, flags, .. } = &known.file;
+            (*replicas, content) == (file.replicas, &file.content)
+                && (put.path.is_some() || flags & UNLISTED != 0)
         };
         Ok(self.read_records(|view| {
             let known = files_by_lookup(view, &file.lookup)?;
@@ -221,18 +224,8 @@ impl Shared {
             mtime_ns: put.mtime_ns.unwrap_or(now_ns),
             ..Attributes::default()
         };
-        let keyring = self.catalogue.keyring();
-        let mut planned = Err(TreeError::NotFound);
-        self.read_records(|view| {
-            let tree = Tree::new(view, &keyring);
-            let mut inode = || InodeId(self.sys.rng.bytes());
-            planned = tree.plan_put(&path.0, NewFile { version, attributes }, &mut inode);
-            Ok(())
-        })?;
-        let draft = planned?.draft;
-        let nonce = self.sys.rng.bytes();
-        let sealed = seal_tree(&self.key, keys, self.tick(), &nonce, &draft);
-        Ok(sealed.map_err(PublishError::from)?)
+        let file = NewFile { version, attributes };
+        self.sign_plan(keys, |tree, inode| tree.plan_put(&path.0, file, inode))
     }
 
     /// Waits for as many copies as were asked for; whether they are there.
@@ -742,6 +735,6 @@ fn span(range: Option<Range>, size: u64) -> std::ops::Range<u64> {
     }
 }
 
-fn millis(span: Duration) -> u64 {
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,6 +3,7 @@
 //! here too. `files` has what is about files, `state` what is about the node and its peers.
 
 mod files;
+mod remove;
 mod state;
 mod survey;
 
@@ -15,7 +16,8 @@ use crate::sys::{Sink, Source};
 use crate::transport::DialError;
 use crate::wire::control::{
     Approved, Candidate, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get, Identity,
-    PathText, PeerInfo, Put, Setting, Status, Stored, Target, WordKind,
+    PathText, PeerInfo, Put, Removed, RemovedInfo, Restored, Rm, Setting, Status, Stored, Target,
+    WordKind,
 };
 use std::io;
 use std::sync::Arc;
@@ -50,6 +52,12 @@ pub enum Error {
         /// Some of them: hash and, where there is one, path.
         found: Vec<(FileHash, Option<PathText>)>,
     },
+    /// A file without a name has nothing that could be removed but its content.
+    #[error("it has no name; its content can only be purged")]
+    Unlisted,
+    /// Only who put it, or an admin, may let its content go.
+    #[error("only who put it, or an admin, may purge it")]
+    NotYours,
     /// Nobody was approved or denied.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
@@ -120,6 +128,26 @@ impl Node {
         visit: &mut dyn FnMut(FileInfo) -> bool,
     ) -> Outcome<()> {
         self.shared.ls(path, recursive, visit)
+    }
+
+    /// Removes a name, or a directory.
+    pub async fn rm(&self, rm: Rm) -> Outcome<Removed> {
+        self.shared.rm(rm).await
+    }
+
+    /// Gives back what was removed.
+    pub async fn restore(&self, path: &PathText, recursive: bool) -> Outcome<Restored> {
+        self.shared.restore(path, recursive).await
+    }
+
+    /// Calls `visit` for everything that was removed below a directory and can be restored, until
+    /// it returns false.
+    pub fn removed(
+        &self,
+        path: &PathText,
+        visit: &mut dyn FnMut(RemovedInfo) -> bool,
+    ) -> Outcome<()> {
+        self.shared.list_removed(path, visit)
     }
 
     /// Everything about one file.

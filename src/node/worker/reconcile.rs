@@ -7,6 +7,7 @@ use crate::core::limits;
 use crate::id::NodeId;
 use crate::node::{AskError, Shared, lock};
 use crate::store::WriteError;
+use crate::sys::Time;
 use crate::transport::Message as Frame;
 use crate::wire::codec::{Decode, Encode};
 use crate::wire::hello::Lane;
@@ -32,6 +33,8 @@ pub(super) enum ReconcileError {
     Write(#[from] WriteError),
 }
 
+/// Periods within which each of about eight neighbours is reconciled with, almost surely.
+const LATELY: u32 = 120;
 /// Neighbours that are reconciled with at once: one that hangs must not keep the others waiting.
 const AT_ONCE: usize = 3;
 
@@ -101,7 +104,14 @@ pub(in crate::node) async fn run(shared: Arc<Shared>) {
 impl Shared {
     /// Makes both catalogues equal, as far as both accept what the other has.
     async fn reconcile(self: &Arc<Self>, with: NodeId) {
-        match self.try_reconcile(with).await {
+        let done = self.try_reconcile(with).await;
+        if done.is_ok() {
+            let (links, now) = (self.links(), self.sys.clock.now());
+            let mut reconciled = lock(&self.reconciled);
+            reconciled.retain(|id, _| links.contains(id));
+            reconciled.insert(with, now);
+        }
+        match done {
             Ok((0, 0)) => {}
             Ok((fetched, pushed)) => {
                 let peer = self.view().name(&with);
@@ -110,6 +120,16 @@ impl Shared {
             }
             Err(err) => tracing::debug!(peer = %with.short(), %err, "reconciling broke off"),
         }
+    }
+
+    /// Whether this node knows what all its neighbours know, as of a while ago; true when it has
+    /// none because it is alone.
+    pub(super) fn has_reconciled_lately(&self) -> bool {
+        let (links, now) = (self.links(), self.sys.clock.now());
+        let reconciled = lock(&self.reconciled);
+        let lately = self.config.reconcile_every * LATELY;
+        let recent = |id| reconciled.get(id).is_some_and(|at: &Time| now.since(*at) < lately);
+        links.iter().all(recent)
     }
 
     async fn try_reconcile(self: &Arc<Self>, with: NodeId) -> Result<(u64, u64), ReconcileError> {

@@ -528,7 +528,7 @@ fn copies(judged: &Judged) -> impl Iterator<Item = Copy> {
 }
 
 /// The smallest chunk id above `cid`.
-fn successor(cid: ChunkId) -> Option<ChunkId> {
+pub(super) fn successor(cid: ChunkId) -> Option<ChunkId> {
     let mut next = cid.0;
     for byte in next.iter_mut().rev() {
         *byte = byte.wrapping_add(1);

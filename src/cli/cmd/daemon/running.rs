@@ -84,6 +84,9 @@ fn node_config(settings: &Settings) -> Config {
     config.capacity = settings.capacity;
     config.replicas = settings.replicas;
     config.repair_delay = settings.repair_delay;
+    config.repair_rate = Some(settings.repair_rate).filter(|rate| *rate > 0);
+    config.history = settings.history;
+    config.gc_grace = settings.gc_grace;
     config.open = settings.open;
     config.settings.clone_from(&settings.rows);
     config.machine = os::machine();

@@ -1,0 +1,411 @@
+//! Removing and giving back. Owns the order in which a directory's names go, and who may let content
+//! go before its time; what a removal is, and what can be restored, is the tree's.
+
+use super::files::millis;
+use super::{Error, Outcome};
+use crate::core::catalogue::{FileCandidate, Node as TreeNode, UNLISTED, files_by_lookup};
+use crate::core::hlc;
+use crate::core::tree::{Due, Entry, Planned, Removed as Gone, Tree, TreeError, Walk};
+use crate::crypto::EpochKeys;
+use crate::id::{ClaimId, FileHash, InodeId};
+use crate::node::release::ReleaseError;
+use crate::node::{PublishError, Shared};
+use crate::wire::control::{FileKind, PathText, Removed, RemovedInfo, Restored, Rm, Target};
+use std::sync::Arc;
+
+/// Names that are removed or given back with one sync.
+const BATCH: usize = 256;
+/// Most directories that one command removes or gives back.
+const DIRS_MAX: usize = 256 * 1024;
+
+impl From<ReleaseError> for Error {
+    fn from(err: ReleaseError) -> Self {
+        match err {
+            ReleaseError::Publish(err) => Self::Publish(err),
+            ReleaseError::Get(err) => Self::Get(err),
+            ReleaseError::Tree(err) => Self::Tree(err),
+            ReleaseError::Io(err) => Self::Disk(err),
+            ReleaseError::TooLarge | ReleaseError::Unclaimed => {
+                Self::Disk(std::io::Error::other(err))
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub(super) async fn rm(self: &Arc<Self>, rm: Rm) -> Outcome<Removed> {
+        let keys = self.wait_for_keys().await?;
+        let mut removed = Removed {
+            files: 0,
+            dirs: 0,
+            bytes: 0,
+            purged: rm.purge,
+            restorable_ms: if rm.purge { 0 } else { millis(self.config.history) },
+            grace_ms: millis(self.config.gc_grace),
+        };
+        let Some(path) = self.rm_path(&rm)? else {
+            self.purge_unlisted(&rm, &mut removed).await?;
+            return Ok(removed);
+        };
+        let found = self.with_tree(|tree| tree.resolve(&path.0));
+        let entry = match found {
+            Err(TreeError::NotFound) if rm.purge => {
+                self.purge_removed(&path, rm.recursive, &mut removed).await?;
+                return Ok(removed);
+            }
+            found => found?,
+        };
+        if entry.is_dir() {
+            if entry.name.is_empty() {
+                return Err(TreeError::IsADirectory.into());
+            }
+            if rm.recursive {
+                self.rm_below(&path, &entry, rm.purge, &keys, &mut removed).await?;
+            }
+        }
+        self.rm_all(&[(path.0, entry)], rm.purge, &keys, &mut removed).await?;
+        Ok(removed)
+    }
+
+    /// The path that is meant; none: an unlisted file.
+    fn rm_path(&self, rm: &Rm) -> Outcome<Option<PathText>> {
+        let digits = match &rm.target {
+            Target::Path(path) => return Ok(Some(path.clone())),
+            Target::Hash(hash) => hash.to_string(),
+            Target::Prefix(digits) => digits.clone(),
+        };
+        let found = self.with_tree(|tree| {
+            let mut found = Vec::new();
+            for one in tree.find(&digits)?.into_iter().filter(|one| one.current) {
+                for path in tree.paths_of(&one.inode, BATCH)? {
+                    found.push((one.hash, Some(PathText(path))));
+                }
+            }
+            Ok(found)
+        })?;
+        match found.as_slice() {
+            [] => Ok(None),
+            [(_, path)] => Ok(path.clone()),
+            _ => Err(Error::Ambiguous { found }),
+        }
+    }
+
+    fn with_tree<T>(
+        &self,
+        work: impl FnOnce(&Tree<'_>) -> Result<T, TreeError>,
+    ) -> Result<T, TreeError> {
+        let keyring = self.catalogue.keyring();
+        let mut out = Err(TreeError::NotFound);
+        self.read_records(|view| {
+            out = work(&Tree::new(view, &keyring));
+            Ok(())
+        })?;
+        out
+    }
+
+    /// Removes everything in a directory.
+    async fn rm_below(
+        self: &Arc<Self>,
+        path: &PathText,
+        top: &Entry,
+        purge: bool,
+        keys: &EpochKeys,
+        removed: &mut Removed,
+    ) -> Outcome<()> {
+        let mut walk = Walk::new(top.inode, &path.0, true);
+        let mut dirs: Vec<(Vec<u8>, Entry)> = Vec::new();
+        let mut more = true;
+        while more {
+            let mut page = Vec::new();
+            more = self.with_tree(|tree| {
+                Ok(tree.walk(&mut walk, &mut |path, entry| {
+                    let list = if entry.is_dir() { &mut dirs } else { &mut page };
+                    list.push((path.to_vec(), entry.clone()));
+                    page.len() < BATCH
+                })?)
+            })?;
+            // A conflict copy has no name of its own: it goes with the name that it belongs to.
+            page.retain(|(_, entry)| !entry.conflict);
+            self.rm_all(&page, purge, keys, removed).await?;
+            if dirs.len() > DIRS_MAX {
+                return Err(TreeError::NotEmpty.into());
+            }
+        }
+        // Those that are in others go before them.
+        let depth = |path: &[u8]| path.iter().filter(|byte| **byte == b'/').count();
+        dirs.retain(|(_, entry)| !entry.conflict);
+        dirs.sort_by_key(|(path, _)| std::cmp::Reverse(depth(path)));
+        for level in dirs.chunk_by(|a, b| depth(&a.0) == depth(&b.0)) {
+            for some in level.chunks(BATCH) {
+                self.rm_all(some, false, keys, removed).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes these names, and lets their content go when that is wanted.
+    async fn rm_all(
+        self: &Arc<Self>,
+        names: &[(Vec<u8>, Entry)],
+        purge: bool,
+        keys: &EpochKeys,
+        removed: &mut Removed,
+    ) -> Outcome<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        if purge {
+            names.iter().try_for_each(|(_, entry)| self.may_purge(entry))?;
+        }
+        self.publish_plans(keys, names, |tree, (path, _)| tree.plan_remove(path)).await?;
+        for (_, entry) in names {
+            match &entry.version.node {
+                TreeNode::Dir { .. } => removed.dirs += 1,
+                TreeNode::Link(_) => removed.files += 1,
+                TreeNode::File(file) => {
+                    removed.files += 1;
+                    removed.bytes = removed.bytes.saturating_add(file.size);
+                }
+            }
+        }
+        if purge {
+            self.purge(names.iter().map(|(_, entry)| entry.inode)).await?;
+        }
+        Ok(())
+    }
+
+    /// Plans a change for each of these, and publishes them together.
+    async fn publish_plans<T>(
+        self: &Arc<Self>,
+        keys: &EpochKeys,
+        of: &[T],
+        plan: impl Fn(&Tree<'_>, &T) -> Result<Planned, TreeError>,
+    ) -> Outcome<()> {
+        let planning = self.catalogue.planning.clone().lock_owned().await;
+        let mut records = Vec::with_capacity(of.len());
+        for one in of {
+            let record: Outcome<Vec<u8>> = self.sign_plan(keys, |tree, _| plan(tree, one));
+            records.push(record?);
+        }
+        let needed = 2.min(1 + self.view().others().count());
+        match self.publish(records, Vec::new(), needed, Some(planning)).await {
+            // It is said here, and the others hear of it when they answer again.
+            Ok(_) | Err(PublishError::TooFew { .. }) => Ok(()),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Only who put it, or an admin, may let content go before its time.
+    fn may_purge(&self, entry: &Entry) -> Outcome<()> {
+        let mine = entry.version.author == self.me || self.is_admin(&self.me);
+        if mine || entry.is_dir() { Ok(()) } else { Err(Error::NotYours) }
+    }
+
+    /// Lets everything go that inodes without a name ever held.
+    async fn purge(self: &Arc<Self>, inodes: impl Iterator<Item = InodeId>) -> Outcome<()> {
+        let mut claims: Vec<ClaimId> = Vec::new();
+        for inode in inodes {
+            // Another name still leads to it: then it is not gone.
+            let due = self.with_tree(|tree| match tree.paths_of(&inode, 1)?.is_empty() {
+                true => Ok(tree.due_claims(&inode)?),
+                false => Ok(None),
+            })?;
+            if let Some(Due::Claims(of)) = due {
+                claims.extend(of);
+            }
+        }
+        for claims in claims.chunks(BATCH) {
+            self.release(claims).await?;
+        }
+        Ok(())
+    }
+
+    /// Purges something that was removed before.
+    async fn purge_removed(
+        self: &Arc<Self>,
+        path: &PathText,
+        recursive: bool,
+        removed: &mut Removed,
+    ) -> Outcome<()> {
+        let mut inodes = Vec::new();
+        let gone = self.removed_at(path)?;
+        self.removed_below(gone, &path.0, recursive, &mut |_, gone| {
+            if gone.version.author != self.me && !self.is_admin(&self.me) {
+                return Err(Error::NotYours);
+            }
+            if let TreeNode::File(file) = &gone.version.node {
+                removed.files += 1;
+                removed.bytes = removed.bytes.saturating_add(file.size);
+                inodes.push(gone.inode);
+            }
+            Ok(inodes.len() < DIRS_MAX)
+        })?;
+        self.purge(inodes.into_iter()).await
+    }
+
+    /// Purges a file that has no name, by its hash: the records that this node, or for an admin
+    /// anybody, made of it.
+    async fn purge_unlisted(self: &Arc<Self>, rm: &Rm, removed: &mut Removed) -> Outcome<()> {
+        let nowhere = || Error::NotFound { asked: 0, unreachable: 0 };
+        let Target::Hash(hash) = rm.target else { return Err(nowhere()) };
+        let found = self.unlisted(&hash)?;
+        if found.is_empty() {
+            return Err(nowhere());
+        }
+        if !rm.purge {
+            return Err(Error::Unlisted);
+        }
+        let mine = |one: &FileCandidate| one.author == self.me || self.is_admin(&self.me);
+        let claims: Vec<ClaimId> =
+            found.iter().filter(|one| mine(one)).map(|one| one.file.claim).collect();
+        if claims.is_empty() {
+            return Err(Error::NotYours);
+        }
+        self.release(&claims).await?;
+        removed.files = 1;
+        Ok(())
+    }
+
+    fn unlisted(&self, hash: &FileHash) -> Outcome<Vec<FileCandidate>> {
+        let keyring = self.catalogue.keyring();
+        let mut found = Vec::new();
+        self.read_records(|view| {
+            for keys in keyring.iter() {
+                found.extend(files_by_lookup(view, &keys.lookup(hash))?);
+            }
+            Ok(())
+        })?;
+        found.retain(|one| one.file.flags & UNLISTED != 0);
+        Ok(found)
+    }
+
+    fn removed_at(&self, path: &PathText) -> Outcome<Gone> {
+        let gone = self.with_tree(|tree| tree.removed_at(&path.0))?;
+        Ok(gone.ok_or(TreeError::NotFound)?)
+    }
+
+    pub(super) async fn restore(
+        self: &Arc<Self>,
+        path: &PathText,
+        recursive: bool,
+    ) -> Outcome<Restored> {
+        let keys = self.wait_for_keys().await?;
+        let mut restored = Restored { files: 0, dirs: 0 };
+        let mut batch: Vec<Gone> = Vec::new();
+        let there = self.with_tree(|tree| tree.resolve(&path.0));
+        let top = match there {
+            Ok(entry) if entry.is_dir() && recursive => None,
+            Ok(_) => return Err(TreeError::Exists.into()),
+            Err(TreeError::NotFound) => Some(self.removed_at(path)?),
+            Err(err) => return Err(err.into()),
+        };
+        let mut add = |_: &[u8], gone: &Gone| {
+            batch.push(gone.clone());
+            Ok(batch.len() < DIRS_MAX)
+        };
+        match top {
+            Some(top) => self.removed_below(top, &path.0, recursive, &mut add)?,
+            None => self.removed_in(&path.0, &mut add)?,
+        }
+        for some in batch.chunks(BATCH) {
+            self.publish_plans(&keys, some, |tree, gone| tree.plan_restore(gone)).await?;
+        }
+        for gone in batch {
+            *(if gone.is_dir() { &mut restored.dirs } else { &mut restored.files }) += 1;
+        }
+        Ok(restored)
+    }
+
+    /// Visits something that was removed and, if that is wanted, what was removed in it.
+    fn removed_below(
+        &self,
+        top: Gone,
+        path: &[u8],
+        recursive: bool,
+        visit: &mut dyn FnMut(&[u8], &Gone) -> Outcome<bool>,
+    ) -> Outcome<()> {
+        if visit(path, &top)? && recursive && top.is_dir() {
+            self.removed_in_dir(top.inode, path.to_vec(), visit)?;
+        }
+        Ok(())
+    }
+
+    /// Visits what was removed below a directory that is there.
+    fn removed_in(
+        &self,
+        path: &[u8],
+        visit: &mut dyn FnMut(&[u8], &Gone) -> Outcome<bool>,
+    ) -> Outcome<()> {
+        let top = self.with_tree(|tree| tree.resolve(path))?;
+        if !top.is_dir() {
+            return Err(TreeError::NotADirectory(top.name).into());
+        }
+        self.removed_in_dir(top.inode, path.to_vec(), visit)
+    }
+
+    fn removed_in_dir(
+        &self,
+        dir: InodeId,
+        path: Vec<u8>,
+        visit: &mut dyn FnMut(&[u8], &Gone) -> Outcome<bool>,
+    ) -> Outcome<()> {
+        let mut open = vec![(dir, path.strip_suffix(b"/").unwrap_or(&path).to_vec())];
+        while let Some((dir, path)) = open.pop() {
+            let below = |name: &[u8]| [&path, &b"/"[..], name].concat();
+            let (gone, dirs) = self.with_tree(|tree| {
+                let mut dirs = Vec::new();
+                let mut after: Option<Vec<u8>> = None;
+                loop {
+                    let page = tree.list(&dir, after.as_deref(), BATCH)?;
+                    let is_dir = |entry: &&Entry| entry.is_dir() && !entry.conflict;
+                    let found = page.entries.iter().filter(is_dir);
+                    dirs.extend(found.map(|entry| (entry.inode, below(&entry.name))));
+                    match page.next {
+                        Some(next) if dirs.len() < DIRS_MAX => after = Some(next),
+                        _ => return Ok((tree.removed_in(&dir)?, dirs)),
+                    }
+                }
+            })?;
+            open.extend(dirs);
+            for gone in gone {
+                let path = below(&gone.name);
+                if !visit(&path, &gone)? {
+                    return Ok(());
+                }
+                if gone.is_dir() {
+                    open.push((gone.inode, path));
+                }
+            }
+            // What is opened last is looked into first: in the order of names.
+            open.sort_by(|a, b| b.1.cmp(&a.1));
+        }
+        Ok(())
+    }
+
+    pub(super) fn list_removed(
+        &self,
+        path: &PathText,
+        visit: &mut dyn FnMut(RemovedInfo) -> bool,
+    ) -> Outcome<()> {
+        self.keys()?;
+        let history = millis(self.config.history);
+        let mut tell = |path: &[u8], gone: &Gone| {
+            let (kind, hash, size) = match &gone.version.node {
+                TreeNode::Dir { .. } => (FileKind::Dir, None, 0),
+                TreeNode::Link(target) => (FileKind::Link, None, target.len() as u64),
+                TreeNode::File(file) => (FileKind::File, Some(file.hash), file.size),
+            };
+            let removed_ms = hlc::ms_of(gone.at);
+            let until_ms = removed_ms.saturating_add(history);
+            let path = PathText(path.to_vec());
+            Ok(visit(RemovedInfo { path, kind, hash, size, removed_ms, until_ms }))
+        };
+        match self.with_tree(|tree| tree.resolve(&path.0)) {
+            Err(TreeError::NotFound) => {
+                let gone = self.removed_at(path)?;
+                self.removed_below(gone, &path.0, true, &mut tell)
+            }
+            _ => self.removed_in(&path.0, &mut tell),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Letting content go, and keeping what somebody still needs of it. Owns the records that end
+//! claims, and the new claim for a file that has a name although its claim was released: somebody
+//! changed or restored it while somebody else, who had not heard of that, let it go.
+//!
+//! Invariant: nothing is let go that a version needs which is known here, and nothing by a clock
+//! that the other members do not believe.
+
+use super::again::Holders;
+use super::get::OpenFile;
+use super::replicate::Promise;
+use super::{GetError, PublishError, Shared};
+use crate::core::catalogue::{
+    FileRecord, FileVersion, Node as TreeNode, RELEASED_MAX, Record, Release, Scope, View as _,
+    id_of,
+};
+use crate::core::hlc;
+use crate::core::tree::{NewFile, Tree, TreeError, Version};
+use crate::crypto::EpochKeys;
+use crate::id::{ChunkId, ClaimId, InodeId, NodeId};
+use crate::store::Claim;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+/// Why something was not let go or not kept; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReleaseError {
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Get(#[from] GetError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// There are too many chunks to compare; they go with the whole file.
+    #[error("the file is too large to let single versions of it go")]
+    TooLarge,
+    /// Some chunks are not on enough nodes just now.
+    #[error("not all of its chunks can be claimed")]
+    Unclaimed,
+}
+
+impl Shared {
+    /// Whether it is this node's turn to do what any member may do for a claim: its place in an
+    /// order that all members agree on, 0 first.
+    pub(super) fn turn(&self, claim: &ClaimId) -> usize {
+        let score = |id: &NodeId| *blake3::hash(&[&claim.0[..], &id.0].concat()).as_bytes();
+        let mine = score(&self.me);
+        self.view().others().filter(|member| score(&member.record.id) < mine).count()
+    }
+
+    /// Lets everything go that these claims are for.
+    pub(super) async fn release(self: &Arc<Self>, claims: &[ClaimId]) -> Result<(), ReleaseError> {
+        let releases: Vec<Release> =
+            claims.iter().map(|claim| Release { claim: *claim, scope: Scope::All }).collect();
+        self.publish_releases(releases).await
+    }
+
+    /// Lets superseded versions of a file go, but for the chunks that other versions need.
+    pub(super) async fn release_versions(
+        self: &Arc<Self>,
+        claim: ClaimId,
+        ended: &[Version],
+        kept: &[Version],
+    ) -> Result<(), ReleaseError> {
+        let mut cids = BTreeSet::new();
+        for version in ended {
+            cids.extend(self.cids_of(version).await?);
+        }
+        for version in kept {
+            for cid in self.cids_of(version).await? {
+                cids.remove(&cid);
+            }
+        }
+        let made = ended.iter().map(|version| hlc::ms_of(version.clock));
+        // What was claimed later than the newest of them was made is for a version after it.
+        let until_ms = made.max().unwrap_or(0);
+        let mut versions: Vec<_> = ended.iter().map(|version| version.record).collect();
+        versions.sort_unstable();
+        versions.dedup();
+        let cids: Vec<ChunkId> = cids.into_iter().collect();
+        let release = |versions, chunks: &[ChunkId]| Release {
+            claim,
+            scope: Scope::Versions { until_ms, versions, chunks: chunks.to_vec() },
+        };
+        let mut releases: Vec<Release> =
+            cids.chunks(RELEASED_MAX).map(|chunks| release(Vec::new(), chunks)).collect();
+        // That the versions have ended is said last: until then somebody else begins again.
+        match releases.last_mut().map(|last| &mut last.scope) {
+            Some(Scope::Versions { versions: ended, .. }) => *ended = versions,
+            _ => releases.push(release(versions, &[])),
+        }
+        self.publish_releases(releases).await
+    }
+
+    async fn publish_releases(
+        self: &Arc<Self>,
+        releases: Vec<Release>,
+    ) -> Result<(), ReleaseError> {
+        let sign = |release: &Release| release.sign(&self.key, self.tick());
+        let records: Vec<Vec<u8>> =
+            releases.iter().map(sign).collect::<Result<_, _>>().map_err(PublishError::from)?;
+        if self.view().others().next().is_some() {
+            // A clock that is ahead takes everything for old: the others would refuse it.
+            self.publish_again(records.clone(), 2).await?;
+        }
+        self.publish(records, Vec::new(), 1, None).await?;
+        Ok(())
+    }
+
+    /// Every chunk of a version of a file.
+    async fn cids_of(self: &Arc<Self>, version: &Version) -> Result<Vec<ChunkId>, ReleaseError> {
+        let TreeNode::File(file) = &version.node else { return Ok(Vec::new()) };
+        if file.size == 0 {
+            return Ok(Vec::new());
+        }
+        let (opened, _) = self.open_version(file).await?;
+        let (cids, _) = self.all_cids(&opened).await.ok_or(ReleaseError::TooLarge)?;
+        Ok(cids)
+    }
+
+    /// Opens a version by the file record that was written with it, released or not.
+    async fn open_version(
+        self: &Arc<Self>,
+        version: &FileVersion,
+    ) -> Result<(OpenFile, Arc<EpochKeys>), ReleaseError> {
+        let record = self.record_of(version)?;
+        let Some((record, keys)) = record else {
+            return Err(GetError::NotFound { asked: 0, unreachable: 0 }.into());
+        };
+        let file = self.open_file(version.hash, &mut vec![(record, keys.clone())]).await?;
+        Ok((file, keys))
+    }
+
+    fn record_of(&self, version: &FileVersion) -> io::Result<Option<(FileRecord, Arc<EpochKeys>)>> {
+        let Some(id) = version.record else { return Ok(None) };
+        let keyring = self.catalogue.keyring();
+        self.read_records(|view| {
+            let Some(bytes) = view.record(&id)? else { return Ok(None) };
+            let epoch = Record::parse(bytes).map_err(io::Error::other)?.header.epoch;
+            let file = crate::core::catalogue::file_record(view, &id)?;
+            Ok(file.zip(keyring.get(&epoch).cloned().map(Arc::new)))
+        })
+    }
+
+    /// Gives a file that has a name although its claim was released a claim of its own: its winning
+    /// version, which comes first, and its conflict copies.
+    pub(super) async fn reissue(
+        self: &Arc<Self>,
+        inode: InodeId,
+        versions: &[Version],
+    ) -> Result<(), ReleaseError> {
+        let Some(path) = self.path_of(&inode)? else { return Ok(()) };
+        let now = self.sys.clock.wall_ms();
+        let mut claim = Claim { id: ClaimId(self.sys.rng.bytes()), replicas: 1, renewed_ms: now };
+        let mut records = Vec::new();
+        let mut winner = None;
+        for version in versions {
+            let TreeNode::File(file) = &version.node else { continue };
+            let (opened, keys) = self.open_version(file).await?;
+            claim.replicas = opened.record.replicas;
+            self.claim_all(&opened, claim, Holders::Any).await.ok_or(ReleaseError::Unclaimed)?;
+            let record = FileRecord { claim: claim.id, ..opened.record };
+            let signed = record.sign(&self.key, self.tick(), keys.epoch());
+            let signed = signed.map_err(PublishError::from)?;
+            let version = NewFile {
+                version: FileVersion {
+                    claim: claim.id,
+                    record: Some(id_of(&signed)),
+                    ..file.clone()
+                },
+                attributes: version.attributes.clone(),
+            };
+            winner.get_or_insert(version);
+            records.push(signed);
+        }
+        let Some(winner) = winner else { return Ok(()) };
+        let planning = self.catalogue.planning.clone().lock_owned().await;
+        let keys = self.keys().map_err(|_| ReleaseError::Unclaimed)?;
+        let named: Result<_, ReleaseError> =
+            self.sign_plan(&keys, |tree, inode| tree.plan_put(&path, winner, inode));
+        records.push(named?);
+        let needed = Promise::now(&self.view(), claim.replicas).nodes;
+        self.publish(records, vec![claim.id], needed, Some(planning)).await?;
+        Ok(())
+    }
+
+    fn path_of(&self, inode: &InodeId) -> io::Result<Option<Vec<u8>>> {
+        let keyring = self.catalogue.keyring();
+        self.read_records(|view| Ok(Tree::new(view, &keyring).paths_of(inode, 1)?.pop()))
+    }
+}

@@ -1,0 +1,268 @@
+//! Does what releases say, and says what is due: has the store end the claims that were released,
+//! releases what was removed or superseded longer ago than the history time, oldest first, and
+//! gives files that still have a name their claim back. What ends and what is due is decided by the
+//! catalogue and the tree; this is when.
+//!
+//! Any member may release what is due. They agree on an order for each claim, and each waits a turn
+//! longer than the one before it.
+
+use crate::core::catalogue::{Release, Scope, owed, released, settle_owed};
+use crate::core::hlc;
+use crate::core::tree::{Due, Ended, Tree};
+use crate::id::{ClaimId, InodeId, RecordId};
+use crate::node::Shared;
+use crate::node::release::ReleaseError;
+use crate::store::Op;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Rows that are looked at in one go.
+const PAGE: usize = 256;
+/// How long a member leaves what is due to the one before it.
+const TURN: Duration = Duration::from_secs(600);
+/// Members that take turns.
+const TURNS_MAX: u32 = 8;
+/// What is kept even when there is no room: an hour in which one can have second thoughts.
+const KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
+/// What is let go early in one look, when there is no room.
+const EARLY_MAX: usize = 64;
+/// How often is looked for what is due, at most.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// The worker.
+struct Releases {
+    shared: Arc<Shared>,
+    /// Behind which the look for what is due goes on.
+    seen: Option<Ended>,
+    /// Claims that were released although their file has a name, and how often they were found.
+    wrong: BTreeSet<(ClaimId, u32)>,
+}
+
+/// Runs for as long as the node does.
+pub(in crate::node) async fn run(shared: Arc<Shared>) {
+    let every = (shared.config.gc_grace / 4).clamp(Duration::from_secs(1), LOOK_EVERY_MAX);
+    let mut changes = shared.records_changed.subscribe();
+    let mut releases = Releases { shared: shared.clone(), seen: None, wrong: BTreeSet::new() };
+    let mut due = shared.sys.clock.now();
+    loop {
+        changes.borrow_and_update();
+        let did = releases.settle().await;
+        let now = shared.sys.clock.now();
+        if did || now >= due {
+            releases.put_right().await;
+        }
+        if now >= due {
+            releases.look_for_due().await;
+            due = now + every;
+        }
+        let pause = due.since(shared.sys.clock.now());
+        tokio::select! {
+            biased;
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+impl Releases {
+    /// Has the store do what releases say; whether there were any.
+    async fn settle(&self) -> bool {
+        let mut any = false;
+        loop {
+            match self.settle_some().await {
+                Ok(0) => return any,
+                Ok(_) => any = true,
+                Err(err) => {
+                    tracing::warn!(%err, "released claims are not ended yet");
+                    return any;
+                }
+            }
+        }
+    }
+
+    async fn settle_some(&self) -> io::Result<usize> {
+        let shared = &self.shared;
+        let owed = shared.read_records(|view| owed(view, PAGE))?;
+        let ids: Vec<RecordId> = owed.iter().map(|(id, _)| *id).collect();
+        for (_, release) in owed {
+            if let Some(release) = release {
+                shared.write(vec![op(release)]).await.map_err(io::Error::other)?;
+            }
+        }
+        let count = ids.len();
+        if count > 0 {
+            shared.change_tables(move |tables| settle_owed(tables, &ids)).await?;
+        }
+        Ok(count)
+    }
+
+    /// Gives files that have a name although their claim was released another one.
+    async fn put_right(&mut self) {
+        let found = self.named_but_released().unwrap_or_else(|err| {
+            tracing::warn!(%err, "released claims cannot be looked at");
+            Vec::new()
+        });
+        let before = std::mem::take(&mut self.wrong);
+        for claim in found {
+            let looks = before.range((claim, 0)..=(claim, u32::MAX)).next().map_or(0, |w| w.1);
+            self.wrong.insert((claim, looks + 1));
+            // The others do it in the order of their turns, one look later each.
+            if self.shared.turn(&claim) as u32 <= looks
+                && let Err(err) = self.reissue(&claim).await
+            {
+                tracing::warn!(%err, "a file whose content was let go is not kept yet");
+            }
+        }
+    }
+
+    fn named_but_released(&self) -> io::Result<Vec<ClaimId>> {
+        let shared = &self.shared;
+        let keyring = shared.catalogue.keyring();
+        let mut out = Vec::new();
+        let mut after = None;
+        loop {
+            let claims = shared.read_records(|view| {
+                let tree = Tree::new(view, &keyring);
+                let claims = released(view, after.as_ref(), PAGE)?;
+                for claim in &claims {
+                    if out.len() < PAGE && !tree.named_under(claim)?.is_empty() {
+                        out.push(*claim);
+                    }
+                }
+                Ok(claims)
+            })?;
+            match claims.last() {
+                Some(last) => after = Some(*last),
+                None => return Ok(out),
+            }
+        }
+    }
+
+    async fn reissue(&self, claim: &ClaimId) -> Result<(), ReleaseError> {
+        let keyring = self.shared.catalogue.keyring();
+        let named =
+            self.shared.read_records(|view| Tree::new(view, &keyring).named_under(claim))?;
+        for (inode, versions) in named {
+            self.shared.reissue(inode, &versions).await?;
+            tracing::info!("a file whose content had been let go is kept after all");
+        }
+        Ok(())
+    }
+
+    /// Releases what is due.
+    async fn look_for_due(&mut self) {
+        if self.shared.keys().is_err() {
+            return;
+        }
+        let now = self.shared.sys.clock.wall_ms();
+        let history = self.shared.config.history;
+        let horizon = before(now, history);
+        if let Err(err) = self.release_until(horizon, true).await {
+            return tracing::debug!(%err, "what is due is not released yet");
+        }
+        let kept = history.min(KEPT_AT_LEAST);
+        if self.shared.lacks_room() && kept < history {
+            let early = before(now, kept);
+            if let Err(err) = self.release_until(early, false).await {
+                tracing::debug!(%err, "nothing could be released early");
+            }
+        }
+    }
+
+    /// Releases what ended before the horizon; all of it, or some that ended first.
+    async fn release_until(&mut self, horizon: u64, all: bool) -> Result<(), ReleaseError> {
+        let mut after = self.seen;
+        let mut done = BTreeSet::new();
+        // What ended long before was released by whoever's turn it was.
+        let settled = before(hlc::ms_of(horizon), TURN * TURNS_MAX);
+        loop {
+            let keyring = self.shared.catalogue.keyring();
+            let page = self.shared.read_records(|view| {
+                Tree::new(view, &keyring).ended_until(after.as_ref(), horizon, PAGE)
+            })?;
+            let Some(last) = page.last().copied() else { return Ok(()) };
+            for ended in &page {
+                if done.insert(ended.inode) && self.release_due(&ended.inode, horizon).await? {
+                    tracing::debug!(inode = %ended.inode, "let go what is not kept any longer");
+                }
+                if !all && done.len() >= EARLY_MAX {
+                    return Ok(());
+                }
+            }
+            after = Some(last);
+            if all && last.ended <= settled {
+                self.seen = after;
+            }
+            if done.len() > PAGE * PAGE {
+                // Enough for one look; memory stays bounded.
+                return Ok(());
+            }
+        }
+    }
+
+    /// Releases what is due of one inode, when it is this node's turn; whether anything was.
+    async fn release_due(&self, inode: &InodeId, horizon: u64) -> Result<bool, ReleaseError> {
+        let mut any = false;
+        loop {
+            let keyring = self.shared.catalogue.keyring();
+            let due =
+                self.shared.read_records(|view| Tree::new(view, &keyring).due(inode, horizon))?;
+            let claim = match &due {
+                None => return Ok(any),
+                Some(Due::Claims(claims)) => claims.first().copied(),
+                Some(Due::Versions { claim, .. }) => Some(*claim),
+            };
+            let turn = claim.map_or(0, |claim| self.shared.turn(&claim) as u32);
+            let mine = before(hlc::ms_of(horizon), TURN * turn.min(TURNS_MAX));
+            if turn > 0 {
+                let due =
+                    self.shared.read_records(|view| Tree::new(view, &keyring).due(inode, mine))?;
+                if due.is_none() {
+                    return Ok(any);
+                }
+            }
+            match due {
+                Some(Due::Claims(claims)) => self.shared.release(&claims).await?,
+                Some(Due::Versions { claim, ended, kept }) => {
+                    match self.shared.release_versions(claim, &ended, &kept).await {
+                        // They go with the file.
+                        Err(ReleaseError::TooLarge) => return Ok(any),
+                        done => done?,
+                    }
+                }
+                None => return Ok(any),
+            }
+            any = true;
+        }
+    }
+}
+
+impl Shared {
+    /// Whether fewer members have room than a file wants copies.
+    fn lacks_room(&self) -> bool {
+        let view = self.view();
+        let live = 1 + view.others().count();
+        let room = view.members.values().filter(|member| member.has_room()).count();
+        room < live.min(usize::from(self.config.replicas))
+    }
+}
+
+/// The clock reading of so long before a wall clock reading.
+fn before(now_ms: u64, span: Duration) -> u64 {
+    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    hlc::at_ms(now_ms.saturating_sub(ms))
+}
+
+fn op(release: Release) -> Op {
+    let Release { claim, scope } = release;
+    match scope {
+        Scope::All => Op::Release { claim },
+        Scope::Versions { until_ms, chunks, .. } => {
+            Op::ReleaseRows { claim, cids: chunks, renewed_ms: until_ms }
+        }
+    }
+}
