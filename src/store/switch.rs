@@ -87,6 +87,10 @@ impl Writer {
         self.end.offset = segment.at;
         self.segment = None;
         self.ready_segment(0).map_err(|_| io::Error::other("no new segment could be made"))?;
+        if let Some(segment) = &mut self.segment {
+            // Space is to come back: the next write reserves what it needs.
+            segment.trim()?;
+        }
         self.change_tables(false, |_| Ok(()))
     }
 

@@ -583,10 +583,11 @@ impl Work for Writer {
             return Step::More;
         }
         let (batch, other) = self.take();
-        let mut worked = !batch.is_empty() || other.is_some();
-        if !batch.is_empty() {
+        let mut worked = !batch.is_empty();
+        if worked {
             self.submissions(batch);
         }
+        let more = other.is_some();
         if let Some(job) = other {
             self.other_job(job);
         }
@@ -596,7 +597,8 @@ impl Work for Writer {
             self.trimmed = false;
             return Step::More;
         }
-        self.idle()
+        // A change of tables alone reserves no space that had to be given back.
+        if more { Step::More } else { self.idle() }
     }
 
     fn wait(&mut self) {

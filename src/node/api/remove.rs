@@ -18,6 +18,22 @@ const BATCH: usize = 256;
 /// Most directories that one command removes or gives back.
 const DIRS_MAX: usize = 256 * 1024;
 
+/// What a look for removed names comes upon.
+enum Found {
+    /// A directory that is there.
+    Dir(InodeId, Vec<u8>),
+    /// Something that was removed.
+    Gone(Box<Gone>, Vec<u8>),
+}
+
+impl Found {
+    fn path(&self) -> &[u8] {
+        match self {
+            Self::Dir(_, path) | Self::Gone(_, path) => path,
+        }
+    }
+}
+
 impl From<ReleaseError> for Error {
     fn from(err: ReleaseError) -> Self {
         match err {
@@ -343,43 +359,59 @@ impl Shared {
         self.removed_in_dir(top.inode, path.to_vec(), visit)
     }
 
+    /// Visits what was removed below a directory, depth first in the order of names.
     fn removed_in_dir(
         &self,
         dir: InodeId,
         path: Vec<u8>,
         visit: &mut dyn FnMut(&[u8], &Gone) -> Outcome<bool>,
     ) -> Outcome<()> {
-        let mut open = vec![(dir, path.strip_suffix(b"/").unwrap_or(&path).to_vec())];
-        while let Some((dir, path)) = open.pop() {
-            let below = |name: &[u8]| [&path, &b"/"[..], name].concat();
-            let (gone, dirs) = self.with_tree(|tree| {
-                let mut dirs = Vec::new();
-                let mut after: Option<Vec<u8>> = None;
-                loop {
-                    let page = tree.list(&dir, after.as_deref(), BATCH)?;
-                    let is_dir = |entry: &&Entry| entry.is_dir() && !entry.conflict;
-                    let found = page.entries.iter().filter(is_dir);
-                    dirs.extend(found.map(|entry| (entry.inode, below(&entry.name))));
-                    match page.next {
-                        Some(next) if dirs.len() < DIRS_MAX => after = Some(next),
-                        _ => return Ok((tree.removed_in(&dir)?, dirs)),
+        let mut open = vec![Found::Dir(dir, path.strip_suffix(b"/").unwrap_or(&path).to_vec())];
+        while let Some(next) = open.pop() {
+            let (dir, path) = match next {
+                Found::Dir(dir, path) => (dir, path),
+                Found::Gone(gone, path) => {
+                    if !visit(&path, &gone)? {
+                        return Ok(());
                     }
+                    if !gone.is_dir() {
+                        continue;
+                    }
+                    (gone.inode, path)
                 }
-            })?;
-            open.extend(dirs);
-            for gone in gone {
-                let path = below(&gone.name);
-                if !visit(&path, &gone)? {
-                    return Ok(());
-                }
-                if gone.is_dir() {
-                    open.push((gone.inode, path));
-                }
-            }
-            // What is opened last is looked into first: in the order of names.
-            open.sort_by(|a, b| b.1.cmp(&a.1));
+            };
+            let mut found = self.found_in(&dir, &path)?;
+            // What is opened last is looked into first.
+            found.sort_by(|a, b| b.path().cmp(a.path()));
+            open.extend(found);
         }
         Ok(())
+    }
+
+    /// The directories that are in a directory, and what was removed from it.
+    fn found_in(&self, dir: &InodeId, path: &[u8]) -> Outcome<Vec<Found>> {
+        let below = |name: &[u8]| [path, &b"/"[..], name].concat();
+        let found = self.with_tree(|tree| {
+            let gone = tree.removed_in(dir)?.into_iter();
+            let mut found: Vec<Found> = gone
+                .map(|gone| {
+                    let path = below(&gone.name);
+                    Found::Gone(Box::new(gone), path)
+                })
+                .collect();
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let page = tree.list(dir, after.as_deref(), BATCH)?;
+                let is_dir = |entry: &&Entry| entry.is_dir() && !entry.conflict;
+                let dirs = page.entries.iter().filter(is_dir);
+                found.extend(dirs.map(|entry| Found::Dir(entry.inode, below(&entry.name))));
+                match page.next {
+                    Some(next) if found.len() < DIRS_MAX => after = Some(next),
+                    _ => return Ok(found),
+                }
+            }
+        });
+        Ok(found?)
     }
 
     pub(super) fn list_removed(

@@ -1,0 +1,192 @@
+//! Removing: names go everywhere and come back when wanted, purged content leaves every disk, and
+//! nothing goes that somebody still needs.
+
+use crate::daemon::{Daemon, Swarm, noise, until};
+use serde_json::Value;
+use std::path::Path;
+
+const MIB: usize = 1 << 20;
+
+/// Three nodes that free and forget within seconds.
+fn swarm(flags: &[&str]) -> Swarm {
+    let mut swarm = Swarm::empty();
+    for _ in 0..3 {
+        let mut node = swarm.draft();
+        node.flags.extend(["--gc-grace", "2s"].map(String::from));
+        node.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        node.start();
+        swarm.add(node);
+    }
+    swarm.met();
+    swarm
+}
+
+/// Bytes on disk of the segments of a node.
+fn stored(node: &Daemon) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let files = std::fs::read_dir(node.data.join("segments")).unwrap();
+    // One that goes meanwhile takes no room.
+    files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.blocks() * 512).sum()
+}
+
+fn paths(node: &Daemon, args: &[&str]) -> Vec<String> {
+    let path = |one: &Value| one["path"].as_str().unwrap().to_owned();
+    node.list(args).iter().map(path).collect()
+}
+
+fn listed(node: &Daemon) -> Vec<String> {
+    paths(node, &["ls", "-R"])
+}
+
+fn removed(node: &Daemon) -> Vec<String> {
+    paths(node, &["ls", "--removed"])
+}
+
+fn ok(node: &Daemon, args: &[&str]) {
+    let said = node.run(args);
+    assert_eq!(said.code, 0, "{args:?}: {}", said.err);
+}
+
+#[test]
+fn what_was_removed_is_gone_everywhere_and_comes_back_when_wanted() {
+    let swarm = swarm(&[]);
+    let (one, two) = (noise(1, 3 * MIB), noise(2, 70_000));
+    swarm[0].put("/d/one", &one, &["--wait", "all"]);
+    let hash = swarm[1].put("/d/e/two", &two, &["--wait", "all"]);
+    swarm[2].put("/three", b"three", &[]);
+    let all = ["/d", "/d/e", "/d/e/two", "/d/one", "/three"];
+    until("all names to be known", || listed(&swarm[0]) == all);
+
+    assert_eq!(swarm[0].run(&["rm", "/d"]).code, 11, "a directory goes only when that is said");
+    ok(&swarm[0], &["rm", "-r", "/d"]);
+    for node in [0, 1, 2] {
+        until("the names to go", || listed(&swarm[node]) == ["/three"]);
+    }
+    assert!(swarm[2].get(&hash) == two, "who knows the hash can still read it");
+    until("the removal to be known", || removed(&swarm[2]) == all[..4]);
+    ok(&swarm[2], &["restore", "/d/e/two"]);
+    assert!(swarm[2].get("/d/e/two") == two);
+    ok(&swarm[2], &["restore", "-r", "/d"]);
+    until("everything to be back", || listed(&swarm[1]) == all);
+    assert!(swarm[1].get("/d/one") == one && removed(&swarm[1]).is_empty());
+    assert_eq!(swarm[1].run(&["restore", "/d/one"]).code, 11);
+    assert_eq!(swarm[1].run(&["restore", "/never"]).code, 3);
+}
+
+#[test]
+fn a_purge_gives_the_space_back_on_every_node_and_takes_nothing_else() {
+    let swarm = swarm(&[]);
+    let (shared, big) = (noise(3, 2 * MIB), noise(4, 24 * MIB));
+    let listed = swarm[0].put("/shared", &shared, &["--wait", "all"]);
+    let unlisted = {
+        let file = swarm[1].work.join("same");
+        std::fs::write(&file, &shared).unwrap();
+        let args = ["put", "--unlisted", "--wait", "all", file.to_str().unwrap()];
+        swarm[1].run(&args).out.trim().to_owned()
+    };
+    assert_eq!(listed, unlisted);
+    swarm[0].put("/big", &big, &["--wait", "all"]);
+    let full: Vec<u64> = [0, 1, 2].map(|node| stored(&swarm[node])).to_vec();
+    assert_eq!(swarm[1].run(&["rm", "--purge", "/big"]).code, 2, "it is asked first");
+    ok(&swarm[1], &["rm", "--purge", "--yes", "/big", "/shared"]);
+    assert_eq!(swarm[1].run(&["restore", "/big"]).code, 3);
+    for (node, full) in full.iter().enumerate() {
+        until("the space to come back", || stored(&swarm[node]) + (20 * MIB as u64) < *full);
+    }
+    assert!(swarm[2].get(&unlisted) == shared, "the one who put it without a name still has it");
+    let again = swarm[2].put("/big", &big, &["--wait", "all"]);
+    assert!(swarm[0].get(&again) == big);
+    ok(&swarm[1], &["rm", "--purge", "--yes", &unlisted]);
+    until("it to be gone", || swarm[0].run(&["get", &unlisted, "-o", "gone"]).code == 3);
+}
+
+#[test]
+fn what_was_replaced_goes_after_the_history_time_but_for_what_is_still_in_use() {
+    let swarm = swarm(&["--history", "1s"]);
+    let mut bytes = noise(5, 12 * MIB);
+    swarm[0].put("/f", &bytes, &["--wait", "all"]);
+    let mut hash = String::new();
+    for version in [1, 2] {
+        bytes[..10 * MIB].copy_from_slice(&noise(5 + version, 10 * MIB));
+        hash = swarm[version as usize].put("/f", &bytes, &["--wait", "all"]);
+    }
+    until("what only the old versions had to go", || {
+        [0, 1, 2].iter().all(|node| stored(&swarm[*node]) < 15 * MIB as u64)
+    });
+    for node in [0, 1, 2] {
+        assert!(swarm[node].get(&hash) == bytes && swarm[node].get("/f") == bytes);
+    }
+    ok(&swarm[0], &["rm", "/f"]);
+    until("the content to go too", || {
+        [0, 1, 2].iter().all(|node| stored(&swarm[*node]) < 4 * MIB as u64)
+    });
+    assert_eq!(swarm[0].run(&["restore", "/f"]).code, 3);
+}
+
+#[test]
+fn a_node_that_was_away_brings_nothing_back_and_loses_nothing_of_its_own() {
+    let mut swarm = swarm(&[]);
+    let (old, gone, new) = (noise(7, 5 * MIB), noise(8, 4 * MIB), noise(9, 6 * MIB));
+    swarm[0].put("/kept", &old, &["--wait", "all"]);
+    swarm[0].put("/gone", &gone, &["--wait", "all"]);
+    until("the names to be known", || listed(&swarm[2]) == ["/gone", "/kept"]);
+
+    // While the others are away this one changes a file that they let go later.
+    swarm[0].kill();
+    swarm[1].kill();
+    until("the others to be missed", || swarm[2].alive() == 0);
+    swarm[2].put("/kept", &new, &[]);
+    swarm[2].kill();
+    for number in [0, 1] {
+        let address = swarm[0].address();
+        let node = &mut swarm[number];
+        if number == 1 {
+            node.flags = ["--gc-grace", "2s", "--bootstrap", &address].map(String::from).to_vec();
+        } else {
+            node.flags = ["--gc-grace", "2s"].map(String::from).to_vec();
+        }
+        node.start();
+    }
+    swarm.met();
+    ok(&swarm[0], &["rm", "--purge", "--yes", "/gone", "/kept"]);
+    until("the space to come back", || stored(&swarm[1]) < 2 * MIB as u64);
+
+    let address = swarm[0].address();
+    let flags = ["--gc-grace", "2s", "--bootstrap", &address];
+    swarm[2].flags = flags.map(String::from).to_vec();
+    swarm[2].start();
+    swarm.met();
+    for node in [0, 1, 2] {
+        until("what was changed meanwhile to be there", || listed(&swarm[node]) == ["/kept"]);
+    }
+    // Longer than the grace, so that what nobody claims has gone.
+    until("what was let go to go", || stored(&swarm[2]) < 9 * MIB as u64);
+    until("the others to have it too", || {
+        let stat: Value = swarm[0].list(&["stat", "/kept"]).remove(0);
+        stat["info"]["copies"] == 3 || stat["copies"] == 3
+    });
+    for node in [0, 1, 2] {
+        assert!(swarm[node].get("/kept") == new);
+    }
+}
+
+#[test]
+fn an_unknown_name_and_a_half_typed_command_remove_nothing() {
+    let swarm = swarm(&[]);
+    swarm[0].put("/a", b"a", &[]);
+    for (args, code, says) in [
+        (&["rm", "/b"][..], 3, "/b is not found"),
+        (&["rm", "/"], 2, "is a directory"),
+        (&["rm", "-r", "/"], 2, "is a directory"),
+        (&["rm", "a"], 2, "is not a hash"),
+        (&["rm"], 2, "FILE"),
+        (&["rm", "--yes", "/a"], 2, "--purge"),
+        (&["rm", "/a/b"], 11, "not a directory"),
+    ] {
+        let said = swarm[0].run(args);
+        assert_eq!(said.code, code, "{args:?}: {}", said.err);
+        assert!(said.err.contains(says), "{args:?}: {}", said.err);
+    }
+    assert_eq!(listed(&swarm[0]), ["/a"]);
+    assert!(Path::new(&swarm[0].data).exists());
+}
