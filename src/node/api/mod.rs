@@ -15,7 +15,7 @@ use crate::sys::{Sink, Source};
 use crate::transport::DialError;
 use crate::wire::control::{
     Approved, Candidate, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get, Identity,
-    PathText, PeerInfo, Put, Setting, Status, Stored, Target, WordKind,
+    PathText, PeerInfo, Put, Setting, Status, Stored, Target, WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -140,6 +140,11 @@ impl Node {
     /// Every open connection.
     pub fn connections(&self) -> Vec<ConnectionInfo> {
         self.shared.connections()
+    }
+
+    /// What the node's workers are doing, sorted by name.
+    pub fn workers(&self) -> Vec<WorkerInfo> {
+        self.shared.workers()
     }
 
     /// Who this node is.
