@@ -358,11 +358,15 @@ pub struct StatArgs {
 #[command(after_long_help = "\
 Examples:
   p2pfs status
+  p2pfs status --workers
   p2pfs status --check -q || mail -s \"p2pfs needs attention\" me")]
 pub struct StatusArgs {
     /// For monitoring: exit 0 when all is well, 5 when not, 6 when no daemon answers
     #[arg(long)]
     pub check: bool,
+    /// Show what the node does by itself instead: repair and the like
+    #[arg(long, conflicts_with = "check")]
+    pub workers: bool,
 }
 
 /// Arguments of `peers`.

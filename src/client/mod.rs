@@ -15,7 +15,7 @@ use crate::text;
 use crate::wire::control::{
     Approved, Candidate, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo, FileStat, Get,
     Identity, PathText, PeerInfo, Progress, Put, Range, Removed, RemovedInfo, Request, Restored,
-    Rm, Setting, Status, Stored, Target, WordKind,
+    Rm, Setting, Status, Stored, Target, WordKind, WorkerInfo,
 };
 use exchange::Exchange;
 use landing::Place;
@@ -299,6 +299,14 @@ impl Client {
     /// What the daemon says.
     pub async fn connections(&self) -> Result<Items<ConnectionInfo>, Failure> {
         self.items(Request::Connections).await
+    }
+
+    /// What the node's workers are doing, sorted by name.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn workers(&self) -> Result<Items<WorkerInfo>, Failure> {
+        self.items(Request::Workers).await
     }
 
     /// Who the node is.

@@ -135,6 +135,8 @@ pub(crate) struct Shared {
     /// Whether some chunks were not handed to repair because too many waited.
     repair_missed: AtomicBool,
     repair_tally: watch::Sender<RepairTally>,
+    /// What the workers are doing.
+    board: worker::board::Board,
     links: Mutex<BTreeSet<NodeId>>,
     pointers: Mutex<serve::PointerTable>,
     observed: Mutex<worker::describe::Observed>,

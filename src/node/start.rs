@@ -9,9 +9,16 @@ use super::records::Catalogue;
 use super::run::Loop;
 use super::serve::Service;
 use super::view::View;
-use super::worker;
+use super::worker::bootstrap::Bootstrap;
+use super::worker::describe::Describe;
+use super::worker::gc::Gc;
 use super::worker::handover::Wanted;
+use super::worker::issue::Issue;
+use super::worker::mend::Mend;
+use super::worker::reconcile::Reconcile;
+use super::worker::release::Releases;
 use super::worker::repair::Repair;
+use super::worker::{self, shape};
 use super::{Config, Fatal, Shared};
 use crate::core::access::{Grant, Joiner, Roles};
 use crate::core::catalogue::{self, Record, View as _};
@@ -114,7 +121,7 @@ impl Node {
     fn run(&self, channels: Channels) {
         let shared = &self.shared;
         let mut tasks = super::lock(&self.tasks);
-        tasks.spawn(worker::bootstrap::run(shared.clone()));
+        tasks.spawn(shape::run(shared.clone(), Bootstrap::new(shared.clone())));
         tasks.spawn(be_member(shared.clone(), channels));
     }
 
@@ -335,6 +342,7 @@ fn share(
         damaged: worker::mend::DamagedRecords::default(),
         repair,
         repair_missed: Default::default(),
+        board: Default::default(),
         late: Default::default(),
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),
@@ -447,13 +455,13 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     let run = Loop::new(shared.clone(), membership);
     let mut tasks = JoinSet::new();
     tasks.spawn(run.run(channels.events));
-    tasks.spawn(worker::describe::run(shared.clone()));
-    tasks.spawn(worker::reconcile::run(shared.clone()));
-    tasks.spawn(worker::mend::run(shared.clone()));
-    tasks.spawn(worker::issue::run(shared.clone()));
-    tasks.spawn(worker::release::run(shared.clone()));
-    tasks.spawn(worker::gc::run(shared.clone()));
-    tasks.spawn(Repair::new(shared.clone(), channels.repair).run());
+    tasks.spawn(shape::run(shared.clone(), Describe::new(shared.clone())));
+    tasks.spawn(shape::run(shared.clone(), Reconcile::new(shared.clone())));
+    tasks.spawn(shape::run(shared.clone(), Mend::new(shared.clone())));
+    tasks.spawn(shape::run(shared.clone(), Issue::new(shared.clone())));
+    tasks.spawn(shape::run(shared.clone(), Releases::new(shared.clone())));
+    tasks.spawn(shape::run(shared.clone(), Gc::new(shared.clone())));
+    tasks.spawn(shape::run(shared.clone(), Repair::new(shared.clone(), channels.repair)));
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;
     shared.fatal.send_replace(Some(Fatal::Broken));

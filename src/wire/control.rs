@@ -68,6 +68,8 @@ pub enum Request {
     Peers,
     /// One [`ConnectionInfo`] item per open connection. Reply: empty.
     Connections,
+    /// One [`WorkerInfo`] item per worker of the node, sorted by name. Reply: empty.
+    Workers,
     /// Who this node is. Reply: [`Identity`].
     Id,
     /// Dials an address now. Reply: [`PeerInfo`] of who answered.
@@ -627,6 +629,49 @@ pub struct ConnectionInfo {
     pub received: u64,
     /// Requests under way.
     pub in_flight: u32,
+}
+
+/// One line of `status --workers`: work that the node does by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Its name, one word.
+    pub name: String,
+    /// Whether it works.
+    pub state: WorkerState,
+    /// What it is at, in a few words; may be empty.
+    pub doing: String,
+    /// How much is done, where that can be counted.
+    pub done: Option<u64>,
+    /// Of how much.
+    pub total: Option<u64>,
+    /// What `done` and `total` count: `bytes`, `chunks`, …
+    pub unit: Option<String>,
+    /// How much it did per second, over the last minute.
+    pub rate: Option<u64>,
+    /// What `rate` counts: `bytes`, `records`, …
+    pub rate_unit: Option<String>,
+    /// Errors since the start.
+    pub errors: u64,
+    /// The last one.
+    pub last_error: Option<String>,
+    /// Milliseconds since that.
+    pub last_error_ms: Option<u64>,
+    /// Milliseconds until it runs again by itself; none: it runs, or waits for news.
+    pub next_ms: Option<u64>,
+}
+
+/// Whether a worker works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// It works.
+    Busy,
+    /// It works, and pauses so as not to be too fast.
+    Throttled,
+    /// It has nothing to do before its next run.
+    Idle,
+    /// It has nothing to do until something happens.
+    Waiting,
 }
 
 /// Reply of `id`.

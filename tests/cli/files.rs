@@ -195,6 +195,14 @@ fn status_speaks_to_people_scripts_and_monitors() {
     assert!(status["v"] == 1 && status["code"] == "ABCDEFGH" && status["under_replicated"] == 0);
     let peer = served.run(&["peers", "--json"]).out;
     assert!(peer.contains("\"state\":\"alive\"") && peer.lines().count() == 1);
+    let said = served.run(&["status", "--workers"]);
+    let row = "repair  throttled  1.0 MiB of 3.0 MiB, looking  2.0 KiB/s       2  70 ms\n";
+    assert!(said.out.starts_with("WORKER  STATE") && said.out.ends_with(row), "{}", said.out);
+    assert_eq!(said.err, "last error of repair, 3 min ago: evil\\u{1b}[2J\n");
+    let said = served.run(&["status", "--workers", "--json"]);
+    let worker: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert!(worker["v"] == 1 && worker["state"] == "throttled" && worker["done"] == 1 << 20);
+    assert_eq!(served.run(&["status", "--workers", "--check"]).code, 2);
     assert!(served.run(&["ls"]).err.contains("no files here"));
     assert_eq!(served.run(&["stop"]).err, "the daemon has stopped\n");
 }

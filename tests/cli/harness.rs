@@ -234,6 +234,10 @@ impl Shelf {
                 }
                 json(())
             }
+            Request::Workers => {
+                out.item(&worker()).await.ok();
+                json(())
+            }
             Request::Id => json(identity()),
             Request::Status => json(status()),
             Request::Stop => json(()),
@@ -275,6 +279,23 @@ fn peer() -> PeerInfo {
         version: "0.1.0".into(),
         strikes: 0,
         full: false,
+    }
+}
+
+fn worker() -> WorkerInfo {
+    WorkerInfo {
+        name: "repair".into(),
+        state: WorkerState::Throttled,
+        doing: "looking".into(),
+        done: Some(1 << 20),
+        total: Some(3 << 20),
+        unit: Some("bytes".into()),
+        rate: Some(2_048),
+        rate_unit: Some("bytes".into()),
+        errors: 2,
+        last_error: Some("evil\x1b[2J".into()),
+        last_error_ms: Some(180_000),
+        next_ms: Some(70),
     }
 }
 

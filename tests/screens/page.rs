@@ -146,6 +146,7 @@ const PASSING: &[(&str, &str)] = &[
     (r"/[^ ]*p2pfs-demo-[0-9a-f]+", "PLACE"),
     (r"\b127\.0\.0\.1:[1-9]\d+", "ADDRESS"),
     (r"\b[abc] \([0-9a-f]{10}\)|\bswarm [0-9a-f]{10}", "NODE"),
+    (r"\b(busy|throttled|idle|waiting) {2,}", "STATE  "),
     (r" {2,}", "  "),
 ];
 

@@ -1,18 +1,22 @@
-//! `status`: is everything well? For people, for monitoring (`--check`) and as JSON.
+//! `status`: is everything well? For people, for monitoring (`--check`) and as JSON; and what the
+//! node does by itself (`--workers`).
 
 use super::count;
 use crate::cli::args::StatusArgs;
 use crate::cli::error::CommandError;
-use crate::cli::ui::Ui;
+use crate::cli::ui::{Align, Table, Ui};
 use crate::client::Client;
 use crate::text::{self, shown};
-use crate::wire::control::{Code, NodeState, Status};
+use crate::wire::control::{Code, NodeState, Status, WorkerInfo, WorkerState};
 
 pub(in crate::cli) async fn run(
     ui: &Ui,
     client: &Client,
     args: &StatusArgs,
 ) -> Result<(), CommandError> {
+    if args.workers {
+        return workers(ui, client).await;
+    }
     let status = client.status().await?;
     if ui.json {
         ui.object(&status)?;
@@ -103,4 +107,78 @@ fn attention(status: &Status) -> Vec<String> {
     }
     points.insert(0, "Needs attention".into());
     points
+}
+
+async fn workers(ui: &Ui, client: &Client) -> Result<(), CommandError> {
+    let mut workers = client.workers().await?;
+    let mut table = Table::new(
+        ui,
+        &[
+            ("WORKER", Align::Left),
+            ("STATE", Align::Left),
+            ("PROGRESS", Align::Left),
+            ("RATE", Align::Right),
+            ("ERRORS", Align::Right),
+            ("NEXT", Align::Right),
+        ],
+    );
+    let mut errors = Vec::new();
+    while let Some(worker) = workers.next().await? {
+        if ui.json {
+            ui.object(&worker)?;
+            continue;
+        }
+        if let (Some(error), Some(ago)) = (&worker.last_error, worker.last_error_ms) {
+            errors.push(format!("{}, {} ago: {}", worker.name, text::span(ago), shown(error)));
+        }
+        table.row(worker_row(&worker))?;
+    }
+    if !ui.json {
+        table.finish()?;
+        errors.iter().for_each(|error| ui.say(format_args!("last error of {error}")));
+    }
+    Ok(())
+}
+
+fn worker_row(worker: &WorkerInfo) -> Vec<String> {
+    let dash = || "-".to_owned();
+    let state = match worker.state {
+        WorkerState::Busy => "busy",
+        WorkerState::Throttled => "throttled",
+        WorkerState::Idle => "idle",
+        WorkerState::Waiting => "waiting",
+    };
+    let rate = match (worker.rate, &worker.rate_unit) {
+        (Some(rate), Some(unit)) if rate > 0 => format!("{}/s", amount(rate, unit)),
+        _ => dash(),
+    };
+    vec![
+        worker.name.clone(),
+        state.into(),
+        Some(progress(worker)).filter(|words| !words.is_empty()).unwrap_or_else(dash),
+        rate,
+        worker.errors.to_string(),
+        worker.next_ms.map_or_else(dash, text::span),
+    ]
+}
+
+/// How far a worker is: `12 of 30 chunks`, `1.2 GiB of 3.0 GiB`, or what it is at.
+fn progress(worker: &WorkerInfo) -> String {
+    let words = match (worker.done, worker.total, worker.unit.as_deref()) {
+        (Some(done), Some(total), Some("bytes")) => {
+            format!("{} of {}", text::size(done), text::size(total))
+        }
+        (Some(done), Some(total), Some(unit)) => format!("{done} of {}", amount(total, unit)),
+        _ => String::new(),
+    };
+    let parts = [words, worker.doing.clone()];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+fn amount(number: u64, unit: &str) -> String {
+    match unit {
+        "bytes" => text::size(number),
+        unit if number == 1 => format!("1 {}", unit.strip_suffix('s').unwrap_or(unit)),
+        unit => format!("{number} {unit}"),
+    }
 }

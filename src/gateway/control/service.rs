@@ -129,6 +129,7 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
         }
         Request::Peers => items(&node.peers(), out).await,
         Request::Connections => items(&node.connections(), out).await,
+        Request::Workers => items(&node.workers(), out).await,
         Request::Config => items(&node.settings(), out).await,
         _ => Err(Failure::new(Code::Usage, "not a request that this daemon knows")),
     }

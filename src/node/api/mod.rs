@@ -17,7 +17,7 @@ use crate::transport::DialError;
 use crate::wire::control::{
     Approved, Candidate, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get, Identity,
     PathText, PeerInfo, Put, Removed, RemovedInfo, Restored, Rm, Setting, Status, Stored, Target,
-    WordKind,
+    WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -168,6 +168,11 @@ impl Node {
     /// Every open connection.
     pub fn connections(&self) -> Vec<ConnectionInfo> {
         self.shared.connections()
+    }
+
+    /// What the node's workers are doing, sorted by name.
+    pub fn workers(&self) -> Vec<WorkerInfo> {
+        self.shared.workers()
     }
 
     /// Who this node is.

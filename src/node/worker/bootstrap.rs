@@ -2,6 +2,8 @@
 //! membership, and, while the node waits for approval, dials them itself so that it can be asked
 //! in. Owns what is said when an address leads nowhere; it never gives up.
 
+use super::board::Report;
+use super::shape::{Next, Worked, Worker};
 use crate::core::catalogue;
 use crate::node::door::Standing;
 use crate::node::event::Event;
@@ -19,34 +21,52 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// Addresses remembered as those of bootstrap names.
 const HOSTS_MAX: usize = 256;
 
-/// Runs for as long as the node does.
-pub(in crate::node) async fn run(shared: Arc<Shared>) {
-    loop {
+/// The worker.
+pub(in crate::node) struct Bootstrap {
+    shared: Arc<Shared>,
+}
+
+impl Bootstrap {
+    pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl Worker for Bootstrap {
+    const NAME: &'static str = "bootstrap";
+
+    async fn work(&mut self) -> Worked {
+        let shared = &self.shared;
         let waiting = shared.standing().is_none();
         if waiting && shared.find_swarm_key() {
-            continue;
+            return Ok(Next::More);
         }
         for (host, port) in &shared.config.bootstrap {
-            try_one(&shared, host, *port, waiting).await;
+            try_one(shared, host, *port, waiting).await;
         }
         if waiting && shared.enter_open() {
-            continue;
+            return Ok(Next::More);
         }
         let pause = if waiting { WAITING_EVERY } else { RESOLVE_EVERY };
-        let mut standing = shared.standing.subscribe();
-        let entered = async {
-            if waiting {
-                // The sender lives in `shared`.
-                drop(standing.wait_for(Option::is_some).await);
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = entered => {}
-            () = tokio::time::sleep(pause) => {}
+        Ok(Next::Idle(shared.sys.clock.now() + pause))
+    }
+
+    async fn wait(&mut self) {
+        if self.shared.standing().is_some() {
+            return std::future::pending().await;
         }
+        // The sender lives in `shared`.
+        drop(self.shared.standing.subscribe().wait_for(Option::is_some).await);
+    }
+
+    fn report(&self) -> Report {
+        let doing = match (self.shared.standing().is_some(), self.shared.config.bootstrap.len()) {
+            (false, _) => "waiting to be let in".into(),
+            (true, 0) => "no address was given".into(),
+            (true, 1) => "1 address".into(),
+            (true, more) => format!("{more} addresses"),
+        };
+        Report { doing, ..Report::default() }
     }
 }
 
@@ -57,6 +77,7 @@ async fn try_one(shared: &Arc<Shared>, host: &str, port: u16, waiting: bool) {
         Ok(_) => return shared.trouble(host, Some(format!("cannot resolve {host}; retrying"))),
         Err(err) => {
             tracing::debug!(%host, %err, "resolving failed");
+            shared.worker_failed(Bootstrap::NAME, &err);
             return shared.trouble(host, Some(format!("cannot resolve {host}; retrying")));
         }
     };

@@ -68,6 +68,11 @@ impl Copier {
         self.waiting.is_empty() && self.under_way.is_empty()
     }
 
+    /// Until when the pace keeps the next copy waiting, if it does.
+    pub(super) fn paced(&self, now: Time) -> Option<Time> {
+        self.waiting.front().filter(|next| !next.last && now < self.next).map(|_| self.next)
+    }
+
     /// Whether it could begin with more than it has.
     pub(super) fn is_hungry(&self) -> bool {
         self.waiting.len() < COPIES_AT_ONCE

@@ -2,6 +2,8 @@
 //! membership when it has changed. How often it is gossiped is decided there. While it is looking
 //! it also notices that nothing is going on, and gives memory back.
 
+use super::repair::Tally;
+use super::shape::{Next, Worked, Worker};
 use crate::core::membership::SelfState;
 use crate::core::placement::over_full;
 use crate::id::NodeId;
@@ -14,6 +16,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How often the own use of the disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -22,27 +25,42 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Addresses in a member record.
 const ADDRS: usize = 4;
 
-/// Runs for as long as the node does.
-pub(in crate::node) async fn run(shared: Arc<Shared>) {
-    let mut repaired = shared.repair_tally.subscribe();
-    let mut said = None;
-    let mut idle = Idle { uses: 0, since: shared.sys.clock.now(), trimmed: false };
-    loop {
-        idle.look(&shared);
-        if let Some(standing) = shared.standing() {
-            let state = shared.self_state(&standing);
-            if said.as_ref() != Some(&state) {
-                said = Some(state.clone());
-                shared.event(Event::SetSelf(Box::new(state))).await;
+/// The worker.
+pub(in crate::node) struct Describe {
+    repaired: watch::Receiver<Tally>,
+    said: Option<SelfState>,
+    idle: Idle,
+    shared: Arc<Shared>,
+}
+
+impl Describe {
+    pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
+        let idle = Idle { uses: 0, since: shared.sys.clock.now(), trimmed: false };
+        Self { repaired: shared.repair_tally.subscribe(), said: None, idle, shared }
+    }
+}
+
+impl Worker for Describe {
+    const NAME: &'static str = "describe";
+
+    async fn work(&mut self) -> Worked {
+        self.idle.look(&self.shared);
+        if let Some(standing) = self.shared.standing() {
+            let state = self.shared.self_state(&standing);
+            if self.said.as_ref() != Some(&state) {
+                self.said = Some(state.clone());
+                self.shared.event(Event::SetSelf(Box::new(state))).await;
             }
         }
+        Ok(Next::Idle(self.shared.sys.clock.now() + LOOK_EVERY))
+    }
+
+    async fn wait(&mut self) {
         tokio::select! {
             biased;
-            changed = repaired.changed() => if changed.is_err() {
-                return;
-            },
-            () = shared.observed_anew.notified() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            // The sender lives in `shared`.
+            _ = self.repaired.changed() => {}
+            () = self.shared.observed_anew.notified() => {}
         }
     }
 }

@@ -6,10 +6,13 @@
 //! frees nothing: a chunk is freed when it had no claim in [`ROUNDS`] rounds one after the other,
 //! a quarter of the grace each.
 
+use super::board::Report;
+use super::repair::successor;
+use super::shape::{Next, Worked, Worker};
 use crate::id::{ChunkId, ClaimId};
 use crate::node::Shared;
 use crate::store::{CompactError, Compaction, Op, Progress};
-use crate::sys::Table;
+use crate::sys::{Table, Time};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,30 +46,133 @@ enum GcError {
     Compact(#[from] CompactError),
 }
 
-/// Runs for as long as the node does.
-pub(in crate::node) async fn run(shared: Arc<Shared>) {
-    let every = (shared.config.gc_grace / ROUNDS).max(ROUND_MIN);
-    loop {
-        tokio::time::sleep(every).await;
-        if let Err(err) = shared.collect_garbage(every).await {
-            tracing::warn!(%err, "space is not given back yet");
+/// What the worker does next.
+enum Phase {
+    /// The next round begins when its time has come.
+    Rest,
+    /// Chunks from this one on are freed.
+    Free(ChunkId),
+    /// Claims lapse.
+    Lapse,
+    /// Segments are compacted; one may be under way.
+    Compact(Option<Box<Compaction>>),
+}
+
+/// The worker.
+pub(in crate::node) struct Gc {
+    shared: Arc<Shared>,
+    /// Between two rounds.
+    every: Duration,
+    /// When the next one begins.
+    due: Time,
+    round: u64,
+    phase: Phase,
+    /// Chunks freed since the start.
+    freed: u64,
+}
+
+impl Gc {
+    pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
+        let every = (shared.config.gc_grace / ROUNDS).max(ROUND_MIN);
+        let due = shared.sys.clock.now() + every;
+        Self { shared, every, due, round: 0, phase: Phase::Rest, freed: 0 }
+    }
+
+    async fn begin(&mut self) -> Result<Next, GcError> {
+        let now = self.shared.sys.clock.now();
+        if now < self.due {
+            return Ok(Next::Idle(self.due));
+        }
+        self.due = now + self.every;
+        self.round = self.shared.next_round().await?;
+        // Before the claims of this round end: what is stamped now is freed ROUNDS later.
+        self.shared.stamp(self.round).await?;
+        self.phase = Phase::Free(ChunkId([0; 32]));
+        Ok(Next::More)
+    }
+
+    async fn free(&mut self, from: ChunkId) -> Result<Next, GcError> {
+        let before = self.shared.store.usage();
+        let next = self.shared.free(from, self.round).await?;
+        let after = self.shared.store.usage();
+        let chunks = before.condemned.saturating_sub(after.condemned);
+        if chunks > 0 {
+            let bytes = before.condemned_bytes.saturating_sub(after.condemned_bytes);
+            tracing::info!(chunks, bytes, "freed chunks that nobody needs any more");
+            self.freed += chunks;
+        }
+        self.phase = next.map_or(Phase::Lapse, Phase::Free);
+        Ok(Next::More)
+    }
+
+    /// Compacts a part of a segment, at a pace.
+    async fn compact(&mut self, under_way: Option<Box<Compaction>>) -> Result<Next, GcError> {
+        let Some(mut compaction) = under_way else {
+            let store = self.shared.store.clone();
+            let began = self.shared.job(move || store.compact(LEAST_DEAD)).await??;
+            if let Some(compaction) = began {
+                self.phase = Phase::Compact(Some(Box::new(compaction)));
+                return Ok(Next::More);
+            }
+            return Ok(Next::Idle(self.due));
+        };
+        let work = move || {
+            let progress = compaction.step(STEP);
+            (compaction, progress)
+        };
+        let (compaction, progress) = self.shared.job(work).await?;
+        match progress? {
+            Progress::More => {
+                self.phase = Phase::Compact(Some(compaction));
+                let pause = Duration::from_secs_f64(STEP as f64 / RATE as f64);
+                Ok(Next::Pause(self.shared.sys.clock.now() + pause))
+            }
+            Progress::Done(compacted) => {
+                let (before, after) = (compacted.before, compacted.after);
+                tracing::debug!(before, after, "compacted a segment");
+                self.phase = Phase::Compact(None);
+                Ok(Next::More)
+            }
         }
     }
 }
 
-impl Shared {
-    async fn collect_garbage(self: &Arc<Self>, every: Duration) -> Result<(), GcError> {
-        let round = self.next_round().await?;
-        // Before the claims of this round end: what is stamped now is freed ROUNDS later.
-        self.stamp(round).await?;
-        let (chunks, bytes) = self.free(round).await?;
-        if chunks > 0 {
-            tracing::info!(chunks, bytes, "freed chunks that nobody needs any more");
-        }
-        self.lapse(round, every).await?;
-        self.compact().await
+impl Worker for Gc {
+    const NAME: &'static str = "gc";
+
+    async fn work(&mut self) -> Worked {
+        // After an error the next round begins with everything again.
+        Ok(match std::mem::replace(&mut self.phase, Phase::Rest) {
+            Phase::Rest => self.begin().await?,
+            Phase::Free(from) => self.free(from).await?,
+            Phase::Lapse => {
+                self.shared.lapse(self.round, self.every).await?;
+                self.phase = Phase::Compact(None);
+                Next::More
+            }
+            Phase::Compact(_) if self.shared.store.usage().read_only.is_some() => {
+                Next::Idle(self.due)
+            }
+            Phase::Compact(under_way) => self.compact(under_way).await?,
+        })
     }
 
+    fn report(&self) -> Report {
+        let doing = match &self.phase {
+            Phase::Rest => match self.shared.store.usage().condemned {
+                0 => String::new(),
+                chunks => format!("{chunks} chunks wait for their grace to pass"),
+            },
+            Phase::Free(_) => "freeing chunks".into(),
+            Phase::Lapse => "looking for unfinished puts".into(),
+            Phase::Compact(None) => "looking for segments to compact".into(),
+            Phase::Compact(Some(of)) => format!("compacting segment {}", of.segment()),
+        };
+        Report { doing, moved: self.freed, moved_unit: "chunks", ..Report::default() }
+    }
+}
+
+impl Shared {
     async fn next_round(&self) -> io::Result<u64> {
         self.change_tables(|tables| {
             let last = tables.get(ROUND, &[0])?.and_then(|row| row.try_into().ok());
@@ -90,7 +196,7 @@ impl Shared {
                 last = Some(condemned.cid);
                 page.len() < PAGE
             })?;
-            from = last.filter(|_| page.len() == PAGE).and_then(super::repair::successor);
+            from = last.filter(|_| page.len() == PAGE).and_then(successor);
             if !page.is_empty() {
                 let (done, written) = tokio::sync::oneshot::channel();
                 let report = Box::new(move |result| drop(done.send(result)));
@@ -101,29 +207,22 @@ impl Shared {
         Ok(())
     }
 
-    /// Frees what has had no claim for the whole grace; how many chunks, and their bytes.
-    async fn free(&self, round: u64) -> Result<(u64, u64), GcError> {
-        let Some(until) = round.checked_sub(u64::from(ROUNDS)) else { return Ok((0, 0)) };
-        let before = self.store.usage();
-        let mut from = Some(ChunkId([0; 32]));
-        while let Some(next) = from {
-            let mut ops = Vec::new();
-            let mut last = None;
-            self.store.condemned(next, &mut |condemned| {
-                if condemned.round.is_some_and(|round| round <= until) {
-                    ops.push(Op::Free { cid: condemned.cid, round: until });
-                }
-                last = Some(condemned.cid);
-                ops.len() < PAGE
-            })?;
-            from = last.filter(|_| ops.len() == PAGE).and_then(super::repair::successor);
-            if !ops.is_empty() {
-                self.write(ops).await?;
+    /// Frees some of what has had no claim for the whole grace; where to go on.
+    async fn free(&self, from: ChunkId, round: u64) -> Result<Option<ChunkId>, GcError> {
+        let Some(until) = round.checked_sub(u64::from(ROUNDS)) else { return Ok(None) };
+        let (mut ops, mut last) = (Vec::new(), None);
+        self.store.condemned(from, &mut |condemned| {
+            if condemned.round.is_some_and(|round| round <= until) {
+                ops.push(Op::Free { cid: condemned.cid, round: until });
             }
+            last = Some(condemned.cid);
+            ops.len() < PAGE
+        })?;
+        let next = last.filter(|_| ops.len() == PAGE).and_then(successor);
+        if !ops.is_empty() {
+            self.write(ops).await?;
         }
-        let after = self.store.usage();
-        let freed = before.condemned.saturating_sub(after.condemned);
-        Ok((freed, before.condemned_bytes.saturating_sub(after.condemned_bytes)))
+        Ok(next)
     }
 
     /// Ends claims that were not renewed for long enough, by the clock and by the uptime of this
@@ -202,36 +301,6 @@ impl Shared {
         }
         Ok(())
     }
-
-    /// Compacts segments for as long as enough of one is dead, at a pace.
-    async fn compact(self: &Arc<Self>) -> Result<(), GcError> {
-        while self.store.usage().read_only.is_none() {
-            let store = self.store.clone();
-            let began = self.job(move || store.compact(LEAST_DEAD)).await?;
-            let Some(mut compaction) = began? else { return Ok(()) };
-            loop {
-                let (back, progress) = self.job(move || step(compaction)).await?;
-                compaction = back;
-                match progress? {
-                    Progress::More => {
-                        let pause = Duration::from_secs_f64(STEP as f64 / RATE as f64);
-                        tokio::time::sleep(pause).await;
-                    }
-                    Progress::Done(compacted) => {
-                        let (before, after) = (compacted.before, compacted.after);
-                        tracing::debug!(before, after, "compacted a segment");
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn step(mut compaction: Compaction) -> (Compaction, Result<Progress, CompactError>) {
-    let progress = compaction.step(STEP);
-    (compaction, progress)
 }
 
 fn pending_row(row: &[u8]) -> Option<(u64, u64)> {

@@ -6,7 +6,9 @@
 //! not, so reconciliation, which compares those, never brings it: only this does. Once it is given
 //! up, reconciliation does, should a member come back that has it.
 
+use super::board::Report;
 use super::reconcile::ReconcileError;
+use super::shape::{Next, Worked, Worker};
 use crate::core::catalogue::id_of;
 use crate::core::catalogue::sync::SyncError;
 use crate::core::limits;
@@ -53,22 +55,57 @@ impl DamagedRecords {
     }
 }
 
-/// Runs for as long as the node does.
-pub(in crate::node) async fn run(shared: Arc<Shared>) {
-    let mut in_vain = 0;
-    loop {
-        let nobody_has = shared.mend_records(limits::ASK).await;
-        let again = shared.config.reconcile_every;
-        tokio::select! {
-            biased;
-            () = shared.damaged.more.notified() => continue,
-            () = tokio::time::sleep(again), if shared.damaged.count() > 0 => {}
+/// The worker.
+pub(in crate::node) struct Mend {
+    shared: Arc<Shared>,
+    /// Whether it runs because more was noted.
+    noted: bool,
+    /// Whether, the last time, some were left that all who were asked lack; and how many times
+    /// running that was so.
+    nobody_has: bool,
+    in_vain: u8,
+    /// How many are good again.
+    mended: u64,
+}
+
+impl Mend {
+    pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, noted: false, nobody_has: false, in_vain: 0, mended: 0 }
+    }
+}
+
+impl Worker for Mend {
+    const NAME: &'static str = "mend";
+
+    async fn work(&mut self) -> Worked {
+        if !std::mem::take(&mut self.noted) {
+            self.in_vain = if self.nobody_has { self.in_vain + 1 } else { 0 };
+            if self.in_vain == GIVEN_UP_AFTER {
+                self.in_vain = 0;
+                let why = "records are damaged that no other node has";
+                self.shared.rebuild_tables(why).await;
+            }
         }
-        in_vain = if nobody_has { in_vain + 1 } else { 0 };
-        if in_vain == GIVEN_UP_AFTER {
-            in_vain = 0;
-            shared.rebuild_tables("records are damaged that no other node has").await;
-        }
+        let before = self.shared.damaged.count();
+        self.nobody_has = self.shared.mend_records(limits::ASK).await;
+        let left = self.shared.damaged.count();
+        self.mended += before.saturating_sub(left) as u64;
+        let again = self.shared.sys.clock.now() + self.shared.config.reconcile_every;
+        Ok(if left > 0 { Next::Idle(again) } else { Next::Wait })
+    }
+
+    async fn wait(&mut self) {
+        self.shared.damaged.more.notified().await;
+        self.noted = true;
+    }
+
+    fn report(&self) -> Report {
+        let doing = match self.shared.damaged.count() {
+            0 => String::new(),
+            1 => "1 damaged record".into(),
+            many => format!("{many} damaged records"),
+        };
+        Report { doing, moved: self.mended, moved_unit: "records", ..Report::default() }
     }
 }
 
@@ -92,6 +129,7 @@ impl Shared {
             }
             if let Err(err) = self.mend_from(peer, &ids, patience).await {
                 tracing::debug!(peer = %peer.short(), %err, "damaged records were not fetched");
+                self.worker_failed(Mend::NAME, &err);
                 all_answered = false;
             }
         }

@@ -1,6 +1,8 @@
 //! Work that nobody waits for: each worker is a task that looks, does a bounded piece, and reports.
+//! All have one shape (`shape`) and a row on one board (`board`).
 
 mod below;
+pub(super) mod board;
 pub(super) mod bootstrap;
 mod copy;
 pub(super) mod describe;
@@ -12,3 +14,4 @@ pub(super) mod mend;
 pub(super) mod reconcile;
 pub(super) mod release;
 pub(super) mod repair;
+pub(super) mod shape;

@@ -2,9 +2,12 @@
 //! with a random one every half minute, and with one whose records came too fast. What to ask is
 //! decided by `core::catalogue::sync`; records that come are taken like any other.
 
+use super::board::Report;
+use super::shape::{Next, Worked, Worker};
 use crate::core::catalogue::sync::{Exchange, SyncError};
 use crate::core::limits;
 use crate::id::NodeId;
+use crate::node::view::View;
 use crate::node::{AskError, Shared, lock};
 use crate::store::WriteError;
 use crate::sys::Time;
@@ -18,7 +21,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 #[derive(Debug, thiserror::Error)]
@@ -53,57 +56,94 @@ impl Behind {
     }
 }
 
-/// Runs for as long as the node does.
-pub(in crate::node) async fn run(shared: Arc<Shared>) {
-    let mut views = shared.views();
-    let mut met: BTreeSet<NodeId> = BTreeSet::new();
-    let mut wanted: BTreeSet<NodeId> = BTreeSet::new();
-    let mut busy: BTreeSet<NodeId> = BTreeSet::new();
-    let mut work: JoinSet<NodeId> = JoinSet::new();
-    let mut due = shared.sys.clock.now() + shared.config.reconcile_every;
-    loop {
-        let now = shared.sys.clock.now();
+/// The worker.
+pub(in crate::node) struct Reconcile {
+    shared: Arc<Shared>,
+    views: watch::Receiver<Arc<View>>,
+    met: BTreeSet<NodeId>,
+    wanted: BTreeSet<NodeId>,
+    busy: BTreeSet<NodeId>,
+    work: JoinSet<(NodeId, u64)>,
+    due: Time,
+    /// Records fetched and pushed.
+    moved: u64,
+}
+
+impl Reconcile {
+    pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
+        let due = shared.sys.clock.now() + shared.config.reconcile_every;
+        let (met, wanted, busy, work) = Default::default();
+        Self { views: shared.views(), shared, met, wanted, busy, work, due, moved: 0 }
+    }
+
+    /// Once in a while a random neighbour.
+    fn choose(&mut self) {
+        let now = self.shared.sys.clock.now();
+        if now < self.due {
+            return;
+        }
+        self.due = now.max(self.due) + self.shared.config.reconcile_every;
+        let links: Vec<NodeId> = self.met.iter().copied().collect();
+        if !links.is_empty() {
+            self.wanted.insert(links[self.shared.sys.rng.u64() as usize % links.len()]);
+        }
+    }
+}
+
+impl Worker for Reconcile {
+    const NAME: &'static str = "reconcile";
+
+    async fn work(&mut self) -> Worked {
+        self.choose();
+        let shared = &self.shared;
         // A member cannot be asked before its address is known, which the view tells.
         let links: BTreeSet<NodeId> =
             shared.links().into_iter().filter(|id| shared.view().lives(id)).collect();
-        met.retain(|id| links.contains(id));
-        wanted.append(&mut std::mem::take(&mut *lock(&shared.behind.peers)));
-        wanted.extend(links.difference(&met));
-        wanted.retain(|id| links.contains(id));
-        let next: Vec<NodeId> = wanted.difference(&busy).copied().collect();
-        for id in next.into_iter().take(AT_ONCE.saturating_sub(work.len())) {
-            wanted.remove(&id);
-            met.insert(id);
-            busy.insert(id);
+        self.met.retain(|id| links.contains(id));
+        self.wanted.append(&mut std::mem::take(&mut *lock(&shared.behind.peers)));
+        self.wanted.extend(links.difference(&self.met));
+        self.wanted.retain(|id| links.contains(id));
+        let next: Vec<NodeId> = self.wanted.difference(&self.busy).copied().collect();
+        for id in next.into_iter().take(AT_ONCE.saturating_sub(self.work.len())) {
+            self.wanted.remove(&id);
+            self.met.insert(id);
+            self.busy.insert(id);
             let shared = shared.clone();
-            work.spawn(async move {
-                shared.reconcile(id).await;
-                id
-            });
+            self.work.spawn(async move { (id, shared.reconcile(id).await) });
         }
+        let under_way = !self.work.is_empty();
+        Ok(if under_way { Next::UnderWay(Some(self.due)) } else { Next::Idle(self.due) })
+    }
+
+    async fn wait(&mut self) {
         tokio::select! {
             biased;
-            Some(done) = work.join_next() => if let Ok(id) = done {
-                busy.remove(&id);
+            Some(done) = self.work.join_next() => if let Ok((id, moved)) = done {
+                self.busy.remove(&id);
+                self.moved += moved;
             },
-            changed = views.changed() => if changed.is_err() {
-                return;
-            },
-            () = shared.behind.more.notified() => {}
-            () = tokio::time::sleep(due.since(now)) => {
-                due = now.max(due) + shared.config.reconcile_every;
-                let links: Vec<NodeId> = met.iter().copied().collect();
-                if !links.is_empty() {
-                    wanted.insert(links[shared.sys.rng.u64() as usize % links.len()]);
-                }
-            }
+            // The sender lives in `shared`.
+            _ = self.views.changed() => {}
+            () = self.shared.behind.more.notified() => {}
+        }
+    }
+
+    fn report(&self) -> Report {
+        let (equal, all) = (self.met.difference(&self.busy).count(), self.shared.links().len());
+        Report {
+            progress: Some((equal as u64, all as u64)),
+            unit: "neighbours",
+            moved: self.moved,
+            moved_unit: "records",
+            ..Report::default()
         }
     }
 }
 
 impl Shared {
-    /// Makes both catalogues equal, as far as both accept what the other has.
-    async fn reconcile(self: &Arc<Self>, with: NodeId) {
+    /// Makes both catalogues equal, as far as both accept what the other has. How many records that
+    /// took.
+    async fn reconcile(self: &Arc<Self>, with: NodeId) -> u64 {
         let done = self.try_reconcile(with).await;
         if done.is_ok() {
             let (links, now) = (self.links(), self.sys.clock.now());
@@ -112,13 +152,18 @@ impl Shared {
             reconciled.insert(with, now);
         }
         match done {
-            Ok((0, 0)) => {}
+            Ok((0, 0)) => 0,
             Ok((fetched, pushed)) => {
                 let peer = self.view().name(&with);
                 let peer = peer.escape_debug();
                 tracing::info!(%peer, fetched, pushed, "catalogues reconciled");
+                fetched + pushed
             }
-            Err(err) => tracing::debug!(peer = %with.short(), %err, "reconciling broke off"),
+            Err(err) => {
+                tracing::debug!(peer = %with.short(), %err, "reconciling broke off");
+                self.worker_failed(Reconcile::NAME, &err);
+                0
+            }
         }
     }
 

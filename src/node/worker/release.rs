@@ -6,6 +6,8 @@
 //! Any member may release what is due. They agree on an order for each claim, and each waits a turn
 //! longer than the one before it.
 
+use super::board::Report;
+use super::shape::{Next, Worked, Worker};
 use crate::core::catalogue::{Release, Scope, owed, released, settle_owed};
 use crate::core::hlc;
 use crate::core::tree::{Due, Ended, Tree};
@@ -13,10 +15,12 @@ use crate::id::{ClaimId, InodeId, RecordId};
 use crate::node::Shared;
 use crate::node::release::ReleaseError;
 use crate::store::Op;
+use crate::sys::Time;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Rows that are looked at in one go.
 const PAGE: usize = 256;
@@ -32,54 +36,65 @@ const EARLY_MAX: usize = 64;
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// The worker.
-struct Releases {
+pub(in crate::node) struct Releases {
     shared: Arc<Shared>,
-    /// Behind which the look for what is due goes on.
+    changes: watch::Receiver<u64>,
+    /// When it looks for what is due again.
+    due: Time,
+    /// Behind which that look goes on.
     seen: Option<Ended>,
     /// Claims that were released although their file has a name, and how often they were found.
     wrong: BTreeSet<(ClaimId, u32)>,
+    /// Releases done here since the start.
+    settled: u64,
 }
 
-/// Runs for as long as the node does.
-pub(in crate::node) async fn run(shared: Arc<Shared>) {
-    let every = (shared.config.gc_grace / 4).clamp(Duration::from_secs(1), LOOK_EVERY_MAX);
-    let mut changes = shared.records_changed.subscribe();
-    let mut releases = Releases { shared: shared.clone(), seen: None, wrong: BTreeSet::new() };
-    let mut due = shared.sys.clock.now();
-    loop {
-        changes.borrow_and_update();
-        let did = releases.settle().await;
-        let now = shared.sys.clock.now();
-        if did || now >= due {
-            releases.put_right().await;
+impl Releases {
+    pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
+        let (changes, due) = (shared.records_changed.subscribe(), shared.sys.clock.now());
+        Self { shared, changes, due, seen: None, wrong: BTreeSet::new(), settled: 0 }
+    }
+}
+
+impl Worker for Releases {
+    const NAME: &'static str = "release";
+
+    async fn work(&mut self) -> Worked {
+        self.changes.borrow_and_update();
+        let count = self.settle().await?;
+        self.settled += count;
+        let now = self.shared.sys.clock.now();
+        if count > 0 || now >= self.due {
+            self.put_right().await;
         }
-        if now >= due {
-            releases.look_for_due().await;
-            due = now + every;
+        if now >= self.due {
+            let every = self.shared.config.gc_grace / 4;
+            self.due = now + every.clamp(Duration::from_secs(1), LOOK_EVERY_MAX);
+            self.look_for_due().await;
         }
-        let pause = due.since(shared.sys.clock.now());
-        tokio::select! {
-            biased;
-            changed = changes.changed() => if changed.is_err() {
-                return;
-            },
-            () = tokio::time::sleep(pause) => {}
+        Ok(Next::Idle(self.due))
+    }
+
+    async fn wait(&mut self) {
+        if self.changes.changed().await.is_err() {
+            // The node is ending.
+            std::future::pending::<()>().await;
         }
+    }
+
+    fn report(&self) -> Report {
+        Report { moved: self.settled, moved_unit: "releases", ..Report::default() }
     }
 }
 
 impl Releases {
-    /// Has the store do what releases say; whether there were any.
-    async fn settle(&self) -> bool {
-        let mut any = false;
+    /// Has the store do what releases say; how many there were.
+    async fn settle(&self) -> io::Result<u64> {
+        let mut count = 0;
         loop {
-            match self.settle_some().await {
-                Ok(0) => return any,
-                Ok(_) => any = true,
-                Err(err) => {
-                    tracing::warn!(%err, "released claims are not ended yet");
-                    return any;
-                }
+            match self.settle_some().await? {
+                0 => return Ok(count),
+                some => count += some as u64,
             }
         }
     }

@@ -8,9 +8,11 @@
 //! record.
 
 use super::below::{self, Counts};
+use super::board::Report;
 use super::copy::{Copier, Copy, Made};
 use super::handover::Wanted;
 use super::judge::Judged;
+use super::shape::{Next, Worked, Worker};
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::Shared;
 use crate::node::view::View;
@@ -61,9 +63,23 @@ pub(in crate::node) struct Tally {
     pub(in crate::node) repaired: u64,
 }
 
+/// What there is to do next.
+enum News {
+    /// The node has just started.
+    Began,
+    /// There is a new view.
+    View,
+    /// Chunks to look at.
+    Wanted(Wanted),
+    /// A copy ended.
+    Copied(Copy, Made),
+}
+
 /// The worker.
 pub(in crate::node) struct Repair {
     shared: Arc<Shared>,
+    news: Option<News>,
+    views: watch::Receiver<Arc<View>>,
     /// Chunks to look at soon.
     wanted: mpsc::Receiver<Wanted>,
     /// Names the look at all chunks that runs or was the last; different after a restart.
@@ -74,6 +90,8 @@ pub(in crate::node) struct Repair {
     placed: u64,
     /// When all chunks are looked at again.
     due: Option<Time>,
+    /// The same, however little there was to find.
+    sweep_at: Time,
     /// Whether copies were left missing or somebody did not answer since that began, and how long
     /// to wait then.
     failed: bool,
@@ -87,6 +105,55 @@ pub(in crate::node) struct Repair {
     /// Damaged chunks that nobody had when they were last asked for.
     lost: BTreeSet<ChunkId>,
     repaired: u64,
+    /// Bytes of those copies.
+    copied: u64,
+}
+
+impl Worker for Repair {
+    const NAME: &'static str = "repair";
+
+    async fn work(&mut self) -> Worked {
+        match self.news.take() {
+            Some(News::Began) => self.begin().await,
+            Some(News::View) => self.moved().await,
+            Some(News::Wanted(wanted)) => self.look_at(wanted).await,
+            Some(News::Copied(copy, made)) => self.ended(copy, made).await,
+            None if self.next.is_some() => self.sweep().await,
+            None if self.sweep_at <= self.shared.sys.clock.now() => self.begin_sweep(),
+            None => {}
+        }
+        self.take_up().await;
+        let now = self.shared.sys.clock.now();
+        let daily = now + SWEEP_EVERY;
+        self.sweep_at = self.due.unwrap_or(daily).min(daily);
+        Ok(match self.copier.paced(now) {
+            _ if self.next.is_some() => Next::More,
+            Some(until) => Next::Pause(until.min(self.sweep_at)),
+            None if self.copier.is_idle() => Next::Idle(self.sweep_at),
+            None => Next::UnderWay(Some(self.sweep_at)),
+        })
+    }
+
+    async fn wait(&mut self) {
+        self.news = Some(tokio::select! {
+            biased;
+            // The senders live in `shared`.
+            _ = self.views.changed() => News::View,
+            Some(wanted) = self.wanted.recv() => News::Wanted(wanted),
+            (copy, made) = self.copier.next() => News::Copied(copy, made),
+        });
+    }
+
+    fn report(&self) -> Report {
+        let (below, looking) = (self.counts.below(), self.next.is_some());
+        let doing = match below {
+            0 if looking => "looking at all chunks".into(),
+            0 => String::new(),
+            1 => "1 chunk to copy".into(),
+            more => format!("{more} chunks to copy"),
+        };
+        Report { doing, moved: self.copied, moved_unit: "bytes", ..Report::default() }
+    }
 }
 
 impl Repair {
@@ -95,12 +162,15 @@ impl Repair {
         let round = (shared.sys.clock.wall_ms() / 1000) as u32;
         Self {
             copier: Copier::new(shared.clone()),
+            news: Some(News::Began),
+            views: shared.views(),
             shared,
             wanted,
             round,
             next: None,
             placed: 0,
             due: None,
+            sweep_at: Time::ZERO,
             failed: false,
             retry: RETRY,
             open: BTreeMap::new(),
@@ -108,52 +178,36 @@ impl Repair {
             counts: Counts::default(),
             lost: BTreeSet::new(),
             repaired: 0,
+            copied: 0,
         }
     }
 
-    /// Works for as long as the node does.
-    pub(in crate::node) async fn run(mut self) {
+    /// Waits a moment until others are met again: what they hold cannot be known before, and is no
+    /// cause for alarm.
+    async fn begin(&mut self) {
         self.recount();
-        self.report();
-        let mut views = self.shared.views();
-        // What others hold cannot be known before they are met again, and is no cause for alarm.
-        let met = views.wait_for(|view| view.members.values().all(|member| member.lives()));
+        self.tell();
+        let met = self.views.wait_for(|view| view.members.values().all(|member| member.lives()));
         drop(tokio::time::timeout(MEET_MAX, met).await);
-        views.mark_changed();
-        loop {
-            self.take_up().await;
-            let now = self.shared.sys.clock.now();
-            let pause = self.due.map_or(SWEEP_EVERY, |due| due.since(now)).min(SWEEP_EVERY);
-            tokio::select! {
-                biased;
-                changed = views.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let placed = views.borrow_and_update().placed;
-                    if placed != self.placed {
-                        self.settle(&mut views, placed).await;
-                        self.retry = RETRY;
-                        self.begin_sweep();
-                    }
-                }
-                wanted = self.wanted.recv() => match wanted {
-                    Some(wanted) => self.look_at(wanted).await,
-                    None => return,
-                },
-                (copy, made) = self.copier.next() => self.ended(copy, made).await,
-                () = std::future::ready(()), if self.next.is_some() => self.sweep().await,
-                () = tokio::time::sleep(pause), if self.next.is_none() => self.begin_sweep(),
-            }
+        self.views.mark_changed();
+    }
+
+    /// The candidates may be others now.
+    async fn moved(&mut self) {
+        let placed = self.views.borrow_and_update().placed;
+        if placed != self.placed {
+            self.settle(placed).await;
+            self.retry = RETRY;
+            self.begin_sweep();
         }
     }
 
     /// Waits until the candidates have stayed the same for a moment, so that a burst of changes is
     /// one look at all chunks.
-    async fn settle(&self, views: &mut watch::Receiver<Arc<View>>, mut placed: u64) {
+    async fn settle(&mut self, mut placed: u64) {
         let quiet = async {
             loop {
-                let changed = views.wait_for(|view| view.placed != placed);
+                let changed = self.views.wait_for(|view| view.placed != placed);
                 match tokio::time::timeout(QUIET, changed).await {
                     Ok(Ok(view)) => placed = view.placed,
                     Ok(Err(_)) | Err(_) => return,
@@ -189,7 +243,7 @@ impl Repair {
             // Some were handed over while too many waited: only looking at all finds them.
             self.due_at(self.shared.sys.clock.now() + RETRY);
         }
-        self.report();
+        self.tell();
         drop(late);
     }
 
@@ -280,7 +334,7 @@ impl Repair {
             self.forget_older().await;
         }
         self.recount();
-        self.report();
+        self.tell();
         tracing::trace!(me = %self.shared.me.short(), self.failed, "looked at all chunks");
     }
 
@@ -302,7 +356,7 @@ impl Repair {
         let open = |one: &Judged| !(one.verdict.fill.is_empty() || one.unsure && patient);
         self.note_below(&judged, open).await;
         self.note_copies(&judged).await;
-        self.report();
+        self.tell();
     }
 
     /// Whatever was found missing is looked at again: somebody else may be about to make it, or a
@@ -378,8 +432,10 @@ impl Repair {
 
     /// A copy was made, or not.
     async fn ended(&mut self, copy: Copy, made: Made) {
-        self.repaired += u64::from(made == Made::Yes);
-        if made != Made::Yes {
+        if made == Made::Yes {
+            self.repaired += 1;
+            self.copied += u64::from(copy.len);
+        } else {
             self.not_done();
         }
         if copy.to == self.shared.me {
@@ -398,7 +454,7 @@ impl Repair {
                 self.note_copies(&judged).await;
             }
         }
-        self.report();
+        self.tell();
     }
 
     /// A damaged chunk was fetched again, or not.
@@ -505,7 +561,7 @@ impl Repair {
         }
     }
 
-    fn report(&self) {
+    fn tell(&self) {
         self.shared.repair_reports(Tally {
             below: self.counts.below(),
             bytes: self.counts.bytes(),
