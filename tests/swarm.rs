@@ -1,5 +1,5 @@
 //! Swarms of real daemons on loopback: what a person with several machines relies on. `survive` is
-//! about nodes that die and disks that rot, `tree` and `remove` about names, `entry` about who gets in and finds
+//! about nodes that die and disks that rot, `tree` and `remove` about names, `moves` about copies that change places, `entry` about who gets in and finds
 //! the others again, `content` about files of all shapes. The merge of a partition, lost packets
 //! and slow links are simulated (`tests/sim.rs`), since they need a network that obeys.
 
@@ -12,6 +12,8 @@ mod content;
 mod daemon;
 #[path = "swarm/entry.rs"]
 mod entry;
+#[path = "swarm/moves.rs"]
+mod moves;
 #[path = "swarm/remove.rs"]
 mod remove;
 #[path = "harness/said.rs"]

@@ -102,6 +102,8 @@ pub enum Command {
     Status(StatusArgs),
     /// List the other nodes
     Peers(PeersArgs),
+    /// Empty this node before it goes
+    Drain(DrainArgs),
     /// Print this node's id
     #[command(after_long_help = "\
 Examples:
@@ -380,6 +382,25 @@ pub struct PeersArgs {
     /// List the open connections instead
     #[arg(long)]
     pub connections: bool,
+}
+
+/// Arguments of `drain`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Other nodes get copies of everything that is here, and this one gives up its own when they have shown
+that they have it. It takes nothing new meanwhile, also after a restart. Ctrl-C stops only the
+waiting.
+
+Examples:
+  p2pfs drain && p2pfs stop
+  p2pfs drain --cancel")]
+pub struct DrainArgs {
+    /// Take new data again, and keep what is still here
+    #[arg(long)]
+    pub cancel: bool,
+    /// Do not wait until the node is empty
+    #[arg(long, conflicts_with = "cancel")]
+    pub no_wait: bool,
 }
 
 /// Arguments of `connect`.

@@ -341,6 +341,14 @@ impl Client {
         self.ask(Request::Deny { peer: peer.into() }).await
     }
 
+    /// Has the node emptied, or stops that. It is empty when its status says that no chunk is there.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn drain(&self, on: bool) -> Result<Status, Failure> {
+        self.ask(Request::Drain { on }).await
+    }
+
     /// The settings in force, with their sources.
     ///
     /// # Errors

@@ -102,6 +102,16 @@ fn is_home(candidates: &[Holder], id: NodeId, wanted: usize) -> bool {
     homes(candidates, wanted).any(|c| c.id == id)
 }
 
+/// Who holds the chunk so well that `me` need not: the first `replicas` live candidates that hold
+/// it, those with more than their share last. None when there are fewer, or `me` is one of them.
+pub fn keepers(me: NodeId, candidates: &[Holder], replicas: u8) -> Option<Vec<NodeId>> {
+    let mut holding: Vec<&Holder> = candidates.iter().filter(|c| c.alive && c.holds).collect();
+    holding.sort_by_key(|c| c.over_full);
+    let wanted = usize::from(replicas);
+    let keepers: Vec<NodeId> = holding.iter().take(wanted).map(|c| c.id).collect();
+    (keepers.len() == wanted && wanted > 0 && !keepers.contains(&me)).then_some(keepers)
+}
+
 /// The nodes that would be home if everybody lived.
 fn homes(candidates: &[Holder], wanted: usize) -> impl Iterator<Item = &Holder> {
     candidates.iter().filter(|c| c.room && !c.over_full || !c.alive).take(wanted)
@@ -207,6 +217,23 @@ mod tests {
         assert_eq!(judge(node(1), &all, &[], None, 3, DELAY, at(9)).fill, [node(4)]);
         let verdict = judge(node(1), &all[..3], &[], None, 3, DELAY, at(9));
         assert_eq!((verdict.fill, verdict.homeless), (vec![node(3)], 0));
+    }
+
+    #[test]
+    fn a_copy_is_superfluous_when_better_ones_are_there() {
+        let mut all = [1, 2, 3, 4].map(|n| holder(n, true, true, 0));
+        let first = Some([1, 2, 3].map(node).to_vec());
+        assert_eq!(keepers(node(4), &all, 3), first);
+        assert_eq!(keepers(node(7), &all, 3), first, "no candidate at all");
+        assert_eq!(keepers(node(3), &all, 3), None);
+        all[0].over_full = true;
+        assert_eq!(keepers(node(1), &all, 3), Some([2, 3, 4].map(node).to_vec()));
+        assert_eq!(keepers(node(4), &all, 3), None);
+        all[1].holds = false;
+        assert_eq!(keepers(node(1), &all, 3), None);
+        all[1].holds = true;
+        all[2].alive = false;
+        assert_eq!(keepers(node(1), &all, 3), None);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::transport::{Message as Frame, RequestError};
 use crate::wire::codec::{Decode, Encode, Malformed};
 use crate::wire::hello::Lane;
 use crate::wire::message::{
-    Below, Bits, ClaimTerms, Fetch, Find, Have, Holders, Holds, Message, Pointers, Push, Store,
-    WhoHolds, kind,
+    Below, Bits, ClaimTerms, Fetch, Find, Have, Holders, Holds, Message, Pointers, Proofs, Prove,
+    Push, Store, WhoHolds, kind,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -166,6 +166,17 @@ impl Shared {
     /// Tells `to`, who is responsible for the chunks, that they have too few copies.
     pub(super) async fn ask_below(&self, to: NodeId, cids: Vec<ChunkId>) -> Result<(), AskError> {
         self.ask(to, Lane::Control, &Below { cids }, Bytes::new()).await.map(drop)
+    }
+
+    /// What `to` shows of these chunks; it gives up none of them as superfluous for a while.
+    pub(super) async fn ask_prove(
+        &self,
+        to: NodeId,
+        prove: &Prove,
+    ) -> Result<Vec<Option<[u8; 32]>>, AskError> {
+        let answer = self.ask(to, Lane::Bulk, prove, Bytes::new()).await?;
+        let proofs = Proofs::from_bytes(&answer.head)?.proofs;
+        if proofs.len() == prove.cids.len() { Ok(proofs) } else { Err(Malformed::Short.into()) }
     }
 
     /// Has `to` keep records; returns once they are on its disk.

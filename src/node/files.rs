@@ -4,6 +4,7 @@
 //!
 //! Formats: a key file is the 32 bytes of its seed. `standing` is a version byte 1, the swarm's
 //! public key and the node's grant. `peers` is a version byte 1 and a list of (id, addresses).
+//! `draining` is empty, and there while the node is being emptied.
 
 use super::Shared;
 use crate::crypto::{NodeKey, OwnerKey, SwarmKey};
@@ -179,6 +180,25 @@ pub(super) fn save_standing(fs: &dyn Fs, dir: &Path, standing: &Standing) -> Res
 /// Gives the standing up, to join another swarm.
 pub(super) fn drop_standing(fs: &dyn Fs, dir: &Path) -> Result<(), FileError> {
     let path = dir.join("standing");
+    match fs.remove_file(&path).and_then(|()| fs.sync_dir(dir)) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::Io { path, source: err })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the node in this data directory is being emptied.
+pub(super) fn draining(fs: &dyn Fs, dir: &Path) -> Result<bool, FileError> {
+    Ok(read(fs, &dir.join("draining"))?.is_some())
+}
+
+/// Keeps whether it is.
+pub(super) fn save_draining(fs: &dyn Fs, dir: &Path, draining: bool) -> Result<(), FileError> {
+    let path = dir.join("draining");
+    if draining {
+        return write(fs, &path, &[]);
+    }
     match fs.remove_file(&path).and_then(|()| fs.sync_dir(dir)) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => {
             Err(FileError::Io { path, source: err })

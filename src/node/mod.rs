@@ -139,6 +139,9 @@ pub(crate) struct Shared {
     board: worker::board::Board,
     links: Mutex<BTreeSet<NodeId>>,
     pointers: Mutex<serve::PointerTable>,
+    promises: Mutex<worker::surplus::Promises>,
+    /// Whether this node is being emptied.
+    draining: watch::Sender<bool>,
     observed: Mutex<worker::describe::Observed>,
     observed_anew: Notify,
     /// What the bootstrap names stand for.

@@ -109,7 +109,8 @@ impl Node {
         for rot in &opened.rot {
             tracing::warn!(segment = rot.segment, offset = rot.offset, "a segment is damaged");
         }
-        let (shared, channels) = share(config, key, owner, standing, store, catalogue);
+        let draining = files::draining(&*config.system.fs, &config.data_dir)?;
+        let (shared, channels) = share(config, key, owner, standing, store, catalogue, draining);
         shared.listen().await?;
         shared.learn_epochs().await;
         shared.first_records().await?;
@@ -312,6 +313,7 @@ fn share(
     standing: Option<Standing>,
     store: Store,
     catalogue: Arc<Catalogue>,
+    draining: bool,
 ) -> (Arc<Shared>, Channels) {
     let (events, events_end) = mpsc::channel(limits::EVENTS);
     let (repair, repair_end) = mpsc::channel(limits::REPAIRS_WAITING);
@@ -347,6 +349,8 @@ fn share(
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),
         pointers: Mutex::default(),
+        promises: Mutex::default(),
+        draining: watch::Sender::new(draining),
         observed: Mutex::default(),
         observed_anew: Default::default(),
         hosts: Mutex::default(),

@@ -52,6 +52,11 @@ impl Member {
         self.lives() && !out_of_space && !shut.iter().any(|flag| self.record.flags.has(*flag))
     }
 
+    /// Whether it is being emptied.
+    pub(super) fn drains(&self) -> bool {
+        self.record.flags.has(MemberFlags::DRAINING)
+    }
+
     /// Its `--name`, or two words from its key.
     pub(super) fn name(&self) -> String {
         if self.record.name.is_empty() {
@@ -193,6 +198,12 @@ impl View {
     pub(super) fn machines<'a>(&self, ids: impl IntoIterator<Item = &'a NodeId>) -> usize {
         let machine = |id| self.members.get(id).map(|m: &Member| m.record.machine);
         ids.into_iter().filter_map(machine).collect::<BTreeSet<_>>().len()
+    }
+
+    /// In how many zones these nodes are.
+    pub(super) fn zones<'a>(&self, ids: impl IntoIterator<Item = &'a NodeId>) -> usize {
+        let zone = |id| self.members.get(id).map(|m: &Member| zone_of(&m.record));
+        ids.into_iter().filter_map(zone).collect::<BTreeSet<_>>().len()
     }
 
     /// On how many machines live members with room are.

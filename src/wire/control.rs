@@ -87,6 +87,11 @@ pub enum Request {
         /// Id prefix of at least 8 digits, or host:port, of the waiting node.
         peer: String,
     },
+    /// Begins to empty this node, or stops that. Reply: [`Status`].
+    Drain {
+        /// Whether it is emptied.
+        on: bool,
+    },
     /// The settings in force, one [`Setting`] item each. Reply: empty.
     Config,
     /// Ends the daemon in order. Reply: empty; sent when everything is on disk.
@@ -602,8 +607,14 @@ pub struct PeerInfo {
     pub version: String,
     /// Chunks from it that failed their check.
     pub strikes: u32,
-    /// Whether it refuses new data at the moment, and why.
+    /// Whether it refuses new data at the moment, for whatever reason.
     pub full: bool,
+    /// Whether that is because its disk has failed.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Whether that is because it is being emptied.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// One line of `peers --connections`.
@@ -744,6 +755,9 @@ pub struct Status {
     pub problems: Vec<String>,
     /// Why nothing new is taken at the moment, if so.
     pub read_only: Option<String>,
+    /// Whether this node is being emptied.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// Whether a node is in.

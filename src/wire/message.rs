@@ -16,6 +16,7 @@
 //! | 0x0206 | [`WhoHolds`]: do you hold, or know who holds, these? | | [`Holders`] | |
 //! | 0x0207 | [`Commit`]: claims of these ids are committed | | empty | |
 //! | 0x0208 | [`Below`]: these have too few copies; you see to them | | empty | |
+//! | 0x0209 | [`Prove`]: show that you have the bytes of these, and keep them | | [`Proofs`] | |
 //! | 0x0301 | [`Push`]: keep these records | | empty, once they are on disk | |
 //! | 0x0302 | a step of reconciliation (`wire::sync`) | | the same | |
 //! | 0x0303 | [`Find`]: records that a member here may lack | | [`Push`] | |
@@ -55,6 +56,8 @@ pub mod kind {
     pub const COMMIT: u16 = 0x0207;
     /// [`super::Below`].
     pub const BELOW: u16 = 0x0208;
+    /// [`super::Prove`].
+    pub const PROVE: u16 = 0x0209;
     /// [`super::Push`].
     pub const PUSH: u16 = 0x0301;
     /// A step of reconciliation.
@@ -75,6 +78,8 @@ pub mod kind {
 
 /// Most chunk ids in one question: its head stays below 64 KiB.
 pub const CIDS_MAX: usize = 1024;
+/// Most chunks in one [`Prove`]: each is read from a disk.
+pub const PROVE_MAX: usize = 16;
 /// Most chunk ids in one [`WhoHolds`].
 pub const WHO_MAX: usize = 256;
 /// Most holders named per chunk in [`Holders`].
@@ -111,6 +116,7 @@ message! {
     Holds = kind::HOLDS;
     Pointers = kind::POINTERS;
     Below = kind::BELOW;
+    Prove = kind::PROVE;
     WhoHolds = kind::WHO_HOLDS;
     Commit = kind::COMMIT;
     Push = kind::PUSH;
@@ -236,6 +242,49 @@ cid_lists! {
     Below <= CIDS_MAX;
     /// "Do you hold these, or know who does?"
     WhoHolds <= WHO_MAX;
+}
+
+/// "Show that you have the bytes of these chunks on your disk, with claims on them, and give up none
+/// of them as superfluous for a while."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prove {
+    /// Drawn for this question, so that nobody can answer without the bytes.
+    pub nonce: [u8; 32],
+    /// The chunks, at most [`PROVE_MAX`].
+    pub cids: Vec<ChunkId>,
+}
+
+impl Encode for Prove {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.nonce.encode(out);
+        put_list(out, &self.cids);
+    }
+}
+
+impl Decode for Prove {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { nonce: from.array()?, cids: from.list(PROVE_MAX)? })
+    }
+}
+
+/// For each chunk of a [`Prove`], in order, the keyed BLAKE3 hash of its sealed bytes under the
+/// nonce, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proofs {
+    /// The proofs.
+    pub proofs: Vec<Option<[u8; 32]>>,
+}
+
+impl Encode for Proofs {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_list(out, &self.proofs);
+    }
+}
+
+impl Decode for Proofs {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { proofs: from.list(PROVE_MAX)? })
+    }
 }
 
 /// "Give me this chunk."

@@ -21,12 +21,11 @@ fn swarm(flags: &[&str]) -> Swarm {
     swarm
 }
 
-/// Bytes on disk of the segments of a node.
+/// Length of the segments of a node in bytes, without what is only reserved.
 fn stored(node: &Daemon) -> u64 {
-    use std::os::unix::fs::MetadataExt;
     let files = std::fs::read_dir(node.data.join("segments")).unwrap();
     // One that goes meanwhile takes no room.
-    files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.blocks() * 512).sum()
+    files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
 }
 
 fn paths(node: &Daemon, args: &[&str]) -> Vec<String> {

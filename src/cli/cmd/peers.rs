@@ -42,7 +42,12 @@ pub(in crate::cli) async fn run(
 }
 
 fn row(peer: &PeerInfo) -> Vec<String> {
-    let full = if peer.full { " (full)" } else { "" };
+    let full = match peer {
+        PeerInfo { read_only: true, .. } => " (read-only)",
+        PeerInfo { draining: true, .. } => " (draining)",
+        PeerInfo { full: true, .. } => " (full)",
+        PeerInfo { .. } => "",
+    };
     vec![
         peer.name.clone(),
         peer.id.short(),

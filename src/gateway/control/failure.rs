@@ -34,6 +34,10 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
             Failure::new(Code::Denied, "only who put it, or an admin, may purge its content")
                 .hint("without --purge its content goes after the history time")
         }
+        Error::NobodyElse => {
+            Failure::new(Code::Conflict, "no other node could take what is on this one")
+                .hint("let another one join:  p2pfs daemon --bootstrap HOST:4000")
+        }
         Error::Approval(err) => approval(err),
         Error::UnknownPeer => Failure::new(Code::NotFound, "no peer is called that")
             .hint("who is there:  p2pfs peers")

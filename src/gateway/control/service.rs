@@ -127,6 +127,7 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
         Request::Deny { peer } => {
             value(&node.deny(&peer).await.map_err(|err| failure(&err, None))?)
         }
+        Request::Drain { on } => value(&node.drain(on).await.map_err(|err| failure(&err, None))?),
         Request::Peers => items(&node.peers(), out).await,
         Request::Connections => items(&node.connections(), out).await,
         Request::Workers => items(&node.workers(), out).await,

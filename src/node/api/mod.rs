@@ -58,6 +58,9 @@ pub enum Error {
     /// Only who put it, or an admin, may let its content go.
     #[error("only who put it, or an admin, may purge it")]
     NotYours,
+    /// There is no other node that could take what is here.
+    #[error("no other node could take what is on this one")]
+    NobodyElse,
     /// Nobody was approved or denied.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
@@ -193,6 +196,11 @@ impl Node {
     /// Turns a waiting node away.
     pub async fn deny(&self, who: &str) -> Outcome<Approved> {
         Ok(Approved { node: self.shared.deny(who).await? })
+    }
+
+    /// Begins to empty this node, or stops that.
+    pub async fn drain(&self, on: bool) -> Outcome<Status> {
+        self.shared.drain(on).await
     }
 
     /// The settings in force.

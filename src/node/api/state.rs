@@ -6,12 +6,13 @@ use super::{Error, Outcome};
 use crate::core::catalogue;
 use crate::id::NodeId;
 use crate::node::view::Member;
-use crate::node::{Shared, lock};
+use crate::node::{Shared, files, lock};
 use crate::text;
 use crate::wire::control::{
     Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, Status,
     WaitingInfo, WordKind,
 };
+use crate::wire::gossip::MemberFlags;
 use crate::wire::hello::Lane;
 use std::sync::Arc;
 
@@ -63,6 +64,8 @@ impl Shared {
             version: record.version.clone(),
             strikes: chooser.strikes(&record.id),
             full: !member.has_room() && member.lives(),
+            read_only: record.flags.has(MemberFlags::READ_ONLY),
+            draining: member.drains(),
         }
     }
 
@@ -146,6 +149,7 @@ impl Shared {
             repaired: repair.repaired,
             problems: Vec::new(),
             read_only: usage.read_only.clone(),
+            draining: *self.draining.borrow(),
         };
         status.problems = self.problems(&status, usage.damaged);
         Ok(status)
@@ -162,6 +166,12 @@ impl Shared {
         let mut out = Vec::new();
         if let Some(why) = &status.read_only {
             out.push(format!("this node takes nothing new: {why}"));
+        }
+        if status.draining {
+            out.push(match status.chunks_here {
+                0 => "this node is empty and takes nothing new; it can go:  p2pfs stop".to_owned(),
+                left => format!("this node is being emptied: {} left", chunks(left, "is", "are")),
+            });
         }
         if let Some(code) = &status.code {
             out.push(format!(
@@ -196,6 +206,20 @@ impl Shared {
         }
         out.extend(lock(&self.troubles).values().cloned());
         out
+    }
+
+    /// Begins to empty this node, or stops that; it is remembered.
+    pub(super) async fn drain(self: &Arc<Self>, on: bool) -> Outcome<Status> {
+        self.ready()?;
+        let view = self.view();
+        if on && !view.others().any(|member| member.has_space()) {
+            return Err(Error::NobodyElse);
+        }
+        let shared = self.clone();
+        let save = move || files::save_draining(&*shared.sys.fs, &shared.config.data_dir, on);
+        self.job(save).await??;
+        self.draining.send_if_modified(|now| std::mem::replace(now, on) != on);
+        self.status()
     }
 
     pub(super) async fn connect(self: &Arc<Self>, peer: &str) -> Outcome<PeerInfo> {

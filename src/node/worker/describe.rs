@@ -28,6 +28,7 @@ const ADDRS: usize = 4;
 /// The worker.
 pub(in crate::node) struct Describe {
     repaired: watch::Receiver<Tally>,
+    draining: watch::Receiver<bool>,
     said: Option<SelfState>,
     idle: Idle,
     shared: Arc<Shared>,
@@ -36,7 +37,8 @@ pub(in crate::node) struct Describe {
 impl Describe {
     pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
         let idle = Idle { uses: 0, since: shared.sys.clock.now(), trimmed: false };
-        Self { repaired: shared.repair_tally.subscribe(), said: None, idle, shared }
+        let (repaired, draining) = (shared.repair_tally.subscribe(), shared.draining.subscribe());
+        Self { repaired, draining, said: None, idle, shared }
     }
 }
 
@@ -60,6 +62,7 @@ impl Worker for Describe {
             biased;
             // The sender lives in `shared`.
             _ = self.repaired.changed() => {}
+            _ = self.draining.changed() => {}
             () = self.shared.observed_anew.notified() => {}
         }
     }
@@ -101,6 +104,9 @@ impl Shared {
         let mut flags = MemberFlags::STORE;
         if usage.read_only.is_some() {
             flags = flags.with(MemberFlags::READ_ONLY);
+        }
+        if *self.draining.borrow() {
+            flags = flags.with(MemberFlags::DRAINING);
         }
         if self.is_full(usage.stored_bytes, usage.capacity) {
             flags = flags.with(MemberFlags::FULL);

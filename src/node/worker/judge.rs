@@ -2,10 +2,10 @@
 //! each. Owns the questions and what the answers mean; what is done about it is the worker's.
 
 use super::below::Row;
-use crate::core::repair::{Holder, Verdict, judge};
+use crate::core::repair::{self, Holder, Verdict, judge};
 use crate::id::{ChunkId, NodeId};
 use crate::node::Shared;
-use crate::node::view::View;
+use crate::node::view::{Member, View};
 use crate::store::Replica;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub(super) struct Judged {
     pub(super) made: u8,
     /// Whether a live candidate did not answer: it may hold the chunk.
     pub(super) unsure: bool,
+    /// Who has it so well that this node need not; empty: it has to.
+    pub(super) keepers: Vec<NodeId>,
 }
 
 impl Judged {
@@ -70,7 +72,8 @@ impl Shared {
                 let open = verdict.missing > 0 || !verdict.fill.is_empty();
                 let unsure =
                     open && candidates.iter().any(|c| c.alive && answers.silent.contains(&c.id));
-                Judged { replica, verdict, made: 0, unsure }
+                let keepers = self.keepers(&view, &candidates, &others, replicas);
+                Judged { replica, verdict, made: 0, unsure, keepers }
             })
             .collect()
     }
@@ -120,8 +123,15 @@ impl Shared {
         let me = self.me;
         let holds = |id: &NodeId| *id == me || known.is_some_and(|known| known.contains(id));
         let ids = view.candidates(&replica.cid);
-        let others = if ids.contains(&me) { Vec::new() } else { vec![me] };
-        let candidates = ids.iter().filter_map(|id| view.members.get(id)).map(|member| Holder {
+        // What is on a node that is being emptied is safe for now, and has to go elsewhere.
+        let drains = |id: &NodeId| view.members.get(id).is_some_and(Member::drains);
+        let leaving = ids.iter().filter(|id| drains(id) && view.lives(id) && holds(id));
+        let mut others: Vec<NodeId> = leaving.copied().collect();
+        if !ids.contains(&me) {
+            others.push(me);
+        }
+        let stay = ids.iter().filter(|id| !drains(id)).filter_map(|id| view.members.get(id));
+        let candidates = stay.map(|member| Holder {
             id: member.record.id,
             alive: member.lives(),
             room: member.has_space(),
@@ -130,5 +140,24 @@ impl Shared {
             since: member.since,
         });
         (candidates.collect(), others)
+    }
+
+    /// Who holds a chunk so well that this node need not.
+    fn keepers(
+        &self,
+        view: &View,
+        candidates: &[Holder],
+        others: &[NodeId],
+        replicas: u8,
+    ) -> Vec<NodeId> {
+        let drains = view.members.get(&self.me).is_some_and(Member::drains);
+        // Who is emptied cannot wait for nodes that are not there.
+        let most = if drains { view.others().filter(|m| m.has_space()).count() } else { 8 };
+        let wanted = replicas.min(u8::try_from(most).unwrap_or(u8::MAX));
+        let keepers = repair::keepers(self.me, candidates, wanted).unwrap_or_default();
+        // A copy in a second zone is worth more than a place in the order.
+        let holding = candidates.iter().filter(|c| c.alive && c.holds).map(|c| &c.id);
+        let zones = view.zones(holding.chain(others)).min(2);
+        if view.zones(&keepers) < zones { Vec::new() } else { keepers }
     }
 }

@@ -15,3 +15,4 @@ pub(super) mod reconcile;
 pub(super) mod release;
 pub(super) mod repair;
 pub(super) mod shape;
+pub(super) mod surplus;

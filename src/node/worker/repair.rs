@@ -43,6 +43,9 @@ const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
 /// For so long a chunk is left alone while one of its live candidates does not answer; after that
 /// it is judged as if that one did not hold it.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How soon superfluous copies are looked at again that could not be given up: whoever has
+/// promised to keep them is free again then.
+const SPARE_AGAIN: Duration = Duration::from_secs(11 * 60);
 /// Lost chunks remembered: more are not worth memory, "at least so many" says enough.
 const LOST_MAX: usize = 4096;
 
@@ -86,11 +89,14 @@ pub(in crate::node) struct Repair {
     round: u32,
     /// Where that look goes on; none when it has ended.
     next: Option<ChunkId>,
-    /// The candidates at the beginning of that.
+    /// The candidates at the beginning of that, and when they came to be these.
     placed: u64,
+    since: Time,
     /// When all chunks are looked at again.
     due: Option<Time>,
     /// The same, however little there was to find.
+    daily: Time,
+    /// The earlier of them.
     sweep_at: Time,
     /// Whether copies were left missing or somebody did not answer since that began, and how long
     /// to wait then.
@@ -107,6 +113,9 @@ pub(in crate::node) struct Repair {
     repaired: u64,
     /// Bytes of those copies.
     copied: u64,
+    /// Copies given up since the start, and when the look at all chunks began.
+    given_up: u64,
+    given_up_before: u64,
 }
 
 impl Worker for Repair {
@@ -124,8 +133,7 @@ impl Worker for Repair {
         }
         self.take_up().await;
         let now = self.shared.sys.clock.now();
-        let daily = now + SWEEP_EVERY;
-        self.sweep_at = self.due.unwrap_or(daily).min(daily);
+        self.sweep_at = self.due.unwrap_or(self.daily).min(self.daily);
         Ok(match self.copier.paced(now) {
             _ if self.next.is_some() => Next::More,
             Some(until) => Next::Pause(until.min(self.sweep_at)),
@@ -160,6 +168,7 @@ impl Repair {
     pub(in crate::node) fn new(shared: Arc<Shared>, wanted: mpsc::Receiver<Wanted>) -> Self {
         // Seconds, so that no round of an earlier life has the same name.
         let round = (shared.sys.clock.wall_ms() / 1000) as u32;
+        let since = shared.sys.clock.now();
         Self {
             copier: Copier::new(shared.clone()),
             news: Some(News::Began),
@@ -169,6 +178,8 @@ impl Repair {
             round,
             next: None,
             placed: 0,
+            since,
+            daily: since,
             due: None,
             sweep_at: Time::ZERO,
             failed: false,
@@ -179,6 +190,8 @@ impl Repair {
             lost: BTreeSet::new(),
             repaired: 0,
             copied: 0,
+            given_up: 0,
+            given_up_before: 0,
         }
     }
 
@@ -196,6 +209,7 @@ impl Repair {
     async fn moved(&mut self) {
         let placed = self.views.borrow_and_update().placed;
         if placed != self.placed {
+            self.since = self.shared.sys.clock.now();
             self.settle(placed).await;
             self.retry = RETRY;
             self.begin_sweep();
@@ -293,11 +307,13 @@ impl Repair {
     fn begin_sweep(&mut self) {
         self.round = self.round.wrapping_add(1);
         self.placed = self.shared.view().placed;
+        self.daily = self.shared.sys.clock.now() + SWEEP_EVERY;
         tracing::trace!(me = %self.shared.me.short(), self.round, "looking at all chunks");
         self.next = Some(ChunkId([0; 32]));
         self.due = None;
         self.failed = false;
         self.lost.clear();
+        self.given_up_before = self.given_up;
     }
 
     /// Looks at the next batch of all chunks.
@@ -326,6 +342,13 @@ impl Repair {
     }
 
     async fn end_sweep(&mut self) {
+        if *self.shared.draining.borrow() && self.shared.store.usage().replicas > 0 {
+            // The others are about to copy what is left here.
+            self.failed = true;
+            if self.given_up > self.given_up_before {
+                self.retry = RETRY;
+            }
+        }
         if self.failed {
             self.due_at(self.shared.sys.clock.now() + self.retry);
             self.retry = (self.retry * 2).min(RETRY_MAX);
@@ -356,7 +379,27 @@ impl Repair {
         let open = |one: &Judged| !(one.verdict.fill.is_empty() || one.unsure && patient);
         self.note_below(&judged, open).await;
         self.note_copies(&judged).await;
+        self.give_up(&judged).await;
         self.tell();
+    }
+
+    /// Gives up copies that others make superfluous, once the candidates have been the same for
+    /// long enough that nobody is about to come back or go.
+    async fn give_up(&mut self, judged: &[Judged]) {
+        let spare = judged.iter().filter(|one| !one.keepers.is_empty()).count() as u64;
+        if spare == 0 {
+            return;
+        }
+        let settled = self.since + self.shared.config.repair_delay;
+        if self.shared.sys.clock.now() < settled && !*self.shared.draining.borrow() {
+            return self.due_at(settled);
+        }
+        let given = self.shared.give_up(judged).await;
+        self.given_up += given;
+        tracing::debug!(spare, given, "gave up copies that are not needed here");
+        if given < spare {
+            self.due_at(self.shared.sys.clock.now() + SPARE_AGAIN);
+        }
     }
 
     /// Whatever was found missing is looked at again: somebody else may be about to make it, or a

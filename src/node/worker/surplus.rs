@@ -1,0 +1,191 @@
+//! Gives up copies that are not needed here, because enough better holders have the chunk: those
+//! that a node's absence made necessary, and all of a node that is being emptied. Owns the proof
+//! that the others really have it, asked and given; who the better holders are is judged by repair.
+//!
+//! Invariant: a copy is given up only when each of the better holders has shown just now that it has
+//! the bytes, with all claims on them, and has promised to keep them. Who promised gives up nothing
+//! until the promise has ended, so two nodes cannot count on each other and both let go.
+
+use super::judge::Judged;
+use crate::id::{ChunkId, NodeId};
+use crate::node::memory::User;
+use crate::node::{Shared, lock};
+use crate::store::{Op, Replica};
+use crate::sys::Time;
+use crate::wire::message::{ClaimTerms, PROVE_MAX, Proofs, Prove};
+use bytes::BytesMut;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a promise holds.
+const PROMISED_FOR: Duration = Duration::from_secs(600);
+/// Promises that are remembered; beyond them nothing is proved.
+const PROMISES_MAX: usize = 32 * 1024;
+
+/// What this node has promised to keep, and what it is giving up.
+#[derive(Default)]
+pub(in crate::node) struct Promises {
+    until: BTreeMap<ChunkId, Time>,
+    going: BTreeSet<ChunkId>,
+}
+
+impl Promises {
+    /// Promises to keep a chunk; false when it is going, or there are too many.
+    fn promise(&mut self, cid: ChunkId, now: Time) -> bool {
+        if self.until.len() >= PROMISES_MAX {
+            self.until.retain(|_, until| *until > now);
+        }
+        let room = self.until.len() < PROMISES_MAX || self.until.contains_key(&cid);
+        let stays = room && !self.going.contains(&cid);
+        if stays {
+            self.until.insert(cid, now + PROMISED_FOR);
+        }
+        stays
+    }
+
+    /// Whether nothing was promised, so that it may go.
+    fn let_go(&mut self, cid: ChunkId, now: Time) -> bool {
+        let promised = self.until.get(&cid).is_some_and(|until| *until > now);
+        !promised && self.going.insert(cid)
+    }
+}
+
+impl Shared {
+    /// Gives up what of these chunks is not needed here; how many.
+    pub(super) async fn give_up(self: &Arc<Self>, judged: &[Judged]) -> u64 {
+        let spare = judged.iter().filter(|one| !one.keepers.is_empty());
+        let spare: Vec<(Replica, &[NodeId])> =
+            spare.map(|one| (one.replica, &one.keepers[..])).collect();
+        let mut given = 0;
+        for some in spare.chunks(PROVE_MAX) {
+            given += self.give_up_some(some).await;
+        }
+        given
+    }
+
+    async fn give_up_some(self: &Arc<Self>, spare: &[(Replica, &[NodeId])]) -> u64 {
+        let mut by_keeper: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
+        for (replica, keepers) in spare {
+            keepers.iter().for_each(|id| by_keeper.entry(*id).or_default().push(replica.cid));
+        }
+        let nonce: [u8; 32] = self.sys.rng.bytes();
+        let mut proofs: BTreeMap<(ChunkId, NodeId), [u8; 32]> = BTreeMap::new();
+        for (id, cids) in by_keeper {
+            if !self.hand_over_claims(id, &cids).await {
+                continue;
+            }
+            match self.ask_prove(id, &Prove { nonce, cids: cids.clone() }).await {
+                Ok(given) => {
+                    let given = cids.into_iter().zip(given);
+                    proofs.extend(given.filter_map(|(cid, proof)| Some(((cid, id), proof?))));
+                }
+                Err(err) => tracing::debug!(peer = %id.short(), %err, "no proof came"),
+            }
+        }
+        let mut given = 0;
+        for (Replica { cid, .. }, keepers) in spare {
+            let Some(expected) = self.proof(*cid, nonce).await else { continue };
+            let good = |id: &NodeId| proofs.get(&(*cid, *id)) == Some(&expected);
+            if keepers.iter().all(good) && self.drop_copy(*cid).await {
+                given += 1;
+            }
+        }
+        given
+    }
+
+    /// Has a keeper add the claims that this node has on the chunks; whether it did.
+    async fn hand_over_claims(&self, to: NodeId, cids: &[ChunkId]) -> bool {
+        let mut by_claim: BTreeMap<_, (ClaimTerms, Vec<ChunkId>)> = BTreeMap::new();
+        for cid in cids {
+            let Ok(claims) = self.store.claims(*cid) else { return false };
+            for (claim, committed) in claims {
+                let (id, replicas) = (claim.id, claim.replicas);
+                let terms = ClaimTerms { id, replicas, renewed_ms: claim.renewed_ms, committed };
+                by_claim.entry(id).or_insert((terms, Vec::new())).1.push(*cid);
+            }
+        }
+        for (terms, cids) in by_claim.into_values() {
+            // One that it does not hold after all it cannot prove either.
+            if let Err(err) = self.ask_have(to, terms, cids).await {
+                tracing::debug!(peer = %to.short(), %err, "claims were not taken");
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn drop_copy(&self, cid: ChunkId) -> bool {
+        if !lock(&self.promises).let_go(cid, self.sys.clock.now()) {
+            return false;
+        }
+        let dropped = self.write(vec![Op::Drop { cid }]).await;
+        lock(&self.promises).going.remove(&cid);
+        dropped.is_ok()
+    }
+
+    /// What shows that this node has a chunk on its disk, whole and claimed.
+    async fn proof(self: &Arc<Self>, cid: ChunkId, nonce: [u8; 32]) -> Option<[u8; 32]> {
+        let claims = self.store.claims(cid).ok()?;
+        if claims.is_empty() {
+            return None;
+        }
+        let mut slot = self.memory.take(User::Work).await;
+        let shared = self.clone();
+        let read = self.job(move || {
+            let read = shared.store.read(cid, &mut |len| {
+                let mut buf: BytesMut = slot.buffer();
+                buf.resize(len, 0);
+                buf
+            });
+            let sealed = slot.hold(read.ok()??);
+            let good = crate::crypto::chunk_id(&sealed) == cid;
+            Some((good, *blake3::keyed_hash(&nonce, &sealed).as_bytes()))
+        });
+        match read.await.ok()?? {
+            (true, proof) => Some(proof),
+            (false, _) => {
+                self.check_again(cid);
+                None
+            }
+        }
+    }
+
+    /// Answers a question for proofs.
+    pub(in crate::node) async fn prove(self: &Arc<Self>, prove: Prove) -> Proofs {
+        let mut proofs = Vec::with_capacity(prove.cids.len());
+        for cid in prove.cids {
+            // The promise comes first: what is shown afterwards stays.
+            let stays = lock(&self.promises).promise(cid, self.sys.clock.now());
+            proofs.push(if stays { self.proof(cid, prove.nonce).await } else { None });
+        }
+        Proofs { proofs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_promised_stays_and_what_is_going_is_not_promised() {
+        let (mut promises, now) = (Promises::default(), Time(1));
+        let (one, two) = (ChunkId([1; 32]), ChunkId([2; 32]));
+        assert!(promises.promise(one, now) && !promises.let_go(one, now));
+        assert!(promises.let_go(two, now) && !promises.promise(two, now));
+        assert!(promises.let_go(one, now + PROMISED_FOR));
+    }
+
+    #[test]
+    fn promises_are_bounded_and_old_ones_forgotten() {
+        let (mut promises, now) = (Promises::default(), Time(1));
+        let id = |n: usize| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&n.to_le_bytes());
+            ChunkId(id)
+        };
+        assert!((0..PROMISES_MAX).all(|n| promises.promise(id(n), now)));
+        assert!(!promises.promise(id(PROMISES_MAX), now) && promises.promise(id(0), now));
+        assert!(promises.promise(id(PROMISES_MAX), now + PROMISED_FOR));
+    }
+}

@@ -1,0 +1,102 @@
+//! Copies that move: off a node that is emptied, and away where more were made than are wanted.
+
+use crate::daemon::{Daemon, Swarm, noise, until};
+
+const MIB: usize = 1 << 20;
+
+fn swarm(count: usize, flags: &[&str]) -> Swarm {
+    let mut swarm = Swarm::empty();
+    for _ in 0..count {
+        let mut node = swarm.draft();
+        node.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        node.start();
+        swarm.add(node);
+    }
+    swarm.met();
+    swarm
+}
+
+fn chunks_here(node: &Daemon) -> u64 {
+    node.status()["chunks_here"].as_u64().unwrap()
+}
+
+fn put_some(swarm: &Swarm, nodes: usize) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for number in 0..6 {
+        let bytes = noise(70 + number as u64, 3 * MIB + 100 * number);
+        let path = format!("/f{number}");
+        swarm[number % nodes].put(&path, &bytes, &["--wait", "all"]);
+        files.push((path, bytes));
+    }
+    files
+}
+
+#[test]
+fn a_node_that_is_emptied_keeps_nothing_and_every_file_keeps_its_copies() {
+    let mut swarm = swarm(4, &[]);
+    let files = put_some(&swarm, 4);
+    let before: u64 = (0..4).map(|node| chunks_here(&swarm[node])).sum();
+    let said = swarm[3].run(&["drain"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.contains("this node is empty"), "{}", said.err);
+    assert_eq!(chunks_here(&swarm[3]), 0);
+    until("the copies to be elsewhere", || {
+        (0..3).map(|node| chunks_here(&swarm[node])).sum::<u64>() == before
+    });
+    let peers = swarm[0].list(&["peers"]);
+    assert_eq!(peers.iter().filter(|peer| peer["draining"] == true).count(), 1);
+    assert!(swarm[0].run(&["peers"]).out.contains("alive (draining)"));
+    assert_eq!(swarm[3].run(&["status", "--check"]).code, 5);
+
+    // It is remembered, and what is put there goes to others.
+    swarm[3].kill();
+    swarm[3].flags = vec!["--bootstrap".into(), swarm[0].address()];
+    swarm[3].start();
+    swarm.met();
+    swarm[3].put("/late", &noise(1, 2 * MIB), &["--wait", "all"]);
+    assert_eq!(chunks_here(&swarm[3]), 0);
+    for (path, bytes) in &files {
+        assert!(swarm[3].get(path) == *bytes && swarm[1].get(path) == *bytes);
+    }
+    assert_eq!(swarm[3].run(&["drain", "--cancel"]).code, 0);
+    until("it to take new data", || {
+        swarm[0].put("/more", &noise(2, 8 * MIB), &["--wait", "all"]);
+        swarm[0].run(&["rm", "/more"]);
+        chunks_here(&swarm[3]) > 0
+    });
+}
+
+#[test]
+fn the_last_node_is_not_emptied() {
+    let swarm = swarm(1, &[]);
+    let said = swarm[0].run(&["drain"]);
+    assert_eq!(said.code, 11, "{}", said.err);
+    assert!(said.err.contains("no other node"), "{}", said.err);
+    assert_eq!(swarm[0].run(&["status", "--check"]).code, 0);
+}
+
+#[test]
+fn when_a_node_is_back_the_copies_made_for_it_go_and_no_others() {
+    let mut swarm = swarm(4, &["--repair-delay", "1s"]);
+    let files = put_some(&swarm, 4);
+    let total = |swarm: &Swarm, nodes: &[usize]| -> u64 {
+        nodes.iter().map(|node| chunks_here(&swarm[*node])).sum()
+    };
+    let wanted = total(&swarm, &[0, 1, 2, 3]);
+    swarm[3].kill();
+    until("the copies to be made again", || total(&swarm, &[0, 1, 2]) == wanted);
+    swarm[3].flags.truncate(0);
+    swarm[3].flags.extend(["--repair-delay".into(), "1s".into()]);
+    let address = swarm[0].address();
+    swarm[3].flags.extend(["--bootstrap".into(), address]);
+    swarm[3].start();
+    swarm.met();
+    until("the superfluous copies to go", || total(&swarm, &[0, 1, 2, 3]) == wanted);
+    for (path, bytes) in &files {
+        assert!(swarm[2].get(path) == *bytes);
+        let stat = swarm[1].list(&["stat", path]).remove(0);
+        let whole = stat["holders"].as_array().unwrap().iter();
+        let whole = whole.filter(|holder| holder["chunks"] == stat["chunks"]).count();
+        assert!(whole <= 4 && stat["copies"].as_u64().unwrap() >= 3, "{stat}");
+    }
+}
