@@ -348,11 +348,15 @@ pub struct RestoreArgs {
 #[command(after_long_help = "\
 Examples:
   p2pfs stat /reports/q3.pdf
+  p2pfs stat /reports/q3.pdf --chunks
   p2pfs stat 3f9a1c77b0 --json")]
 pub struct StatArgs {
     /// A hash, the first 8 or more digits of one, or a name (begins with `/`)
     #[arg(value_name = "FILE", add = ArgValueCompleter::new(complete::files))]
     pub target: OsString,
+    /// List its chunks instead, and who holds each
+    #[arg(long)]
+    pub chunks: bool,
 }
 
 /// Arguments of `status`.

@@ -13,9 +13,9 @@ pub use exchange::Items;
 
 use crate::text;
 use crate::wire::control::{
-    Approved, Candidate, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo, FileStat, Get,
-    Identity, PathText, PeerInfo, Progress, Put, Range, Removed, RemovedInfo, Request, Restored,
-    Rm, Setting, Status, Stored, Target, WordKind, WorkerInfo,
+    Approved, Candidate, ChunkInfo, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo,
+    FileStat, Get, Identity, PathText, PeerInfo, Progress, Put, Range, Removed, RemovedInfo,
+    Request, Restored, Rm, Setting, Status, Stored, Target, WordKind, WorkerInfo,
 };
 use exchange::Exchange;
 use landing::Place;
@@ -275,6 +275,14 @@ impl Client {
     /// What the daemon says.
     pub async fn stat(&self, target: Target) -> Result<FileStat, Failure> {
         self.ask(Request::Stat { target }).await
+    }
+
+    /// Every chunk of a file, with who holds it.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn chunks(&self, target: Target) -> Result<Items<ChunkInfo>, Failure> {
+        self.items(Request::Chunks { target }).await
     }
 
     /// Whether everything is well.

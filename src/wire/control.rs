@@ -9,7 +9,7 @@
 //!
 //! This file owns the types, which are also what `--json` prints; it sends and decides nothing.
 
-use crate::id::{FileHash, NodeId, SwarmId};
+use crate::id::{ChunkId, FileHash, NodeId, SwarmId};
 use serde::{Deserialize, Serialize};
 
 /// Version of this language.
@@ -59,6 +59,11 @@ pub enum Request {
     },
     /// Everything about one file. Reply: [`FileStat`].
     Stat {
+        /// Which file.
+        target: Target,
+    },
+    /// Every chunk of a file with who holds it; one [`ChunkInfo`] item each. Reply: empty.
+    Chunks {
         /// Which file.
         target: Target,
     },
@@ -192,6 +197,21 @@ pub struct Restored {
     pub files: u64,
     /// Directories.
     pub dirs: u64,
+}
+
+/// A chunk of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkInfo {
+    /// Its place in the file, from 0.
+    pub index: u64,
+    /// Where it begins in the file, in bytes.
+    pub offset: u64,
+    /// Its length in the file, in bytes.
+    pub len: u64,
+    /// Its name; none: it is all zero and stored nowhere.
+    pub id: Option<ChunkId>,
+    /// The names of the members that hold it.
+    pub holders: Vec<String>,
 }
 
 /// Something that was removed.

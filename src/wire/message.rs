@@ -600,6 +600,8 @@ mod tests {
         let hint = Some(NodeId([4; 32]));
         round_trip(Store { cid: ChunkId([3; 32]), claims: vec![claim], hint });
         round_trip(Holders { lists: vec![vec![], vec![NodeId([5; 32])]] });
+        round_trip(Prove { nonce: [8; 32], cids: vec![ChunkId([2; 32]); PROVE_MAX] });
+        round_trip(Proofs { proofs: vec![None, Some([9; 32])] });
         round_trip(Push { records: vec![vec![1, 2], vec![]] });
         round_trip(Find::Prefix([7; 8]));
         let addr = "127.0.0.1:4000".parse().unwrap();

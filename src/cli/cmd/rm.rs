@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::sys::Clock;
 use crate::sys::os::OsClock;
 use crate::text::{self, shown_bytes};
-use crate::wire::control::{Code, Failure, FileKind, PathText, Removed, Restored, Rm};
+use crate::wire::control::{Code, Failure, FileKind, PathText, Removed, Restored, Rm, Target};
 
 pub(in crate::cli) async fn run(
     ui: &Ui,
@@ -31,13 +31,13 @@ pub(in crate::cli) async fn run(
         if ui.json {
             ui.object(&removed)?;
         } else {
-            ui.say(sentence(&removed));
+            ui.say(sentence(&target, args, &removed));
         }
     }
     Ok(())
 }
 
-fn sentence(removed: &Removed) -> String {
+fn sentence(target: &Target, args: &RmArgs, removed: &Removed) -> String {
     let size = text::size(removed.bytes);
     let what = match (removed.files, removed.dirs) {
         (0, dirs) => directories(dirs),
@@ -49,7 +49,12 @@ fn sentence(removed: &Removed) -> String {
         format!("purged {what}; the room is free again after {grace}")
     } else {
         let kept = text::span(removed.restorable_ms);
-        format!("removed {what}; for {kept} it comes back with:  p2pfs restore NAME")
+        let name = match target {
+            Target::Path(path) => shown_bytes(&path.0),
+            Target::Hash(_) | Target::Prefix(_) => "NAME".to_owned(),
+        };
+        let all = if args.recursive { "-r " } else { "" };
+        format!("removed {what}; for {kept} it comes back with:  p2pfs restore {all}{name}")
     }
 }
 
@@ -101,7 +106,8 @@ pub(super) async fn list(ui: &Ui, client: &Client, path: PathText) -> Result<(),
             one.hash.map_or_else(|| "-".into(), |hash| hash.short()),
             if is_dir { "-".into() } else { text::size(one.size) },
             super::ago(now.saturating_sub(one.removed_ms)),
-            text::span(one.until_ms.saturating_sub(now)),
+            // Whole days are not cut short by the moment that has passed.
+            text::span(one.until_ms.saturating_sub(now).saturating_add(60_000)),
             shown_bytes(&one.path.0) + if is_dir { "/" } else { "" },
         ])?;
     }

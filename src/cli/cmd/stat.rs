@@ -4,10 +4,10 @@ use super::count;
 use crate::cli::args::StatArgs;
 use crate::cli::error::CommandError;
 use crate::cli::target;
-use crate::cli::ui::Ui;
+use crate::cli::ui::{Align, Table, Ui};
 use crate::client::Client;
 use crate::text::{self, shown, shown_bytes};
-use crate::wire::control::{FileStat, PeerState};
+use crate::wire::control::{FileStat, PeerState, Target};
 
 pub(in crate::cli) async fn run(
     ui: &Ui,
@@ -15,6 +15,9 @@ pub(in crate::cli) async fn run(
     args: &StatArgs,
 ) -> Result<(), CommandError> {
     let target = target::parse(&args.target)?;
+    if args.chunks {
+        return chunks(ui, client, target).await;
+    }
     let stat = client.stat(target.clone()).await;
     let stat = stat.map_err(|failure| target::explain(&target, failure))?;
     if ui.json {
@@ -22,6 +25,38 @@ pub(in crate::cli) async fn run(
     }
     for (name, value) in lines(&stat) {
         ui.data(format_args!("{name:<9} {value}"))?;
+    }
+    Ok(())
+}
+
+async fn chunks(ui: &Ui, client: &Client, target: Target) -> Result<(), CommandError> {
+    let mut chunks = client.chunks(target.clone()).await?;
+    let columns = &[
+        ("CHUNK", Align::Right),
+        ("OFFSET", Align::Right),
+        ("SIZE", Align::Right),
+        ("ID", Align::Left),
+        ("COPIES", Align::Right),
+        ("HOLDERS", Align::Left),
+    ];
+    let mut table = Table::new(ui, columns);
+    while let Some(chunk) = chunks.next().await.map_err(|err| target::explain(&target, err))? {
+        if ui.json {
+            ui.object(&chunk)?;
+            continue;
+        }
+        let stored = chunk.id.is_some();
+        table.row(vec![
+            chunk.index.to_string(),
+            chunk.offset.to_string(),
+            text::size(chunk.len),
+            chunk.id.map_or_else(|| "(all zero)".into(), |id| id.short()),
+            if stored { chunk.holders.len().to_string() } else { "-".into() },
+            chunk.holders.join(", "),
+        ])?;
+    }
+    if !ui.json && !table.finish()? {
+        ui.say("it is empty and has no chunks");
     }
     Ok(())
 }

@@ -128,6 +128,7 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
             value(&node.deny(&peer).await.map_err(|err| failure(&err, None))?)
         }
         Request::Drain { on } => value(&node.drain(on).await.map_err(|err| failure(&err, None))?),
+        Request::Chunks { target } => chunks(node, &target, out).await,
         Request::Peers => items(&node.peers(), out).await,
         Request::Connections => items(&node.connections(), out).await,
         Request::Workers => items(&node.workers(), out).await,
@@ -163,6 +164,16 @@ async fn list<T: serde::Serialize + Send + 'static>(
     match reading.await {
         Ok(read) => read.map(|()| Value::Null).map_err(|err| failure(&err, Some(&target))),
         Err(_) => Err(Failure::new(Code::Failed, "the list could not be read")),
+    }
+}
+
+async fn chunks(node: &Node, target: &Target, out: &Outbox) -> Result<Value, Failure> {
+    let mut from = 0;
+    loop {
+        let page = node.chunks(target, from).await.map_err(|err| failure(&err, Some(target)))?;
+        let Some(last) = page.last() else { return Ok(Value::Null) };
+        from = last.index + 1;
+        items(&page, out).await?;
     }
 }
 

@@ -10,7 +10,7 @@ use crate::core::limits;
 use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, InodeId, RecordId};
-use crate::node::get::{GetError, Reading};
+use crate::node::get::{GetError, OpenFile, Reading};
 use crate::node::put::{Content, Upload, Whereabouts};
 use crate::node::records::{Snapshot, records_of};
 use crate::node::replicate::{Promise, Tally};
@@ -584,6 +584,13 @@ impl Shared {
             mtime_ns: attributes.as_ref().map(|a| a.mtime_ns),
             holders: self.holder_infos(&survey),
         })
+    }
+
+    /// Opens the file that a person meant.
+    pub(super) async fn opened(self: &Arc<Self>, target: &Target) -> Outcome<OpenFile> {
+        self.wait_for_keys().await?;
+        let mut meant = self.meant(target).await?;
+        Ok(self.open_file(meant.hash, &mut meant.records).await?)
     }
 
     fn info_of(&self, meant: &Meant) -> Outcome<FileInfo> {

@@ -15,9 +15,9 @@ use crate::id::{FileHash, NodeId, RecordId};
 use crate::sys::{Sink, Source};
 use crate::transport::DialError;
 use crate::wire::control::{
-    Approved, Candidate, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get, Identity,
-    PathText, PeerInfo, Put, Removed, RemovedInfo, Restored, Rm, Setting, Status, Stored, Target,
-    WordKind, WorkerInfo,
+    Approved, Candidate, ChunkInfo, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get,
+    Identity, PathText, PeerInfo, Put, Removed, RemovedInfo, Restored, Rm, Setting, Status, Stored,
+    Target, WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -156,6 +156,11 @@ impl Node {
     /// Everything about one file.
     pub async fn stat(&self, target: &Target) -> Outcome<FileStat> {
         self.shared.stat(target).await
+    }
+
+    /// Some chunks of a file from this one on, with who holds them; none: there are no more.
+    pub async fn chunks(&self, target: &Target, from: u64) -> Outcome<Vec<ChunkInfo>> {
+        self.shared.chunks(target, from).await
     }
 
     /// Is everything well?

@@ -2,11 +2,12 @@
 //! chunks at a time, so that a file of any length takes the same memory; it changes nothing.
 
 use super::Outcome;
+use crate::chunk::CHUNK_LEN;
 use crate::core::catalogue::Content as RecordContent;
 use crate::id::{ChunkId, NodeId};
 use crate::node::Shared;
 use crate::node::get::OpenFile;
-use crate::wire::control::{HolderInfo, PeerState};
+use crate::wire::control::{ChunkInfo, HolderInfo, PeerState, Target};
 use crate::wire::message::CIDS_MAX;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,6 +68,37 @@ impl Shared {
             }
         }
         Ok(survey)
+    }
+
+    /// Some chunks of a file from this one on, with who holds them; none: there are no more.
+    pub(super) async fn chunks(
+        self: &Arc<Self>,
+        target: &Target,
+        from: u64,
+    ) -> Outcome<Vec<ChunkInfo>> {
+        let file = self.opened(target).await?;
+        let length = file.manifest.length;
+        let count = crate::chunk::chunk_count(length);
+        let mut out = Vec::new();
+        let mut cids = Vec::new();
+        for index in from..count.min(from.saturating_add(CIDS_MAX as u64)) {
+            let row = self.row_of(&file, index).await?;
+            let offset = index * CHUNK_LEN as u64;
+            let len = (length - offset).min(CHUNK_LEN as u64);
+            let id = (!row.is_zero()).then_some(row.cid);
+            cids.extend(id);
+            out.push(ChunkInfo { index, offset, len, id, holders: Vec::new() });
+        }
+        let held = self.holders_of(&cids).await;
+        let view = self.view();
+        for (id, bits) in held {
+            let name = view.name(&id);
+            let stored = out.iter_mut().filter(|chunk| chunk.id.is_some());
+            let holding = stored.zip(bits).filter(|(_, bit)| *bit);
+            holding.for_each(|(chunk, _)| chunk.holders.push(name.clone()));
+        }
+        out.iter_mut().for_each(|chunk| chunk.holders.sort());
+        Ok(out)
     }
 
     /// Which of at most [`CIDS_MAX`] chunks each live member holds.
