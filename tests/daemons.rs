@@ -22,6 +22,8 @@ mod checks;
 mod faults;
 #[path = "daemons/history.rs"]
 mod history;
+#[path = "daemons/kernel.rs"]
+mod kernel;
 #[path = "daemons/life.rs"]
 mod life;
 #[path = "harness/machine.rs"]
@@ -38,8 +40,6 @@ mod simfs;
 mod swarm;
 #[path = "daemons/tap.rs"]
 mod tap;
-#[path = "harness/turmoil_net.rs"]
-mod turmoil_net;
 
 use runner::{Run, Variant, run_all, seeds};
 use std::collections::{BTreeMap, BTreeSet};

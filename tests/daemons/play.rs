@@ -67,7 +67,7 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
         swarm.machines.iter().for_each(|machine| drop(machine.disk().without_sync()));
     }
     let begin = if plan.early { Duration::ZERO } else { Duration::MAX };
-    let machines = plan.machines;
+    let machines = plan.machines + plan.spares;
     let mut play = Play {
         faults: Faults::new(&plan, seed, begin.min(FORMED_WITHIN)),
         plan,
@@ -154,11 +154,13 @@ impl Play {
     }
 
     fn switch_on(&mut self, at: usize) {
-        if self.plan.entry == Entry::Keys && !self.swarm.copy_keys(0, at) {
+        let members = self.swarm.members();
+        let has_keys = |from: &usize| self.swarm.copy_keys(*from, at);
+        if self.plan.entry == Entry::Keys && !members.iter().any(has_keys) {
             return;
         }
-        let door = self.dice.below(at as u64) as usize;
-        let names = [self.swarm.machines[0].name.clone(), self.swarm.machines[door].name.clone()];
+        let doors = [members[0], self.dice.pick(&members)];
+        let names = doors.map(|door| self.swarm.machines[door].name.clone());
         self.swarm.machines[at].set_bootstrap(&names);
         self.swarm.start(at);
     }
@@ -183,23 +185,29 @@ impl Play {
         let begin = self.swarm.now();
         self.faults = Faults::new(&self.plan, self.swarm.setup.seed, begin);
         let (mut next, mut look) = (begin, begin);
-        while self.swarm.now() < begin + self.plan.busy {
+        let mut operations = 0;
+        while self.swarm.now() < begin + self.plan.busy || operations < self.plan.operations {
             self.step();
             self.faults.step(&mut self.swarm, &mut self.ledger);
+            if let Some(at) = self.faults.joining.pop() {
+                self.switch_on(at);
+            }
             if self.swarm.now() >= look {
                 look = self.swarm.now() + LOOK_EVERY;
                 self.let_in();
             }
             if self.swarm.now() >= next {
                 next = self.swarm.now() + gap(&mut self.dice, self.plan.operation_every);
-                self.operate();
+                operations += u64::from(self.operate());
             }
         }
     }
 
-    /// One random operation on a random machine.
-    fn operate(&mut self) {
-        let at = self.dice.below(self.plan.machines as u64) as usize;
+    /// One random operation on a random machine; whether that took it.
+    fn operate(&mut self) -> bool {
+        let members = self.swarm.members();
+        let at = self.dice.pick(&members);
+        let asked = self.asked.len();
         match self.dice.below(10) {
             0..4 => self.put(at),
             4..8 => self.get(at),
@@ -209,6 +217,7 @@ impl Play {
                 None => self.ask(at, Order::Status, Asked::Status),
             },
         }
+        self.asked.len() > asked
     }
 
     fn put(&mut self, at: usize) {
@@ -318,7 +327,7 @@ impl Play {
         let number = report.number;
         let history = self.swarm.setup.history.clone();
         history.note(report.at, format_args!("n{at} order {number}: {kind} {said}"));
-        history.count(kind);
+        history.count(&format!("operation {kind}"));
         if let Err(wrong) = self.check(at, report, asked) {
             self.violation(wrong);
         }
@@ -341,7 +350,7 @@ impl Play {
                 Err(format!("n{at} cannot read {target:?}, which was acknowledged: {err}"))
             }
             (Outcome::Stat(Ok(stat)), Asked::Stat { must: true }) => {
-                equal::check_copies(&stat, self.plan.machines)
+                equal::check_copies(&stat, self.swarm.members().len())
             }
             (Outcome::Stat(Err(err)), Asked::Stat { must: true }) => {
                 Err(format!("n{at} does not know who holds a file: {err}"))
@@ -367,7 +376,11 @@ impl Play {
     }
 
     fn look_result(&self) -> Result<(), String> {
-        let states: Vec<_> = self.states.iter().cloned().map(|(a, b)| Some((a?, b?))).collect();
+        let state = |at: usize| {
+            let (status, tree) = self.states[at].clone();
+            (at, status.zip(tree))
+        };
+        let states: Vec<_> = self.swarm.members().into_iter().map(state).collect();
         equal::check(&self.ledger, &states)
     }
 
@@ -398,7 +411,7 @@ impl Play {
         self.count(&format!("well within {} s", took.next_multiple_of(15)));
         // What was asked before may still come to its end.
         self.finish(ANSWERED_WITHIN);
-        let tree = self.states[0].1.clone().unwrap_or_default();
+        let tree = self.states[self.swarm.members()[0]].1.clone().unwrap_or_default();
         match wrong.and_then(|()| equal::check_tree(&self.ledger, &tree)) {
             Ok(()) => true,
             Err(wrong) => {
@@ -410,7 +423,7 @@ impl Play {
 
     /// What a person does: switches on what is off, and restarts what has given up writing.
     fn tend(&mut self) {
-        for at in 0..self.plan.machines {
+        for at in self.swarm.members() {
             let read_only =
                 self.states[at].0.as_ref().is_some_and(|status| status.read_only.is_some());
             if read_only && self.swarm.is_up(at) {
@@ -436,7 +449,8 @@ impl Play {
     /// Every chunk has its copies.
     fn look_at_copies(&mut self) {
         for (nth, hash) in self.readable().into_iter().enumerate() {
-            let at = nth % self.plan.machines;
+            let members = self.swarm.members();
+            let at = members[nth % members.len()];
             self.ask(at, Order::Stat(hash), Asked::Stat { must: true });
             self.finish(ANSWERED_WITHIN);
         }
@@ -448,7 +462,7 @@ impl Play {
 
     /// Without one machine everything can still be read at once.
     fn lose_one(&mut self) {
-        let lost = self.dice.below(self.plan.machines as u64) as usize;
+        let lost = self.dice.pick(&self.swarm.members());
         self.swarm.note(format_args!("n{lost} is lost for good"));
         self.swarm.end(lost, End::Power(Survive::None));
         for hash in self.readable() {
