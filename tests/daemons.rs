@@ -18,6 +18,8 @@
 mod chance;
 #[path = "daemons/checks/mod.rs"]
 mod checks;
+#[path = "daemons/evil.rs"]
+mod evil;
 #[path = "daemons/faults.rs"]
 mod faults;
 #[path = "daemons/history.rs"]

@@ -41,6 +41,8 @@ pub(crate) struct Faults {
     clocks: Vec<i64>,
     /// Whose clocks run wrong, and by how many milliseconds per step.
     drifting: BTreeMap<usize, i64>,
+    /// Whether machines may be lost: what only one of them has is not lost before others have it.
+    pub(crate) losses: bool,
     lost_one: bool,
     rotten: Option<usize>,
     keep_first: bool,
@@ -56,7 +58,8 @@ impl Faults {
         let next = begin + gap(&mut dice, plan.fault_every);
         Self {
             dice,
-            kinds: plan.faults.clone(),
+            // The liar lies all the time.
+            kinds: plan.faults.iter().copied().filter(|kind| *kind != Fault::Evil).collect(),
             every: plan.fault_every,
             next,
             due: Vec::new(),
@@ -64,11 +67,17 @@ impl Faults {
             drifting: BTreeMap::new(),
             joining: Vec::new(),
             spares_from: plan.machines,
+            losses: false,
             lost_one: false,
             rotten: None,
             // Where people approve, only the first machine has the swarm key.
             keep_first: plan.entry == crate::plan::Entry::Approval,
         }
+    }
+
+    /// The next fault comes after `begin`.
+    pub(crate) fn go_on(&mut self, begin: Duration) {
+        self.next = begin + gap(&mut self.dice, self.every);
     }
 
     /// Does what is due.
@@ -153,7 +162,9 @@ impl Faults {
                 });
                 self.joining.extend(spare);
             }
-            Fault::Wipe | Fault::Leave if self.lost_one || self.keep_first && one == 0 => {}
+            Fault::Evil => {}
+            Fault::Wipe | Fault::Leave
+                if !self.losses || self.lost_one || self.keep_first && one == 0 => {}
             Fault::Leave => {
                 self.lost_one = true;
                 swarm.end(one, End::Power(Survive::None));

@@ -4,6 +4,7 @@
 //! then no task of it runs and no timer, and afterwards all that were due are due at once.
 
 use crate::chance::Dice;
+use crate::evil::Liar;
 use crate::history::History;
 use crate::kernel::{Call, Kernel};
 use crate::machine::{InlineSpawn, SeededRng};
@@ -89,6 +90,7 @@ struct State {
     bootstrap: Vec<(String, u16)>,
     orders: Option<mpsc::Sender<(u64, Order)>>,
     failed: Option<String>,
+    liar: Option<Liar>,
     /// What the kernel of the next life takes.
     calls: Option<mpsc::UnboundedReceiver<Call>>,
 }
@@ -154,6 +156,7 @@ impl Machine {
                 bootstrap: Vec::new(),
                 orders: None,
                 failed: None,
+                liar: None,
                 calls: None,
             }),
             life: RefCell::default(),
@@ -163,6 +166,14 @@ impl Machine {
     /// By how much its wall clock is ahead, in milliseconds; shared with the clock itself.
     pub(crate) fn ahead_ms(&self) -> &AtomicI64 {
         &self.ahead_ms
+    }
+
+    /// Makes it evil: from its next life on there is a liar between it and the others.
+    pub(crate) fn make_evil(&self) -> Liar {
+        let dice = Dice::new(self.setup.seed, "lies");
+        let liar = Liar::new(dice, self.setup.history.clone());
+        self.state.borrow_mut().liar = Some(liar.clone());
+        liar
     }
 
     /// What turmoil runs as this machine.
@@ -255,6 +266,7 @@ impl Machine {
             clock: clock.clone(),
             name: self.name.clone(),
             bytes_count: !tls,
+            liar: state.liar.clone(),
         };
         let mut config = Config::new("/p2pfs/data", "/p2pfs/config");
         config.listen = vec![SocketAddr::from(([0, 0, 0, 0], PORT))];

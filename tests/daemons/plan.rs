@@ -42,14 +42,16 @@ pub(crate) enum Fault {
     Wipe,
     /// A machine goes for good, with its disk; at most once.
     Leave,
+    /// One member lies from the beginning, until it goes for good.
+    Evil,
 }
 
 /// Each of these takes copies away for good, and the promise is about one loss.
-const LOSSES: [Fault; 3] = [Fault::Rot, Fault::Wipe, Fault::Leave];
+const LOSSES: [Fault; 4] = [Fault::Rot, Fault::Wipe, Fault::Leave, Fault::Evil];
 /// At least so many kinds of faults in a seed.
 const KINDS_MIN: usize = 3;
 
-const FAULTS: [Fault; 17] = [
+const FAULTS: [Fault; 18] = [
     Fault::PowerLoss,
     Fault::PowerLossAtWrite,
     Fault::Blackout,
@@ -67,6 +69,7 @@ const FAULTS: [Fault; 17] = [
     Fault::Rot,
     Fault::Wipe,
     Fault::Leave,
+    Fault::Evil,
 ];
 
 /// How nodes get into the swarm.
@@ -94,6 +97,8 @@ pub(crate) struct Plan {
     /// By how much each wall clock is ahead, in milliseconds.
     pub(crate) ahead_ms: Vec<i64>,
     pub(crate) faults: Vec<Fault>,
+    /// The member that lies.
+    pub(crate) evil: Option<usize>,
     /// Whether faults begin before the swarm has formed.
     pub(crate) early: bool,
     /// How long operations and faults go on, and at least how many operations.
@@ -114,11 +119,15 @@ impl Plan {
         let slowest = dice.pick(&[10, 40, 150]);
         let faults = some_faults(&mut dice);
         let spares = if faults.contains(&Fault::Join) { dice.pick(&[1, 1, 2]) } else { 0 };
+        // Nobody can change what travels through TLS.
+        let tls = seed.is_multiple_of(10) && !faults.contains(&Fault::Evil);
+        let evil = faults.contains(&Fault::Evil).then(|| dice.between(1, machines as u64 - 1));
         let early = dice.chance(25);
         Self {
             machines,
             spares,
-            tls: seed.is_multiple_of(10),
+            tls,
+            evil: evil.map(|at| at as usize),
             replicas: dice.pick(&[2, 3, 3]),
             repair_delay: Duration::from_secs(dice.pick(&[2, 10, 20])),
             entry: if dice.chance(30) { Entry::Approval } else { Entry::Keys },

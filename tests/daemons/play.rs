@@ -23,6 +23,9 @@ const FORMED_WITHIN: Duration = Duration::from_secs(60);
 /// Longest time from the end of all faults until everything is well: a lost answer is waited for
 /// 30 s, a dead connection is noticed after as long, and a failed copy is tried again.
 const WELL_WITHIN: Duration = Duration::from_secs(150);
+/// How long all must stay well, and the repair delay more: what a node has not looked at yet it
+/// cannot count.
+const STAYS_WELL: Duration = Duration::from_secs(10);
 /// Longest operation: a put waits 30 s for its chunks and 10 s for each of several records.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 /// Longest get when at most one machine is lost, links are well, and nobody else reads.
@@ -78,13 +81,21 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
         states: vec![(None, None); machines],
         content: 0,
     };
+    let evil = play.plan.evil;
+    let liar = evil.map(|at| play.swarm.machines[at].make_evil());
     play.form();
+    liar.iter().for_each(|liar| {
+        play.count("fault Evil");
+        liar.begin();
+    });
     play.be_busy();
     play.faults.end(&mut play.swarm);
+    evil.into_iter().for_each(|at| play.turn_out(at));
     // Reading finds what has rotted; then everything has to get well once more.
-    if play.get_well() {
+    if play.get_well(Duration::ZERO) {
         play.read_everywhere();
-        if play.get_well() {
+        let stay = play.plan.repair_delay + STAYS_WELL;
+        if play.get_well(stay) {
             play.look_at_copies();
             play.lose_one();
         }
@@ -94,6 +105,13 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
 impl Play {
     fn violation(&self, what: String) {
         self.swarm.setup.history.violation(self.swarm.now(), what);
+    }
+
+    /// The liar goes, and with it what it said it held.
+    fn turn_out(&mut self, evil: usize) {
+        self.swarm.end(evil, End::Power(Survive::None));
+        self.swarm.leave(evil);
+        self.ledger.lost_machine(&self.swarm.machines[evil].name);
     }
 
     fn count(&self, kind: &str) {
@@ -183,7 +201,7 @@ impl Play {
     /// Operations and faults.
     fn be_busy(&mut self) {
         let begin = self.swarm.now();
-        self.faults = Faults::new(&self.plan, self.swarm.setup.seed, begin);
+        self.faults.go_on(begin);
         let (mut next, mut look) = (begin, begin);
         let mut operations = 0;
         while self.swarm.now() < begin + self.plan.busy || operations < self.plan.operations {
@@ -195,6 +213,7 @@ impl Play {
             if self.swarm.now() >= look {
                 look = self.swarm.now() + LOOK_EVERY;
                 self.let_in();
+                self.allow_losses();
             }
             if self.swarm.now() >= next {
                 next = self.swarm.now() + gap(&mut self.dice, self.plan.operation_every);
@@ -203,9 +222,19 @@ impl Play {
         }
     }
 
+    /// Before everybody has read the catalogue, one machine may be the only one that can.
+    fn allow_losses(&mut self) {
+        let members = self.swarm.members();
+        self.faults.losses |= members.iter().all(|at| self.states[*at].1.is_some());
+        if !self.faults.losses {
+            self.ask_all(|| (Order::Ls, Asked::Ls));
+        }
+    }
+
     /// One random operation on a random machine; whether that took it.
     fn operate(&mut self) -> bool {
-        let members = self.swarm.members();
+        let mut members = self.swarm.members();
+        members.retain(|at| Some(*at) != self.plan.evil);
         let at = self.dice.pick(&members);
         let asked = self.asked.len();
         match self.dice.below(10) {
@@ -392,11 +421,15 @@ impl Play {
         }
     }
 
-    /// Waits until all is well; false when that never happens.
-    fn get_well(&mut self) -> bool {
+    /// Waits until all is well, and stays so; false when that never happens.
+    fn get_well(&mut self, stay: Duration) -> bool {
         let healed = self.swarm.now();
         let mut wrong = Err("nothing was looked at".to_owned());
-        while wrong.is_err() && self.swarm.now() < healed + WELL_WITHIN {
+        let mut since = healed;
+        while wrong.is_err() || self.swarm.now() < since + stay {
+            if self.swarm.now() >= healed + WELL_WITHIN + stay {
+                break;
+            }
             let next = self.swarm.now() + LOOK_EVERY;
             while self.swarm.now() < next {
                 self.step();
@@ -405,8 +438,11 @@ impl Play {
             self.let_in();
             self.look();
             wrong = self.look_result();
+            if wrong.is_err() {
+                since = self.swarm.now();
+            }
         }
-        let took = self.swarm.now().saturating_sub(healed).as_secs();
+        let took = since.saturating_sub(healed).as_secs();
         self.swarm.note(format_args!("well after {took} s"));
         self.count(&format!("well within {} s", took.next_multiple_of(15)));
         // What was asked before may still come to its end.

@@ -2,6 +2,7 @@
 //! delivers goes into the history as it is read. The clocks follow the runtime that the node runs
 //! in: while the node is paused they stand, and then they jump.
 
+use crate::evil::Liar;
 use crate::history::History;
 use crate::kernel::{Incoming, Kernel};
 use p2pfs::sys::{BoxFuture, ByteStream, Clock, Listener, Net, Time};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
@@ -63,11 +64,17 @@ pub(crate) struct TappedNet {
     pub(crate) name: String,
     /// Whether the bytes themselves count; those of TLS differ from run to run.
     pub(crate) bytes_count: bool,
+    /// Who lies to the others in the node's name.
+    pub(crate) liar: Option<Liar>,
 }
 
 impl TappedNet {
-    fn tap(&self, stream: impl ByteStream, from: SocketAddr) -> Box<dyn ByteStream> {
-        Box::new(Tap { inner: stream, net: self.clone(), way: format!("{from} > {}", self.name) })
+    fn tap(&self, stream: DuplexStream, from: SocketAddr) -> Box<dyn ByteStream> {
+        let (net, way) = (self.clone(), format!("{from} > {}", self.name));
+        match &self.liar {
+            Some(liar) => Box::new(Tap { inner: liar.between(stream), net, way }),
+            None => Box::new(Tap { inner: stream, net, way }),
+        }
     }
 }
 
