@@ -4,6 +4,7 @@ use crate::chance::Dice;
 use crate::checks::acknowledged::Ledger;
 use crate::life::Order;
 use crate::plan::{Fault, Plan};
+use crate::segments;
 use crate::simfs::{Fault as DiskFault, Survive};
 use crate::swarm::{End, Swarm, Trouble};
 use p2pfs::sys::Fs;
@@ -14,8 +15,6 @@ use std::time::Duration;
 
 /// Large enough to be no limit.
 const ROOMY: u64 = 1 << 40;
-/// Where a node keeps its segments.
-const SEGMENTS: &str = "/p2pfs/data/segments";
 
 /// How far a wall clock jumps, in milliseconds.
 const JUMPS_MS: [i64; 4] = [30_000, -30_000, -3_600_000, -86_400_000];
@@ -211,7 +210,7 @@ impl Faults {
     fn rot(&mut self, swarm: &Swarm, ledger: &mut Ledger, one: usize) {
         let at = *self.rotten.get_or_insert(one);
         let disk = swarm.machines[at].disk();
-        let folder = Path::new(SEGMENTS);
+        let folder = Path::new(segments::FOLDER);
         let files = disk.read_dir(folder).unwrap_or_default();
         let Some(file) = files.iter().max_by_key(|file| file.len).filter(|file| file.len > 0)
         else {
@@ -222,6 +221,7 @@ impl Faults {
             places.iter().for_each(|place| bytes[*place as usize] ^= 0x55);
         });
         ledger.rotted = true;
+        ledger.distrust(&swarm.machines[at].name);
         ledger.lost_machine(&swarm.machines[at].name);
     }
 

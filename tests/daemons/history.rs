@@ -57,6 +57,11 @@ impl History {
         inner.delivered += len as u64;
     }
 
+    /// Sets how many of a kind there are.
+    pub(crate) fn set(&self, kind: &str, count: u64) {
+        self.inner().totals.insert(kind.to_owned(), count);
+    }
+
     /// Counts one of a kind.
     pub(crate) fn count(&self, kind: &str) {
         *self.inner().totals.entry(kind.to_owned()).or_default() += 1;

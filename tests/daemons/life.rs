@@ -4,6 +4,9 @@
 //! then no task of it runs and no timer, and afterwards all that were due are due at once.
 
 use crate::chance::Dice;
+use crate::checks::memory::Books;
+use crate::checks::plaintext::Secrets;
+use crate::disk::Aside;
 use crate::evil::Liar;
 use crate::history::History;
 use crate::kernel::{Call, Kernel};
@@ -30,6 +33,9 @@ use tokio::task::{JoinHandle, LocalSet};
 /// The port of every node.
 pub(crate) const PORT: u16 = 4000;
 
+/// Length of a segment.
+pub(crate) const SEGMENT_LEN: u64 = 2 << 20;
+
 /// What all machines of a simulation have in common.
 pub(crate) struct Setup {
     pub(crate) seed: u64,
@@ -38,6 +44,7 @@ pub(crate) struct Setup {
     pub(crate) replicas: u8,
     pub(crate) repair_delay: Duration,
     pub(crate) reports: RefCell<Vec<Report>>,
+    pub(crate) secrets: Secrets,
 }
 
 /// What a machine is told to do.
@@ -195,6 +202,7 @@ impl Machine {
             (state.calls, state.orders) = (Some(calls), Some(orders));
             state.lives += 1;
         }
+        let _books = Books::of(self.number);
         let life = Life::begin(|| {
             let clock = Arc::new(VirtualClock::new(now, self.ahead_ms.clone()));
             self.clone().live(kernel, clock, queue)
@@ -204,11 +212,13 @@ impl Machine {
 
     /// Lets time pass in the node; whether its life goes on.
     pub(crate) fn tick(&self, span: Duration) -> bool {
+        let _books = Books::of(self.number);
         self.life.borrow_mut().as_mut().is_none_or(|life| life.tick(span))
     }
 
     /// Stops the node in the middle of what it does, or lets it go on.
     pub(crate) fn pause(&self, pause: bool) {
+        let _books = Books::of(self.number);
         match self.life.borrow_mut().as_mut() {
             Some(life) if pause => life.missed = life.missed.or(Some(Duration::ZERO)),
             Some(life) => life.resume(),
@@ -267,6 +277,7 @@ impl Machine {
             name: self.name.clone(),
             bytes_count: !tls,
             liar: state.liar.clone(),
+            secrets: setup.secrets.clone(),
         };
         let mut config = Config::new("/p2pfs/data", "/p2pfs/config");
         config.listen = vec![SocketAddr::from(([0, 0, 0, 0], PORT))];
@@ -276,11 +287,11 @@ impl Machine {
         config.capacity = Some(256 << 20);
         config.replicas = setup.replicas;
         config.repair_delay = setup.repair_delay;
-        config.segment_len = 2 << 20;
+        config.segment_len = SEGMENT_LEN;
         config.free_floor = 0;
         config.reconcile_every = Duration::from_secs(5);
         config.system = System {
-            fs: Arc::new(state.disk.clone()),
+            fs: Arc::new(Aside(state.disk.clone())),
             net: Arc::new(net),
             clock,
             rng: Arc::new(SeededRng::new(Dice::new(setup.seed, &purpose).roll())),
@@ -336,6 +347,7 @@ impl Machine {
 
     fn report(&self, clock: &VirtualClock, number: u64, outcome: Outcome) {
         let report = Report { number, at: clock.elapsed(), outcome };
+        let _aside = Books::aside();
         self.setup.reports.borrow_mut().push(report);
     }
 }
@@ -425,6 +437,7 @@ struct IntoMemory {
 
 impl Sink for IntoMemory {
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let _aside = Books::aside();
         let offset = usize::try_from(offset).unwrap();
         let mut all = self.bytes.lock().unwrap();
         if !self.seekable && offset != all.len() {
@@ -438,6 +451,7 @@ impl Sink for IntoMemory {
     }
 
     fn finish(&self, len: u64) -> io::Result<()> {
+        let _aside = Books::aside();
         self.bytes.lock().unwrap().resize(usize::try_from(len).unwrap(), 0);
         Ok(())
     }

@@ -2,12 +2,16 @@
 //! while things go wrong, everything is healed, and then it must all be well again.
 
 use crate::chance::Dice;
-use crate::checks::acknowledged::Ledger;
-use crate::checks::{content, equal};
+use crate::checks::acknowledged::{Ledger, hash_of};
+use crate::checks::kept::Kept;
+use crate::checks::plaintext::Secrets;
+use crate::checks::visible::Visible;
+use crate::checks::{content, copies, equal, index, memory};
 use crate::faults::{Faults, gap};
 use crate::history::History;
-use crate::life::{Listing, Order, Outcome, Report, Setup};
+use crate::life::{Listing, Order, Outcome, Report, SEGMENT_LEN, Setup};
 use crate::plan::{Entry, Plan};
+use crate::segments::{self, Contents};
 use crate::simfs::Survive;
 use crate::swarm::{End, Swarm};
 use p2pfs::id::FileHash;
@@ -30,6 +34,10 @@ const STAYS_WELL: Duration = Duration::from_secs(10);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 /// Longest get when at most one machine is lost, links are well, and nobody else reads.
 const READ_WITHIN: Duration = Duration::from_secs(15);
+/// So many violations say what is wrong.
+const ENOUGH: usize = 3;
+/// How often the disks are looked at.
+const AUDIT_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked whether all is well.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -49,6 +57,10 @@ struct Play {
     dice: Dice,
     swarm: Swarm,
     ledger: Ledger,
+    kept: Kept,
+    visible: Visible,
+    losses: u64,
+    audit: Duration,
     faults: Faults,
     asked: BTreeMap<u64, Asked>,
     states: Vec<(Option<Box<Status>>, Option<Listing>)>,
@@ -64,6 +76,7 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
         replicas: plan.replicas,
         repair_delay: plan.repair_delay,
         reports: RefCell::default(),
+        secrets: Secrets::default(),
     });
     let swarm = Swarm::new(&setup, &plan.ahead_ms, plan.latency);
     if plan.lying_disks {
@@ -77,6 +90,10 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
         dice: Dice::new(seed, "operations"),
         swarm,
         ledger: Ledger::default(),
+        kept: Kept::default(),
+        visible: Visible::default(),
+        losses: 0,
+        audit: Duration::ZERO,
         asked: BTreeMap::new(),
         states: vec![(None, None); machines],
         content: 0,
@@ -88,6 +105,7 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
         play.count("fault Evil");
         liar.begin();
     });
+    evil.iter().for_each(|at| play.ledger.distrust(&play.swarm.machines[*at].name));
     play.be_busy();
     play.faults.end(&mut play.swarm);
     evil.into_iter().for_each(|at| play.turn_out(at));
@@ -100,6 +118,7 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
             play.lose_one();
         }
     }
+    play.look_at_disks();
 }
 
 impl Play {
@@ -112,6 +131,11 @@ impl Play {
         self.swarm.end(evil, End::Power(Survive::None));
         self.swarm.leave(evil);
         self.ledger.lost_machine(&self.swarm.machines[evil].name);
+    }
+
+    /// Whether it is known what is wrong.
+    fn has_enough(&self) -> bool {
+        self.swarm.setup.history.violations().len() >= ENOUGH
     }
 
     fn count(&self, kind: &str) {
@@ -129,6 +153,11 @@ impl Play {
                 self.count("gave up");
             }
         }
+        memory::check(self.swarm.len()).into_iter().for_each(|wrong| self.violation(wrong));
+        if self.swarm.now() >= self.audit {
+            self.audit = self.swarm.now() + AUDIT_EVERY;
+            self.audit();
+        }
         let pending = self.swarm.pending();
         self.asked.retain(|number, _| pending.contains_key(number));
         let late = pending.values().find(|one| self.swarm.now() > one.since + ANSWERED_WITHIN);
@@ -136,6 +165,24 @@ impl Play {
             self.violation(format!("n{late} does not answer"));
             self.swarm.forget_pending();
         }
+    }
+
+    /// What is on the disks of members that can be relied on.
+    fn disks(&self) -> Vec<Contents> {
+        let machines = self.swarm.members().into_iter().map(|at| &self.swarm.machines[at]);
+        let trusted = machines.filter(|machine| self.ledger.trusts(&machine.name));
+        trusted.map(|machine| segments::read(&machine.disk())).collect()
+    }
+
+    /// Looks whether anything that was safe is not so any more.
+    fn audit(&mut self) {
+        if self.losses != self.ledger.losses {
+            self.losses = self.ledger.losses;
+            self.kept.lost_machine();
+            self.visible.lost_machine();
+        }
+        let disks = self.disks();
+        self.kept.look(&disks).into_iter().for_each(|wrong| self.violation(wrong));
     }
 
     /// Starts the machines one after the other until they are one swarm.
@@ -204,7 +251,11 @@ impl Play {
         self.faults.go_on(begin);
         let (mut next, mut look) = (begin, begin);
         let mut operations = 0;
+        let at_most = begin + 2 * self.plan.busy;
         while self.swarm.now() < begin + self.plan.busy || operations < self.plan.operations {
+            if self.swarm.now() > at_most || self.has_enough() {
+                break;
+            }
             self.step();
             self.faults.step(&mut self.swarm, &mut self.ledger);
             if let Some(at) = self.faults.joining.pop() {
@@ -251,10 +302,11 @@ impl Play {
 
     fn put(&mut self, at: usize) {
         let content = Arc::new(self.new_content());
-        let path = self.dice.chance(80).then(|| format!("/f{}", self.dice.below(12)));
+        let path = self.dice.chance(80).then(|| some_path(&mut self.dice));
         let replicas = self.dice.chance(10).then_some(2);
         let order = Order::Put { path: path.clone(), content: content.clone(), replicas };
         self.ledger.tried(path.as_ref(), &content);
+        self.swarm.setup.secrets.add_file(path.as_ref(), &content, &hash_of(&content));
         self.ask(at, order, Asked::Put { path, content });
     }
 
@@ -294,7 +346,7 @@ impl Play {
         let Some(hash) = self.some_hash() else { return };
         let target = match self.dice.below(10) {
             0..2 => Target::Prefix(hash.to_string()[..12].to_owned()),
-            2..5 => Target::Path(PathText(format!("/f{}", self.dice.below(12)).into_bytes())),
+            2..5 => Target::Path(PathText(some_path(&mut self.dice).into_bytes())),
             _ => Target::Hash(hash),
         };
         let range = match self.dice.below(6) {
@@ -365,30 +417,34 @@ impl Play {
     fn check(&mut self, at: usize, report: Report, asked: Asked) -> Result<(), String> {
         match (report.outcome, asked) {
             (Outcome::Put(Ok(stored)), Asked::Put { path, content, .. }) => {
-                self.ledger.acknowledged(path.as_ref(), content, &stored)
+                let done = self.ledger.acknowledged(path.as_ref(), content, &stored);
+                done.map_err(|wrong| format!("I1: {wrong}"))
             }
             (Outcome::Get(Ok((hash, bytes))), Asked::Get { target, range, must, since }) => {
-                content::check(&self.ledger, &target, range, (&hash, &bytes))?;
+                let is_right = content::check(&self.ledger, &target, range, (&hash, &bytes));
+                is_right.map_err(|wrong| format!("I2: {wrong}"))?;
                 let took = report.at.saturating_sub(since);
                 if must && took > READ_WITHIN {
-                    return Err(format!("n{at} took {took:?} to read {hash}"));
+                    return Err(format!("I1: n{at} took {took:?} to read {hash}"));
                 }
                 Ok(())
             }
             (Outcome::Get(Err(err)), Asked::Get { target, must: true, .. }) => {
-                Err(format!("n{at} cannot read {target:?}, which was acknowledged: {err}"))
+                Err(format!("I1: n{at} cannot read {target:?}, which was acknowledged: {err}"))
             }
             (Outcome::Stat(Ok(stat)), Asked::Stat { must: true }) => {
-                equal::check_copies(&stat, self.swarm.members().len())
+                copies::check_stat(&stat, self.swarm.members().len())
             }
             (Outcome::Stat(Err(err)), Asked::Stat { must: true }) => {
-                Err(format!("n{at} does not know who holds a file: {err}"))
+                Err(format!("I6: n{at} does not know who holds a file: {err}"))
             }
             (Outcome::Status(status), _) => {
                 self.states[at].0 = status.ok();
                 Ok(())
             }
             (Outcome::Ls(listing), _) => {
+                let trusted = self.ledger.trusts(&self.swarm.machines[at].name);
+                listing.iter().filter(|_| trusted).for_each(|l| self.visible.note(l));
                 self.states[at].1 = listing.ok();
                 Ok(())
             }
@@ -451,7 +507,7 @@ impl Play {
         match wrong.and_then(|()| equal::check_tree(&self.ledger, &tree)) {
             Ok(()) => true,
             Err(wrong) => {
-                self.violation(format!("not well {took} s after the last fault: {wrong}"));
+                self.violation(format!("I7: not well {took} s after the last fault: {wrong}"));
                 false
             }
         }
@@ -472,18 +528,29 @@ impl Play {
         }
     }
 
-    /// Every file that was acknowledged, through every node.
+    /// Every file that was acknowledged or seen, through every node.
     fn read_everywhere(&mut self) {
-        for hash in self.readable() {
+        let seen: Vec<FileHash> = self.visible.unacknowledged(&self.ledger).collect();
+        (0..seen.len()).for_each(|_| self.count("seen and not acknowledged"));
+        for hash in self.readable().into_iter().chain(seen) {
             for at in self.swarm.running() {
                 self.ask_get(at, Target::Hash(hash), None, true);
             }
             self.finish(ANSWERED_WITHIN);
+            if self.has_enough() {
+                return;
+            }
         }
     }
 
     /// Every chunk has its copies.
     fn look_at_copies(&mut self) {
+        let disks = self.disks();
+        if disks.len() == self.swarm.members().len()
+            && let Err(wrong) = copies::check_disks(&disks)
+        {
+            self.violation(wrong);
+        }
         for (nth, hash) in self.readable().into_iter().enumerate() {
             let members = self.swarm.members();
             let at = members[nth % members.len()];
@@ -508,4 +575,32 @@ impl Play {
             self.finish(ANSWERED_WITHIN);
         }
     }
+
+    /// The last look: everything is off, and only the disks tell.
+    fn look_at_disks(&mut self) {
+        for at in self.swarm.running() {
+            self.swarm.end(at, End::Kill);
+        }
+        for machine in self.swarm.machines.clone() {
+            if self.ledger.trusts(&machine.name)
+                && self.swarm.is_member(machine.number)
+                && let Err(wrong) = index::check(&machine.disk(), SEGMENT_LEN)
+            {
+                self.violation(format!("{}: {wrong}", machine.name));
+            }
+            for (path, bytes) in segments::all_files(&machine.disk()) {
+                if let Some(what) = self.swarm.setup.secrets.find(&bytes) {
+                    let (name, path) = (&machine.name, path.display());
+                    self.violation(format!("I10: {what} on {name} in {path}"));
+                }
+            }
+        }
+        let most = u64::try_from(memory::most() >> 10).unwrap_or(0);
+        self.swarm.setup.history.set("most KiB of memory in a node", most);
+    }
+}
+
+/// One of a dozen paths; each name is long enough to be searched for.
+fn some_path(dice: &mut Dice) -> String {
+    format!("/letter-{:02}.txt", dice.below(12))
 }

@@ -1,9 +1,9 @@
 //! The machines, the links between them and the time: what the plan does to them. It knows how a
 //! fault is made; when and which is the plan's, and what may come of it the checkers'.
 //!
-//! Time goes in steps: first the network and the machines' kernels, then the nodes one by one. After
-//! a partition turmoil does not send again what was lost, so a connection that was in
-//! use then is dead without either side being told: harsher than TCP, and so are the checks.
+//! Time goes in steps: first the network and the machines' kernels, then the nodes one by one.
+//! After a partition turmoil does not send again what was lost, so a connection that was in use
+//! then is dead without either side being told: harsher than TCP, and so are the checks.
 
 use crate::life::{Machine, Order, Outcome, Report, Setup};
 use crate::simfs::{Fault, SimFs, Survive};

@@ -2,6 +2,8 @@
 //! delivers goes into the history as it is read. The clocks follow the runtime that the node runs
 //! in: while the node is paused they stand, and then they jump.
 
+use crate::checks::memory::Books;
+use crate::checks::plaintext::Secrets;
 use crate::evil::Liar;
 use crate::history::History;
 use crate::kernel::{Incoming, Kernel};
@@ -66,14 +68,16 @@ pub(crate) struct TappedNet {
     pub(crate) bytes_count: bool,
     /// Who lies to the others in the node's name.
     pub(crate) liar: Option<Liar>,
+    /// What must not be among what is delivered.
+    pub(crate) secrets: Secrets,
 }
 
 impl TappedNet {
     fn tap(&self, stream: DuplexStream, from: SocketAddr) -> Box<dyn ByteStream> {
         let (net, way) = (self.clone(), format!("{from} > {}", self.name));
         match &self.liar {
-            Some(liar) => Box::new(Tap { inner: liar.between(stream), net, way }),
-            None => Box::new(Tap { inner: stream, net, way }),
+            Some(liar) => Box::new(Tap::new(liar.between(stream), net, way)),
+            None => Box::new(Tap::new(stream, net, way)),
         }
     }
 }
@@ -121,6 +125,28 @@ struct Tap<S> {
     inner: S,
     net: TappedNet,
     way: String,
+    /// The last bytes that came.
+    last: Vec<u8>,
+}
+
+impl<S> Tap<S> {
+    fn new(inner: S, net: TappedNet, way: String) -> Self {
+        Self { inner, net, way, last: Vec::new() }
+    }
+
+    /// Bytes were delivered.
+    fn delivered(&mut self, fresh: &[u8]) {
+        let _aside = Books::aside();
+        let TappedNet { history, clock, bytes_count, secrets, .. } = &self.net;
+        let bytes = if *bytes_count { fresh } else { &[] };
+        history.delivered(clock.elapsed(), &self.way, fresh.len(), bytes);
+        self.last.extend_from_slice(fresh);
+        if let Some(what) = secrets.find(&self.last) {
+            let wrong = format!("I10: {what} in what came {}", self.way);
+            history.violation(clock.elapsed(), wrong);
+        }
+        self.last.drain(..self.last.len().saturating_sub(Secrets::overlap()));
+    }
 }
 
 impl<S: ByteStream> AsyncRead for Tap<S> {
@@ -132,10 +158,7 @@ impl<S: ByteStream> AsyncRead for Tap<S> {
         let before = buf.filled().len();
         let done = Pin::new(&mut self.inner).poll_read(cx, buf);
         if done.is_ready() {
-            let TappedNet { history, clock, bytes_count, .. } = &self.net;
-            let fresh = &buf.filled()[before..];
-            let bytes = if *bytes_count { fresh } else { &[] };
-            history.delivered(clock.elapsed(), &self.way, fresh.len(), bytes);
+            self.delivered(&buf.filled()[before..]);
         }
         done
     }

@@ -1,16 +1,16 @@
-//! When everything has been well for a while, all nodes know each other, show the same tree, and
-//! every chunk has its copies.
+//! I7: when everything has been well for a while, all nodes know each other, show the same tree,
+//! and every chunk has its copies.
 
 use super::acknowledged::Ledger;
 use crate::life::Listing;
-use p2pfs::wire::control::{FileStat, NodeState, Status};
+use p2pfs::wire::control::{NodeState, Status};
+
+/// What a machine says of itself and lists, if it answers.
+pub(crate) type State = Option<(Box<Status>, Listing)>;
 
 /// What is still missing, if anything. A disk that rotted may have lost what only it had: whether
 /// that was promised to anybody is judged by who reads it.
-pub(crate) fn check(
-    ledger: &Ledger,
-    states: &[(usize, Option<(Box<Status>, Listing)>)],
-) -> Result<(), String> {
+pub(crate) fn check(ledger: &Ledger, states: &[(usize, State)]) -> Result<(), String> {
     let all = || states.iter().flat_map(|(_, state)| state).map(|(status, _)| status);
     let lost: u64 = all().map(|status| status.lost).sum();
     if lost > 0 && !ledger.rotted {
@@ -67,15 +67,4 @@ pub(crate) fn check_tree(ledger: &Ledger, tree: &Listing) -> Result<(), String> 
         }
     }
     Ok(())
-}
-
-/// Whether a file has its copies, on as many machines as there are.
-pub(crate) fn check_copies(stat: &FileStat, machines: usize) -> Result<(), String> {
-    let wanted = usize::from(stat.info.replicas).min(machines);
-    match stat.info.copies {
-        Some(copies) if usize::from(copies) < wanted => {
-            Err(format!("{:?} has {copies} of {wanted} copies", stat.info.hash))
-        }
-        _ => Ok(()),
-    }
 }
