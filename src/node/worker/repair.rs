@@ -388,8 +388,9 @@ impl Repair {
             judged.made += u8::from(made == Made::Yes);
             if left > 1 {
                 self.open.insert(copy.cid, (judged, left - 1));
-            } else if judged.missing() > 0 {
-                // What was found of it may be old by now.
+            } else if judged.missing() > 0 && made == Made::Yes {
+                // What was found of it may be old by now. What could not be copied waits for the
+                // next look at all chunks: whoever did not take it would not take it now.
                 let batch = self.replica(copy.cid).into_iter().collect();
                 self.look(batch).await;
             } else {
