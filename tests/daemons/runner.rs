@@ -18,7 +18,7 @@ const AGAIN: u64 = 5;
 /// Tells a process which seed to play, and how.
 const TOLD: &str = "P2PFS_DAEMON_PLAY";
 /// Longest real time for one seed, which usually takes a second.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Begins a line of the report.
 const MARK: &str = "report:";
 
