@@ -29,6 +29,8 @@ mod evil;
 mod faults;
 #[path = "daemons/history.rs"]
 mod history;
+#[path = "daemons/joins.rs"]
+mod joins;
 #[path = "daemons/kernel.rs"]
 mod kernel;
 #[path = "daemons/life.rs"]
@@ -80,6 +82,19 @@ fn seeds_hold_the_promises() {
     }
     let different: BTreeSet<&str> = runs.iter().map(|run| run.hash.as_str()).collect();
     assert_eq!(different.len(), first.len(), "different seeds had the same history");
+}
+
+/// Many machines join at once: everything is readable all the time, and little is moved.
+#[test]
+fn many_join_at_once() {
+    let variants = [Variant::FiveToTwenty, Variant::TenToThirty];
+    let runs: Vec<Run> = std::thread::scope(|scope| {
+        let both = variants.map(|variant| scope.spawn(move || run_all(&[1], variant)));
+        both.into_iter().flat_map(|one| one.join().unwrap()).collect()
+    });
+    runs.iter().for_each(|run| runner::print_totals(std::slice::from_ref(run)));
+    let wrong: Vec<String> = runs.iter().filter_map(Run::what_is_wrong).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// The checkers find what they are for: disks that do not keep what was synced.

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
 
 /// Bytes that a stream opens with when it names its key instead of proving it.
-const PREFACE: usize = 48;
+pub(crate) const PREFACE: usize = 48;
 /// Bytes that wait between the node and the liar.
 const BUFFER: usize = 64 << 10;
 /// Numbers of its own questions, above those that the node will ever use.

@@ -64,7 +64,12 @@ impl History {
 
     /// Counts one of a kind.
     pub(crate) fn count(&self, kind: &str) {
-        *self.inner().totals.entry(kind.to_owned()).or_default() += 1;
+        self.add(kind, 1);
+    }
+
+    /// Counts several of a kind.
+    pub(crate) fn add(&self, kind: &str, count: u64) {
+        *self.inner().totals.entry(kind.to_owned()).or_default() += count;
     }
 
     /// Notes that something happened that must not.

@@ -33,6 +33,8 @@ use tokio::task::{JoinHandle, LocalSet};
 /// The port of every node.
 pub(crate) const PORT: u16 = 4000;
 
+/// What each node offers, in bytes.
+pub(crate) const CAPACITY: u64 = 256 << 20;
 /// Length of a segment.
 pub(crate) const SEGMENT_LEN: u64 = 2 << 20;
 
@@ -284,7 +286,7 @@ impl Machine {
         config.bootstrap.clone_from(&state.bootstrap);
         config.name = Some(self.name.clone());
         config.machine = [u8::try_from(self.number).unwrap() + 1; 8];
-        config.capacity = Some(256 << 20);
+        config.capacity = Some(CAPACITY);
         config.replicas = setup.replicas;
         config.repair_delay = setup.repair_delay;
         config.segment_len = SEGMENT_LEN;

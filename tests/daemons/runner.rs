@@ -3,6 +3,7 @@
 
 use crate::chance::seed_this_thread;
 use crate::history::History;
+use crate::joins;
 use crate::plan::Plan;
 use crate::play::play;
 use std::collections::BTreeMap;
@@ -29,6 +30,10 @@ pub(crate) enum Variant {
     Real,
     /// The bug that has to be found.
     LyingDisks,
+    /// Machines that join a swarm of 5, so that there are 20.
+    FiveToTwenty,
+    /// Machines that join a swarm of 10, so that there are 30.
+    TenToThirty,
 }
 
 /// What became of one seed.
@@ -82,10 +87,16 @@ pub(crate) fn play_as_told() {
     let told = std::env::var(TOLD).unwrap_or_default();
     let Some((seed, variant)) = told.split_once(' ') else { return };
     let seed: u64 = seed.parse().unwrap();
+    let is = |one: Variant| variant == format!("{one:?}");
     let mut plan = Plan::of(seed);
-    if variant == format!("{:?}", Variant::LyingDisks) {
+    if is(Variant::LyingDisks) {
         plan = plan.with_lying_disks();
     }
+    let joins = match () {
+        () if is(Variant::FiveToTwenty) => Some((5, 20)),
+        () if is(Variant::TenToThirty) => Some((10, 30)),
+        () => None,
+    };
     if let Ok(filter) = std::env::var("P2PFS_DAEMON_LOG") {
         let filter = tracing_subscriber::EnvFilter::new(filter);
         tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
@@ -102,7 +113,10 @@ pub(crate) fn play_as_told() {
     let player = history.clone();
     let thread = std::thread::spawn(move || {
         seed_this_thread(seed);
-        play(seed, plan, &player);
+        match joins {
+            Some((from, to)) => joins::play(seed, from, to, &player),
+            None => play(seed, plan, &player),
+        }
     });
     // A panic is among the violations.
     drop(thread.join());

@@ -4,10 +4,13 @@
 
 use crate::checks::memory::Books;
 use crate::checks::plaintext::Secrets;
-use crate::evil::Liar;
+use crate::evil::{Liar, PREFACE};
 use crate::history::History;
+use crate::joins::MOVED;
 use crate::kernel::{Incoming, Kernel};
 use p2pfs::sys::{BoxFuture, ByteStream, Clock, Listener, Net, Time};
+use p2pfs::wire::frame::{HEADER_LEN, Header, Limits, Parsed, Role};
+use p2pfs::wire::message::kind;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -127,11 +130,48 @@ struct Tap<S> {
     way: String,
     /// The last bytes that came.
     last: Vec<u8>,
+    frames: Frames,
+}
+
+/// Follows the frames of a stream without TLS, to count the chunks that are sent to be kept.
+struct Frames {
+    /// Bytes before the next header.
+    skip: usize,
+    head: Vec<u8>,
+}
+
+impl Frames {
+    /// The bytes of chunks in requests to keep them whose headers end in `bytes`.
+    fn follow(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut stored = 0;
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            let more = (HEADER_LEN - self.head.len()).min(bytes.len() - skipped);
+            self.head.extend_from_slice(&bytes[skipped..skipped + more]);
+            bytes = &bytes[skipped + more..];
+            if self.head.len() < HEADER_LEN {
+                continue;
+            }
+            let Ok(Parsed::Header(header)) = Header::parse(&self.head, &Limits::BULK) else {
+                // Nothing that follows means anything.
+                self.skip = usize::MAX;
+                return stored;
+            };
+            if (header.kind, header.role) == (kind::STORE, Role::Request) {
+                stored += u64::from(header.body_len);
+            }
+            self.head.clear();
+            self.skip = header.content_len();
+        }
+        stored
+    }
 }
 
 impl<S> Tap<S> {
     fn new(inner: S, net: TappedNet, way: String) -> Self {
-        Self { inner, net, way, last: Vec::new() }
+        let frames = Frames { skip: PREFACE, head: Vec::new() };
+        Self { inner, net, way, last: Vec::new(), frames }
     }
 
     /// Bytes were delivered.
@@ -139,6 +179,10 @@ impl<S> Tap<S> {
         let _aside = Books::aside();
         let TappedNet { history, clock, bytes_count, secrets, .. } = &self.net;
         let bytes = if *bytes_count { fresh } else { &[] };
+        match self.frames.follow(bytes) {
+            0 => {}
+            stored => history.add(MOVED, stored),
+        }
         history.delivered(clock.elapsed(), &self.way, fresh.len(), bytes);
         self.last.extend_from_slice(fresh);
         if let Some(what) = secrets.find(&self.last) {

@@ -2,7 +2,7 @@
 //! nodes say and by what is on the disks.
 
 use crate::segments::Contents;
-use p2pfs::id::ChunkId;
+use p2pfs::id::{ChunkId, ClaimId};
 use p2pfs::wire::control::FileStat;
 use std::collections::BTreeMap;
 
@@ -24,7 +24,12 @@ pub(crate) fn check_disks(disks: &[Contents]) -> Result<(), String> {
         let wanted = wanted.entry(*cid).or_default();
         *wanted = usize::from(*replicas).min(disks.len()).max(*wanted);
     }
-    let copies = |cid| disks.iter().filter(|disk| disk.replicas.contains_key(cid)).count();
+    // A copy that nothing claims may be freed at any time.
+    let is_kept = |disk: &&Contents, cid: &ChunkId| {
+        let mut claims = disk.claims.range((*cid, ClaimId([0; 16]))..=(*cid, ClaimId([255; 16])));
+        disk.replicas.contains_key(cid) && claims.next().is_some()
+    };
+    let copies = |cid: &ChunkId| disks.iter().filter(|disk| is_kept(disk, cid)).count();
     let below: Vec<String> = wanted
         .iter()
         .filter(|(cid, wanted)| copies(cid) < **wanted)

@@ -73,6 +73,25 @@ fn count(owner: usize, bytes: i64) {
     MOST[owner].fetch_max(live, Ordering::Relaxed);
 }
 
+/// The place behind the owner in what the system gave.
+///
+/// # Safety
+/// `start` is null or has [`head`] bytes more than the layout.
+#[allow(unsafe_code, reason = "see the allocator")]
+unsafe fn given_out(start: *mut u8, layout: Layout) -> *mut u8 {
+    if start.is_null() {
+        return start;
+    }
+    let owner = OWNER.try_with(Cell::get).unwrap_or(0) % OWNERS;
+    count(owner, layout.size() as i64);
+    // SAFETY: `head` bytes, at least 16, lie before the place that is given out.
+    unsafe {
+        let place = start.add(head(layout));
+        place.sub(8).cast::<usize>().write(owner);
+        place
+    }
+}
+
 #[allow(unsafe_code, reason = "an allocator cannot be written otherwise")]
 // SAFETY: everything is the system allocator's, with room for the owner before what is given out;
 // the room is a multiple of the alignment.
@@ -80,18 +99,13 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(full) = with_head(layout, layout.size()) else { return std::ptr::null_mut() };
         // SAFETY: the size is not zero.
-        let start = unsafe { System.alloc(full) };
-        if start.is_null() {
-            return start;
-        }
-        let owner = OWNER.try_with(Cell::get).unwrap_or(0) % OWNERS;
-        count(owner, layout.size() as i64);
-        // SAFETY: `head` bytes, at least 16, lie before the place that is given out.
-        unsafe {
-            let place = start.add(head(layout));
-            place.sub(8).cast::<usize>().write(owner);
-            place
-        }
+        unsafe { given_out(System.alloc(full), layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let Some(full) = with_head(layout, layout.size()) else { return std::ptr::null_mut() };
+        // SAFETY: as in `alloc`.
+        unsafe { given_out(System.alloc_zeroed(full), layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
