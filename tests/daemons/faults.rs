@@ -4,16 +4,20 @@ use crate::chance::Dice;
 use crate::checks::acknowledged::Ledger;
 use crate::life::Order;
 use crate::plan::{Fault, Plan};
+use crate::segments;
 use crate::simfs::{Fault as DiskFault, Survive};
 use crate::swarm::{End, Swarm, Trouble};
 use p2pfs::sys::Fs;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Large enough to be no limit.
 const ROOMY: u64 = 1 << 40;
-/// Where a node keeps its segments.
-const SEGMENTS: &str = "/p2pfs/data/segments";
+
+/// How far a wall clock jumps, in milliseconds.
+const JUMPS_MS: [i64; 4] = [30_000, -30_000, -3_600_000, -86_400_000];
 
 /// Something that is due later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +25,8 @@ enum Due {
     Start(usize),
     Heal,
     Room(usize),
+    Resume(usize),
+    Clock(usize),
 }
 
 /// The faults of one simulation.
@@ -30,9 +36,18 @@ pub(crate) struct Faults {
     every: Duration,
     next: Duration,
     due: Vec<(Duration, Due)>,
-    wiped: bool,
+    /// By how much clocks were ahead when nothing was wrong with them.
+    clocks: Vec<i64>,
+    /// Whose clocks run wrong, and by how many milliseconds per step.
+    drifting: BTreeMap<usize, i64>,
+    /// Whether machines may be lost: what only one of them has is not lost before others have it.
+    pub(crate) losses: bool,
+    lost_one: bool,
     rotten: Option<usize>,
     keep_first: bool,
+    spares_from: usize,
+    /// Machines that are to be switched on for the first time.
+    pub(crate) joining: Vec<usize>,
 }
 
 impl Faults {
@@ -42,15 +57,26 @@ impl Faults {
         let next = begin + gap(&mut dice, plan.fault_every);
         Self {
             dice,
-            kinds: plan.faults.clone(),
+            // The liar lies all the time.
+            kinds: plan.faults.iter().copied().filter(|kind| *kind != Fault::Evil).collect(),
             every: plan.fault_every,
             next,
             due: Vec::new(),
-            wiped: false,
+            clocks: plan.ahead_ms.clone(),
+            drifting: BTreeMap::new(),
+            joining: Vec::new(),
+            spares_from: plan.machines,
+            losses: false,
+            lost_one: false,
             rotten: None,
             // Where people approve, only the first machine has the swarm key.
             keep_first: plan.entry == crate::plan::Entry::Approval,
         }
+    }
+
+    /// The next fault comes after `begin`.
+    pub(crate) fn go_on(&mut self, begin: Duration) {
+        self.next = begin + gap(&mut self.dice, self.every);
     }
 
     /// Does what is due.
@@ -58,11 +84,14 @@ impl Faults {
         let now = swarm.now();
         while let Some(at) = self.due.iter().position(|(when, _)| *when <= now) {
             let (_, due) = self.due.remove(at);
-            undo(swarm, due);
+            self.undo(swarm, due);
+        }
+        for (at, ms) in &self.drifting {
+            swarm.machines[*at].ahead_ms().fetch_add(*ms, Ordering::Relaxed);
         }
         for at in 0..swarm.len() {
             let planned = self.due.iter().any(|(_, due)| *due == Due::Start(at));
-            if swarm.has_lived(at) && !swarm.is_up(at) && !planned {
+            if swarm.is_member(at) && !swarm.is_up(at) && !planned {
                 let pause = Duration::from_millis(self.dice.between(10, 15_000));
                 self.due.push((now + pause, Due::Start(at)));
             }
@@ -80,9 +109,11 @@ impl Faults {
         self.due.clear();
         swarm.heal();
         for at in 0..swarm.len() {
-            swarm.machines[at].disk().set_capacity(ROOMY);
-            if !swarm.is_up(at) {
-                swarm.start(at);
+            self.undo(swarm, Due::Room(at));
+            self.undo(swarm, Due::Resume(at));
+            self.undo(swarm, Due::Clock(at));
+            if swarm.is_member(at) {
+                self.undo(swarm, Due::Start(at));
             }
         }
     }
@@ -94,7 +125,7 @@ impl Faults {
         }
         let one = self.dice.pick(&running);
         let survive = self.dice.pick(&[Survive::None, Survive::Some, Survive::All]);
-        swarm.setup.history.count(&format!("{fault:?}"));
+        swarm.setup.history.count(&format!("fault {fault:?}"));
         swarm.note(format_args!("{fault:?} n{one}"));
         match fault {
             Fault::PowerLoss => swarm.end(one, End::Power(survive)),
@@ -110,9 +141,37 @@ impl Faults {
             }
             Fault::Partition | Fault::OneWay | Fault::Hold => self.part(fault, swarm),
             Fault::Rot => self.rot(swarm, ledger, one),
-            Fault::Wipe if self.wiped || self.keep_first && one == 0 => {}
+            Fault::Pause => {
+                swarm.machines[one].pause(true);
+                let until = swarm.now() + self.between(20_000, 40_000);
+                self.due.push((until, Due::Resume(one)));
+            }
+            Fault::ClockJump => {
+                let far = self.dice.pick(&JUMPS_MS);
+                swarm.machines[one].ahead_ms().fetch_add(far, Ordering::Relaxed);
+                self.later(swarm, Due::Clock(one));
+            }
+            Fault::ClockDrift => {
+                self.drifting.insert(one, self.dice.pick(&[-10, 10]));
+                self.later(swarm, Due::Clock(one));
+            }
+            Fault::Join => {
+                let spare = (0..swarm.len()).find(|at| {
+                    !swarm.has_lived(*at) && !self.joining.contains(at) && *at >= self.spares_from
+                });
+                self.joining.extend(spare);
+            }
+            Fault::Evil => {}
+            Fault::Wipe | Fault::Leave
+                if !self.losses || self.lost_one || self.keep_first && one == 0 => {}
+            Fault::Leave => {
+                self.lost_one = true;
+                swarm.end(one, End::Power(Survive::None));
+                swarm.leave(one);
+                ledger.lost_machine(&swarm.machines[one].name);
+            }
             Fault::Wipe => {
-                self.wiped = true;
+                self.lost_one = true;
                 swarm.end(one, End::Power(Survive::None));
                 swarm.wipe(one, self.dice.roll());
                 ledger.lost_machine(&swarm.machines[one].name);
@@ -151,7 +210,7 @@ impl Faults {
     fn rot(&mut self, swarm: &Swarm, ledger: &mut Ledger, one: usize) {
         let at = *self.rotten.get_or_insert(one);
         let disk = swarm.machines[at].disk();
-        let folder = Path::new(SEGMENTS);
+        let folder = Path::new(segments::FOLDER);
         let files = disk.read_dir(folder).unwrap_or_default();
         let Some(file) = files.iter().max_by_key(|file| file.len).filter(|file| file.len > 0)
         else {
@@ -162,22 +221,37 @@ impl Faults {
             places.iter().for_each(|place| bytes[*place as usize] ^= 0x55);
         });
         ledger.rotted = true;
+        ledger.distrust(&swarm.machines[at].name);
         ledger.lost_machine(&swarm.machines[at].name);
     }
 
+    fn between(&mut self, from_ms: u64, to_ms: u64) -> Duration {
+        Duration::from_millis(self.dice.between(from_ms, to_ms))
+    }
+
     fn later(&mut self, swarm: &Swarm, due: Due) {
-        let pause = Duration::from_millis(self.dice.between(200, 20_000));
+        let pause = self.between(200, 20_000);
         self.due.retain(|(_, other)| *other != due);
         self.due.push((swarm.now() + pause, due));
     }
-}
 
-fn undo(swarm: &mut Swarm, due: Due) {
-    match due {
-        Due::Start(at) if !swarm.is_up(at) => swarm.start(at),
-        Due::Start(_) => {}
-        Due::Heal => swarm.heal(),
-        Due::Room(at) => swarm.machines[at].disk().set_capacity(ROOMY),
+    fn undo(&mut self, swarm: &mut Swarm, due: Due) {
+        match due {
+            Due::Start(at) if !swarm.is_up(at) => swarm.start(at),
+            Due::Start(_) => {}
+            Due::Heal => swarm.heal(),
+            Due::Room(at) => swarm.machines[at].disk().set_capacity(ROOMY),
+            Due::Resume(at) => {
+                if swarm.machines[at].is_paused() {
+                    swarm.note(format_args!("n{at} goes on"));
+                }
+                swarm.machines[at].pause(false);
+            }
+            Due::Clock(at) => {
+                self.drifting.remove(&at);
+                swarm.machines[at].ahead_ms().store(self.clocks[at], Ordering::Relaxed);
+            }
+        }
     }
 }
 

@@ -57,9 +57,19 @@ impl History {
         inner.delivered += len as u64;
     }
 
+    /// Sets how many of a kind there are.
+    pub(crate) fn set(&self, kind: &str, count: u64) {
+        self.inner().totals.insert(kind.to_owned(), count);
+    }
+
     /// Counts one of a kind.
     pub(crate) fn count(&self, kind: &str) {
-        *self.inner().totals.entry(kind.to_owned()).or_default() += 1;
+        self.add(kind, 1);
+    }
+
+    /// Counts several of a kind.
+    pub(crate) fn add(&self, kind: &str, count: u64) {
+        *self.inner().totals.entry(kind.to_owned()).or_default() += count;
     }
 
     /// Notes that something happened that must not.

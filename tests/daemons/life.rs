@@ -1,26 +1,42 @@
 //! One simulated machine: its disk, which outlives it, and its lives. A life is a whole node,
-//! started as the daemon starts it, that does what the plan orders and reports what came of it.
+//! started as the daemon starts it, that does what the plan orders and reports what came of it. It
+//! has a runtime of its own, beside that of its [`Kernel`], so that it can be paused as by SIGSTOP:
+//! then no task of it runs and no timer, and afterwards all that were due are due at once.
 
 use crate::chance::Dice;
+use crate::checks::memory::Books;
+use crate::checks::plaintext::Secrets;
+use crate::disk::Aside;
+use crate::evil::Liar;
 use crate::history::History;
+use crate::kernel::{Call, Kernel};
 use crate::machine::{InlineSpawn, SeededRng};
 use crate::simfs::SimFs;
-use crate::tap::{TappedNet, VirtualClock, elapsed};
+use crate::tap::{TappedNet, VirtualClock};
 use p2pfs::id::FileHash;
 use p2pfs::node::{Config, Node, System};
 use p2pfs::sys::{Sink, Source, SourceChanged};
 use p2pfs::transport::Security;
 use p2pfs::wire::control::{Event, FileStat, Get, PathText, Put, Range, Status, Stored, Target};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, LocalSet};
 
 /// The port of every node.
 pub(crate) const PORT: u16 = 4000;
+
+/// What each node offers, in bytes.
+pub(crate) const CAPACITY: u64 = 256 << 20;
+/// Length of a segment.
+pub(crate) const SEGMENT_LEN: u64 = 2 << 20;
 
 /// What all machines of a simulation have in common.
 pub(crate) struct Setup {
@@ -30,6 +46,7 @@ pub(crate) struct Setup {
     pub(crate) replicas: u8,
     pub(crate) repair_delay: Duration,
     pub(crate) reports: RefCell<Vec<Report>>,
+    pub(crate) secrets: Secrets,
 }
 
 /// What a machine is told to do.
@@ -70,35 +87,150 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     pub(crate) number: usize,
     setup: Rc<Setup>,
+    /// By how much its wall clock is ahead, in milliseconds.
+    ahead_ms: Arc<AtomicI64>,
     state: RefCell<State>,
+    life: RefCell<Option<Life>>,
 }
 
 struct State {
     disk: SimFs,
-    life: u64,
-    ahead_ms: u64,
+    lives: u64,
     bootstrap: Vec<(String, u16)>,
     orders: Option<mpsc::Sender<(u64, Order)>>,
     failed: Option<String>,
+    liar: Option<Liar>,
+    /// What the kernel of the next life takes.
+    calls: Option<mpsc::UnboundedReceiver<Call>>,
+}
+
+/// A life under way.
+struct Life {
+    tokio: Runtime,
+    local: LocalSet,
+    task: JoinHandle<()>,
+    /// How much time has passed that it has not noticed, while it is paused.
+    missed: Option<Duration>,
+}
+
+impl Life {
+    fn begin<F: Future<Output = ()> + 'static>(node: impl FnOnce() -> F) -> Self {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let tokio = builder.enable_time().start_paused(true).build().unwrap();
+        let local = LocalSet::new();
+        let task = {
+            let _inside = tokio.enter();
+            local.spawn_local(node())
+        };
+        Self { tokio, local, task, missed: None }
+    }
+
+    /// Lets time pass; whether the life goes on.
+    fn tick(&mut self, span: Duration) -> bool {
+        if let Some(missed) = &mut self.missed {
+            *missed += span;
+            return true;
+        }
+        let pass = self.local.run_until(async { tokio::time::sleep(span).await });
+        self.tokio.block_on(pass);
+        !self.task.is_finished()
+    }
+
+    /// Goes on after a pause.
+    fn resume(&mut self) {
+        if let Some(missed) = self.missed.take() {
+            let jump = self.local.run_until(async { tokio::time::advance(missed).await });
+            self.tokio.block_on(jump);
+        }
+    }
+
+    fn end(self) {
+        let _inside = self.tokio.enter();
+        drop(self.local);
+    }
 }
 
 impl Machine {
     /// A machine with an empty disk.
-    pub(crate) fn new(setup: &Rc<Setup>, number: usize, ahead_ms: u64) -> Rc<Self> {
+    pub(crate) fn new(setup: &Rc<Setup>, number: usize, ahead_ms: i64) -> Rc<Self> {
         let seed = Dice::new(setup.seed, &format!("disk {number}")).roll();
         Rc::new(Self {
             name: format!("n{number}"),
             number,
             setup: setup.clone(),
+            ahead_ms: Arc::new(AtomicI64::new(ahead_ms)),
             state: RefCell::new(State {
                 disk: SimFs::new(seed),
-                life: 0,
-                ahead_ms,
+                lives: 0,
                 bootstrap: Vec::new(),
                 orders: None,
                 failed: None,
+                liar: None,
+                calls: None,
             }),
+            life: RefCell::default(),
         })
+    }
+
+    /// By how much its wall clock is ahead, in milliseconds; shared with the clock itself.
+    pub(crate) fn ahead_ms(&self) -> &AtomicI64 {
+        &self.ahead_ms
+    }
+
+    /// Makes it evil: from its next life on there is a liar between it and the others.
+    pub(crate) fn make_evil(&self) -> Liar {
+        let dice = Dice::new(self.setup.seed, "lies");
+        let liar = Liar::new(dice, self.setup.history.clone());
+        self.state.borrow_mut().liar = Some(liar.clone());
+        liar
+    }
+
+    /// What turmoil runs as this machine.
+    pub(crate) async fn kernel(self: Rc<Self>) -> turmoil::Result {
+        let calls = self.state.borrow_mut().calls.take();
+        // Without a life there is nothing to do.
+        match calls {
+            Some(calls) => crate::kernel::run(calls).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Begins a life; its kernel is to be started next.
+    pub(crate) fn begin(self: &Rc<Self>, now: Duration, names: &Arc<BTreeMap<String, IpAddr>>) {
+        let (kernel, calls) = Kernel::new(names.clone());
+        let (orders, queue) = mpsc::channel(256);
+        {
+            let mut state = self.state.borrow_mut();
+            (state.calls, state.orders) = (Some(calls), Some(orders));
+            state.lives += 1;
+        }
+        let _books = Books::of(self.number);
+        let life = Life::begin(|| {
+            let clock = Arc::new(VirtualClock::new(now, self.ahead_ms.clone()));
+            self.clone().live(kernel, clock, queue)
+        });
+        *self.life.borrow_mut() = Some(life);
+    }
+
+    /// Lets time pass in the node; whether its life goes on.
+    pub(crate) fn tick(&self, span: Duration) -> bool {
+        let _books = Books::of(self.number);
+        self.life.borrow_mut().as_mut().is_none_or(|life| life.tick(span))
+    }
+
+    /// Stops the node in the middle of what it does, or lets it go on.
+    pub(crate) fn pause(&self, pause: bool) {
+        let _books = Books::of(self.number);
+        match self.life.borrow_mut().as_mut() {
+            Some(life) if pause => life.missed = life.missed.or(Some(Duration::ZERO)),
+            Some(life) => life.resume(),
+            None => {}
+        }
+    }
+
+    /// Whether it is stopped in the middle of what it does.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.life.borrow().as_ref().is_some_and(|life| life.missed.is_some())
     }
 
     /// Its disk.
@@ -127,36 +259,43 @@ impl Machine {
         self.state.borrow_mut().failed.take()
     }
 
-    /// The life is over.
-    pub(crate) fn ended(&self) {
-        self.state.borrow_mut().orders = None;
+    /// Ends the life.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.borrow_mut();
+        (state.orders, state.calls) = (None, None);
+        drop(state);
+        let life = self.life.borrow_mut().take();
+        life.into_iter().for_each(Life::end);
     }
 
-    fn config(&self, spawn: Arc<InlineSpawn>) -> Config {
-        let mut state = self.state.borrow_mut();
-        state.life += 1;
-        let purpose = format!("life {} of {}", state.life, self.name);
+    fn config(&self, kernel: Kernel, clock: Arc<VirtualClock>, spawn: Arc<InlineSpawn>) -> Config {
+        let state = self.state.borrow();
+        let purpose = format!("life {} of {}", state.lives, self.name);
         let (setup, tls) = (&self.setup, self.setup.tls);
         let net = TappedNet {
+            kernel,
             history: setup.history.clone(),
+            clock: clock.clone(),
             name: self.name.clone(),
             bytes_count: !tls,
+            liar: state.liar.clone(),
+            secrets: setup.secrets.clone(),
         };
         let mut config = Config::new("/p2pfs/data", "/p2pfs/config");
         config.listen = vec![SocketAddr::from(([0, 0, 0, 0], PORT))];
         config.bootstrap.clone_from(&state.bootstrap);
         config.name = Some(self.name.clone());
         config.machine = [u8::try_from(self.number).unwrap() + 1; 8];
-        config.capacity = Some(256 << 20);
+        config.capacity = Some(CAPACITY);
         config.replicas = setup.replicas;
         config.repair_delay = setup.repair_delay;
-        config.segment_len = 2 << 20;
+        config.segment_len = SEGMENT_LEN;
         config.free_floor = 0;
         config.reconcile_every = Duration::from_secs(5);
         config.system = System {
-            fs: Arc::new(state.disk.clone()),
+            fs: Arc::new(Aside(state.disk.clone())),
             net: Arc::new(net),
-            clock: Arc::new(VirtualClock { ahead_ms: state.ahead_ms }),
+            clock,
             rng: Arc::new(SeededRng::new(Dice::new(setup.seed, &purpose).roll())),
             spawn,
             security: if tls { Security::tls() } else { Security::named_for_simulation() },
@@ -165,39 +304,42 @@ impl Machine {
     }
 
     /// One life, from power on to power off.
-    pub(crate) async fn live(self: Rc<Self>) -> turmoil::Result {
-        let (orders, mut queue) = mpsc::channel(256);
-        self.state.borrow_mut().orders = Some(orders);
+    async fn live(
+        self: Rc<Self>,
+        kernel: Kernel,
+        clock: Arc<VirtualClock>,
+        mut queue: mpsc::Receiver<(u64, Order)>,
+    ) {
         let spawn = Arc::new(InlineSpawn::default());
-        let node = match Node::start(self.config(spawn.clone())).await {
+        let node = match Node::start(self.config(kernel, clock.clone(), spawn.clone())).await {
             Ok(node) => Rc::new(node),
             Err(err) => {
                 self.state.borrow_mut().failed = Some(err.to_string());
-                return Ok(());
+                return;
             }
         };
-        tokio::task::spawn_local(watch(node.clone(), self.clone()));
+        tokio::task::spawn_local(watch(node.clone(), self.clone(), clock.clone()));
         loop {
             tokio::select! {
                 biased;
                 order = queue.recv() => match order {
                     Some((number, Order::Stop)) => {
                         node.stop().await;
-                        self.report(number, Outcome::Stop);
-                        return Ok(());
+                        self.report(&clock, number, Outcome::Stop);
+                        return;
                     }
                     Some((number, order)) => {
-                        let (node, machine) = (node.clone(), self.clone());
+                        let (node, machine, clock) = (node.clone(), self.clone(), clock.clone());
                         tokio::task::spawn_local(async move {
                             let outcome = carry_out(&node, order).await;
-                            machine.report(number, outcome);
+                            machine.report(&clock, number, outcome);
                         });
                     }
-                    None => return Ok(()),
+                    None => return,
                 },
                 why = node.failed() => {
                     self.state.borrow_mut().failed = Some(why.to_string());
-                    return Ok(());
+                    return;
                 }
                 // Threads wake up by themselves now and then.
                 () = tokio::time::sleep(Duration::from_secs(10)) => spawn.tick(),
@@ -205,18 +347,19 @@ impl Machine {
         }
     }
 
-    fn report(&self, number: u64, outcome: Outcome) {
-        let report = Report { number, at: elapsed(), outcome };
+    fn report(&self, clock: &VirtualClock, number: u64, outcome: Outcome) {
+        let report = Report { number, at: clock.elapsed(), outcome };
+        let _aside = Books::aside();
         self.setup.reports.borrow_mut().push(report);
     }
 }
 
 /// Notes what the node says about its peers.
-async fn watch(node: Rc<Node>, machine: Rc<Machine>) {
+async fn watch(node: Rc<Node>, machine: Rc<Machine>, clock: Arc<VirtualClock>) {
     let mut events = node.events();
     while let Some(event) = events.next().await {
         if let Event::Peer { peer } = event {
-            let (at, by) = (elapsed(), &machine.name);
+            let (at, by) = (clock.elapsed(), &machine.name);
             let (who, id) = (&peer.name, peer.id.short());
             machine.setup.history.note(at, format_args!("{by} sees {who} {id} {:?}", peer.state));
             machine.setup.history.count(&format!("seen {:?}", peer.state).to_lowercase());
@@ -296,6 +439,7 @@ struct IntoMemory {
 
 impl Sink for IntoMemory {
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let _aside = Books::aside();
         let offset = usize::try_from(offset).unwrap();
         let mut all = self.bytes.lock().unwrap();
         if !self.seekable && offset != all.len() {
@@ -309,6 +453,7 @@ impl Sink for IntoMemory {
     }
 
     fn finish(&self, len: u64) -> io::Result<()> {
+        let _aside = Books::aside();
         self.bytes.lock().unwrap().resize(usize::try_from(len).unwrap(), 0);
         Ok(())
     }

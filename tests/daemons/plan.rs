@@ -30,11 +30,28 @@ pub(crate) enum Fault {
     DiskFull,
     /// Bytes change on one machine's disk.
     Rot,
+    /// A process is stopped as by SIGSTOP, and goes on later.
+    Pause,
+    /// A wall clock jumps by up to a day, and jumps back later.
+    ClockJump,
+    /// A wall clock runs too fast or stands still, and is set right later.
+    ClockDrift,
+    /// One more machine joins.
+    Join,
     /// A disk is lost and replaced by an empty one; at most once.
     Wipe,
+    /// A machine goes for good, with its disk; at most once.
+    Leave,
+    /// One member lies from the beginning, until it goes for good.
+    Evil,
 }
 
-const FAULTS: [Fault; 12] = [
+/// Each of these takes copies away for good, and the promise is about one loss.
+const LOSSES: [Fault; 4] = [Fault::Rot, Fault::Wipe, Fault::Leave, Fault::Evil];
+/// At least so many kinds of faults in a seed.
+const KINDS_MIN: usize = 3;
+
+const FAULTS: [Fault; 18] = [
     Fault::PowerLoss,
     Fault::PowerLossAtWrite,
     Fault::Blackout,
@@ -45,8 +62,14 @@ const FAULTS: [Fault; 12] = [
     Fault::Hold,
     Fault::DiskError,
     Fault::DiskFull,
+    Fault::Pause,
+    Fault::ClockJump,
+    Fault::ClockDrift,
+    Fault::Join,
     Fault::Rot,
     Fault::Wipe,
+    Fault::Leave,
+    Fault::Evil,
 ];
 
 /// How nodes get into the swarm.
@@ -61,7 +84,10 @@ pub(crate) enum Entry {
 /// The plan of a seed.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    /// Machines that form the swarm.
     pub(crate) machines: usize,
+    /// Machines that may join it later.
+    pub(crate) spares: usize,
     pub(crate) tls: bool,
     pub(crate) replicas: u8,
     pub(crate) repair_delay: Duration,
@@ -69,12 +95,15 @@ pub(crate) struct Plan {
     /// Bounds of the delay of a message, in milliseconds.
     pub(crate) latency: (u64, u64),
     /// By how much each wall clock is ahead, in milliseconds.
-    pub(crate) ahead_ms: Vec<u64>,
+    pub(crate) ahead_ms: Vec<i64>,
     pub(crate) faults: Vec<Fault>,
+    /// The member that lies.
+    pub(crate) evil: Option<usize>,
     /// Whether faults begin before the swarm has formed.
     pub(crate) early: bool,
-    /// How long operations and faults go on.
+    /// How long operations and faults go on, and at least how many operations.
     pub(crate) busy: Duration,
+    pub(crate) operations: u64,
     /// Mean times between operations and between faults.
     pub(crate) operation_every: Duration,
     pub(crate) fault_every: Duration,
@@ -86,26 +115,29 @@ impl Plan {
     /// The plan of `seed`.
     pub(crate) fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "plan");
-        let machines = dice.pick(&[3, 3, 3, 4, 5]);
+        let machines = dice.pick(&[3, 3, 3, 4, 5, 6]);
         let slowest = dice.pick(&[10, 40, 150]);
-        let mut faults: Vec<Fault> = FAULTS.into_iter().filter(|_| dice.chance(50)).collect();
-        // Both take copies away for good, and the promise is about one loss.
-        if faults.contains(&Fault::Rot) {
-            faults.retain(|fault| *fault != Fault::Wipe);
-        }
+        let faults = some_faults(&mut dice);
+        let spares = if faults.contains(&Fault::Join) { dice.pick(&[1, 1, 2]) } else { 0 };
+        // Nobody can change what travels through TLS.
+        let tls = seed.is_multiple_of(10) && !faults.contains(&Fault::Evil);
+        let evil = faults.contains(&Fault::Evil).then(|| dice.between(1, machines as u64 - 1));
         let early = dice.chance(25);
         Self {
             machines,
-            tls: seed.is_multiple_of(10),
+            spares,
+            tls,
+            evil: evil.map(|at| at as usize),
             replicas: dice.pick(&[2, 3, 3]),
             repair_delay: Duration::from_secs(dice.pick(&[2, 10, 20])),
             entry: if dice.chance(30) { Entry::Approval } else { Entry::Keys },
             latency: (1, slowest),
-            ahead_ms: (0..machines).map(|_| dice.pick(&[0, 0, 500, 20_000])).collect(),
+            ahead_ms: (0..machines + spares).map(|_| dice.pick(&[0, 0, 500, 20_000])).collect(),
             faults,
             early,
-            busy: Duration::from_secs(dice.between(50, 80)),
-            operation_every: Duration::from_millis(dice.pick(&[400, 1000, 2500])),
+            busy: Duration::from_secs(dice.between(60, 80)),
+            operations: 30,
+            operation_every: Duration::from_millis(dice.pick(&[400, 1000, 2000])),
             fault_every: Duration::from_millis(dice.pick(&[3000, 8000, 15_000])),
             lying_disks: false,
         }
@@ -117,4 +149,15 @@ impl Plan {
         self.lying_disks = true;
         self
     }
+}
+
+/// The kinds of faults of a seed.
+fn some_faults(dice: &mut Dice) -> Vec<Fault> {
+    let loss = dice.pick(&LOSSES);
+    let mut faults = Vec::new();
+    while faults.len() < KINDS_MIN {
+        faults = FAULTS.into_iter().filter(|_| dice.chance(45)).collect();
+        faults.retain(|fault| *fault == loss || !LOSSES.contains(fault));
+    }
+    faults
 }

@@ -2,12 +2,16 @@
 //! while things go wrong, everything is healed, and then it must all be well again.
 
 use crate::chance::Dice;
-use crate::checks::acknowledged::Ledger;
-use crate::checks::{content, equal};
+use crate::checks::acknowledged::{Ledger, hash_of};
+use crate::checks::kept::Kept;
+use crate::checks::plaintext::Secrets;
+use crate::checks::visible::Visible;
+use crate::checks::{content, copies, equal, index, memory};
 use crate::faults::{Faults, gap};
 use crate::history::History;
-use crate::life::{Listing, Order, Outcome, Report, Setup};
+use crate::life::{Listing, Order, Outcome, Report, SEGMENT_LEN, Setup};
 use crate::plan::{Entry, Plan};
+use crate::segments::{self, Contents};
 use crate::simfs::Survive;
 use crate::swarm::{End, Swarm};
 use p2pfs::id::FileHash;
@@ -23,10 +27,17 @@ const FORMED_WITHIN: Duration = Duration::from_secs(60);
 /// Longest time from the end of all faults until everything is well: a lost answer is waited for
 /// 30 s, a dead connection is noticed after as long, and a failed copy is tried again.
 const WELL_WITHIN: Duration = Duration::from_secs(150);
+/// How long all must stay well, and the repair delay more: what a node has not looked at yet it
+/// cannot count.
+const STAYS_WELL: Duration = Duration::from_secs(10);
 /// Longest operation: a put waits 30 s for its chunks and 10 s for each of several records.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 /// Longest get when at most one machine is lost, links are well, and nobody else reads.
 const READ_WITHIN: Duration = Duration::from_secs(15);
+/// So many violations say what is wrong.
+const ENOUGH: usize = 3;
+/// How often the disks are looked at.
+const AUDIT_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked whether all is well.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -46,6 +57,10 @@ struct Play {
     dice: Dice,
     swarm: Swarm,
     ledger: Ledger,
+    kept: Kept,
+    visible: Visible,
+    losses: u64,
+    audit: Duration,
     faults: Faults,
     asked: BTreeMap<u64, Asked>,
     states: Vec<(Option<Box<Status>>, Option<Listing>)>,
@@ -61,39 +76,66 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
         replicas: plan.replicas,
         repair_delay: plan.repair_delay,
         reports: RefCell::default(),
+        secrets: Secrets::default(),
     });
     let swarm = Swarm::new(&setup, &plan.ahead_ms, plan.latency);
     if plan.lying_disks {
         swarm.machines.iter().for_each(|machine| drop(machine.disk().without_sync()));
     }
     let begin = if plan.early { Duration::ZERO } else { Duration::MAX };
-    let machines = plan.machines;
+    let machines = plan.machines + plan.spares;
     let mut play = Play {
         faults: Faults::new(&plan, seed, begin.min(FORMED_WITHIN)),
         plan,
         dice: Dice::new(seed, "operations"),
         swarm,
         ledger: Ledger::default(),
+        kept: Kept::default(),
+        visible: Visible::default(),
+        losses: 0,
+        audit: Duration::ZERO,
         asked: BTreeMap::new(),
         states: vec![(None, None); machines],
         content: 0,
     };
+    let evil = play.plan.evil;
+    let liar = evil.map(|at| play.swarm.machines[at].make_evil());
     play.form();
+    liar.iter().for_each(|liar| {
+        play.count("fault Evil");
+        liar.begin();
+    });
+    evil.iter().for_each(|at| play.ledger.distrust(&play.swarm.machines[*at].name));
     play.be_busy();
     play.faults.end(&mut play.swarm);
+    evil.into_iter().for_each(|at| play.turn_out(at));
     // Reading finds what has rotted; then everything has to get well once more.
-    if play.get_well() {
+    if play.get_well(Duration::ZERO) {
         play.read_everywhere();
-        if play.get_well() {
+        let stay = play.plan.repair_delay + STAYS_WELL;
+        if play.get_well(stay) {
             play.look_at_copies();
             play.lose_one();
         }
     }
+    play.look_at_disks();
 }
 
 impl Play {
     fn violation(&self, what: String) {
         self.swarm.setup.history.violation(self.swarm.now(), what);
+    }
+
+    /// The liar goes, and with it what it said it held.
+    fn turn_out(&mut self, evil: usize) {
+        self.swarm.end(evil, End::Power(Survive::None));
+        self.swarm.leave(evil);
+        self.ledger.lost_machine(&self.swarm.machines[evil].name);
+    }
+
+    /// Whether it is known what is wrong.
+    fn has_enough(&self) -> bool {
+        self.swarm.setup.history.violations().len() >= ENOUGH
     }
 
     fn count(&self, kind: &str) {
@@ -111,6 +153,11 @@ impl Play {
                 self.count("gave up");
             }
         }
+        memory::check(self.swarm.len()).into_iter().for_each(|wrong| self.violation(wrong));
+        if self.swarm.now() >= self.audit {
+            self.audit = self.swarm.now() + AUDIT_EVERY;
+            self.audit();
+        }
         let pending = self.swarm.pending();
         self.asked.retain(|number, _| pending.contains_key(number));
         let late = pending.values().find(|one| self.swarm.now() > one.since + ANSWERED_WITHIN);
@@ -118,6 +165,24 @@ impl Play {
             self.violation(format!("n{late} does not answer"));
             self.swarm.forget_pending();
         }
+    }
+
+    /// What is on the disks of members that can be relied on.
+    fn disks(&self) -> Vec<Contents> {
+        let machines = self.swarm.members().into_iter().map(|at| &self.swarm.machines[at]);
+        let trusted = machines.filter(|machine| self.ledger.trusts(&machine.name));
+        trusted.map(|machine| segments::read(&machine.disk())).collect()
+    }
+
+    /// Looks whether anything that was safe is not so any more.
+    fn audit(&mut self) {
+        if self.losses != self.ledger.losses {
+            self.losses = self.ledger.losses;
+            self.kept.lost_machine();
+            self.visible.lost_machine();
+        }
+        let disks = self.disks();
+        self.kept.look(&disks).into_iter().for_each(|wrong| self.violation(wrong));
     }
 
     /// Starts the machines one after the other until they are one swarm.
@@ -154,11 +219,13 @@ impl Play {
     }
 
     fn switch_on(&mut self, at: usize) {
-        if self.plan.entry == Entry::Keys && !self.swarm.copy_keys(0, at) {
+        let members = self.swarm.members();
+        let has_keys = |from: &usize| self.swarm.copy_keys(*from, at);
+        if self.plan.entry == Entry::Keys && !members.iter().any(has_keys) {
             return;
         }
-        let door = self.dice.below(at as u64) as usize;
-        let names = [self.swarm.machines[0].name.clone(), self.swarm.machines[door].name.clone()];
+        let doors = [members[0], self.dice.pick(&members)];
+        let names = doors.map(|door| self.swarm.machines[door].name.clone());
         self.swarm.machines[at].set_bootstrap(&names);
         self.swarm.start(at);
     }
@@ -181,25 +248,46 @@ impl Play {
     /// Operations and faults.
     fn be_busy(&mut self) {
         let begin = self.swarm.now();
-        self.faults = Faults::new(&self.plan, self.swarm.setup.seed, begin);
+        self.faults.go_on(begin);
         let (mut next, mut look) = (begin, begin);
-        while self.swarm.now() < begin + self.plan.busy {
+        let mut operations = 0;
+        let at_most = begin + 2 * self.plan.busy;
+        while self.swarm.now() < begin + self.plan.busy || operations < self.plan.operations {
+            if self.swarm.now() > at_most || self.has_enough() {
+                break;
+            }
             self.step();
             self.faults.step(&mut self.swarm, &mut self.ledger);
+            if let Some(at) = self.faults.joining.pop() {
+                self.switch_on(at);
+            }
             if self.swarm.now() >= look {
                 look = self.swarm.now() + LOOK_EVERY;
                 self.let_in();
+                self.allow_losses();
             }
             if self.swarm.now() >= next {
                 next = self.swarm.now() + gap(&mut self.dice, self.plan.operation_every);
-                self.operate();
+                operations += u64::from(self.operate());
             }
         }
     }
 
-    /// One random operation on a random machine.
-    fn operate(&mut self) {
-        let at = self.dice.below(self.plan.machines as u64) as usize;
+    /// Before everybody has read the catalogue, one machine may be the only one that can.
+    fn allow_losses(&mut self) {
+        let members = self.swarm.members();
+        self.faults.losses |= members.iter().all(|at| self.states[*at].1.is_some());
+        if !self.faults.losses {
+            self.ask_all(|| (Order::Ls, Asked::Ls));
+        }
+    }
+
+    /// One random operation on a random machine; whether that took it.
+    fn operate(&mut self) -> bool {
+        let mut members = self.swarm.members();
+        members.retain(|at| Some(*at) != self.plan.evil);
+        let at = self.dice.pick(&members);
+        let asked = self.asked.len();
         match self.dice.below(10) {
             0..4 => self.put(at),
             4..8 => self.get(at),
@@ -209,14 +297,16 @@ impl Play {
                 None => self.ask(at, Order::Status, Asked::Status),
             },
         }
+        self.asked.len() > asked
     }
 
     fn put(&mut self, at: usize) {
         let content = Arc::new(self.new_content());
-        let path = self.dice.chance(80).then(|| format!("/f{}", self.dice.below(12)));
+        let path = self.dice.chance(80).then(|| some_path(&mut self.dice));
         let replicas = self.dice.chance(10).then_some(2);
         let order = Order::Put { path: path.clone(), content: content.clone(), replicas };
         self.ledger.tried(path.as_ref(), &content);
+        self.swarm.setup.secrets.add_file(path.as_ref(), &content, &hash_of(&content));
         self.ask(at, order, Asked::Put { path, content });
     }
 
@@ -256,7 +346,7 @@ impl Play {
         let Some(hash) = self.some_hash() else { return };
         let target = match self.dice.below(10) {
             0..2 => Target::Prefix(hash.to_string()[..12].to_owned()),
-            2..5 => Target::Path(PathText(format!("/f{}", self.dice.below(12)).into_bytes())),
+            2..5 => Target::Path(PathText(some_path(&mut self.dice).into_bytes())),
             _ => Target::Hash(hash),
         };
         let range = match self.dice.below(6) {
@@ -318,7 +408,7 @@ impl Play {
         let number = report.number;
         let history = self.swarm.setup.history.clone();
         history.note(report.at, format_args!("n{at} order {number}: {kind} {said}"));
-        history.count(kind);
+        history.count(&format!("operation {kind}"));
         if let Err(wrong) = self.check(at, report, asked) {
             self.violation(wrong);
         }
@@ -327,30 +417,34 @@ impl Play {
     fn check(&mut self, at: usize, report: Report, asked: Asked) -> Result<(), String> {
         match (report.outcome, asked) {
             (Outcome::Put(Ok(stored)), Asked::Put { path, content, .. }) => {
-                self.ledger.acknowledged(path.as_ref(), content, &stored)
+                let done = self.ledger.acknowledged(path.as_ref(), content, &stored);
+                done.map_err(|wrong| format!("I1: {wrong}"))
             }
             (Outcome::Get(Ok((hash, bytes))), Asked::Get { target, range, must, since }) => {
-                content::check(&self.ledger, &target, range, (&hash, &bytes))?;
+                let is_right = content::check(&self.ledger, &target, range, (&hash, &bytes));
+                is_right.map_err(|wrong| format!("I2: {wrong}"))?;
                 let took = report.at.saturating_sub(since);
                 if must && took > READ_WITHIN {
-                    return Err(format!("n{at} took {took:?} to read {hash}"));
+                    return Err(format!("I1: n{at} took {took:?} to read {hash}"));
                 }
                 Ok(())
             }
             (Outcome::Get(Err(err)), Asked::Get { target, must: true, .. }) => {
-                Err(format!("n{at} cannot read {target:?}, which was acknowledged: {err}"))
+                Err(format!("I1: n{at} cannot read {target:?}, which was acknowledged: {err}"))
             }
             (Outcome::Stat(Ok(stat)), Asked::Stat { must: true }) => {
-                equal::check_copies(&stat, self.plan.machines)
+                copies::check_stat(&stat, self.swarm.members().len())
             }
             (Outcome::Stat(Err(err)), Asked::Stat { must: true }) => {
-                Err(format!("n{at} does not know who holds a file: {err}"))
+                Err(format!("I6: n{at} does not know who holds a file: {err}"))
             }
             (Outcome::Status(status), _) => {
                 self.states[at].0 = status.ok();
                 Ok(())
             }
             (Outcome::Ls(listing), _) => {
+                let trusted = self.ledger.trusts(&self.swarm.machines[at].name);
+                listing.iter().filter(|_| trusted).for_each(|l| self.visible.note(l));
                 self.states[at].1 = listing.ok();
                 Ok(())
             }
@@ -367,7 +461,11 @@ impl Play {
     }
 
     fn look_result(&self) -> Result<(), String> {
-        let states: Vec<_> = self.states.iter().cloned().map(|(a, b)| Some((a?, b?))).collect();
+        let state = |at: usize| {
+            let (status, tree) = self.states[at].clone();
+            (at, status.zip(tree))
+        };
+        let states: Vec<_> = self.swarm.members().into_iter().map(state).collect();
         equal::check(&self.ledger, &states)
     }
 
@@ -379,11 +477,15 @@ impl Play {
         }
     }
 
-    /// Waits until all is well; false when that never happens.
-    fn get_well(&mut self) -> bool {
+    /// Waits until all is well, and stays so; false when that never happens.
+    fn get_well(&mut self, stay: Duration) -> bool {
         let healed = self.swarm.now();
         let mut wrong = Err("nothing was looked at".to_owned());
-        while wrong.is_err() && self.swarm.now() < healed + WELL_WITHIN {
+        let mut since = healed;
+        while wrong.is_err() || self.swarm.now() < since + stay {
+            if self.swarm.now() >= healed + WELL_WITHIN + stay {
+                break;
+            }
             let next = self.swarm.now() + LOOK_EVERY;
             while self.swarm.now() < next {
                 self.step();
@@ -392,17 +494,20 @@ impl Play {
             self.let_in();
             self.look();
             wrong = self.look_result();
+            if wrong.is_err() {
+                since = self.swarm.now();
+            }
         }
-        let took = self.swarm.now().saturating_sub(healed).as_secs();
+        let took = since.saturating_sub(healed).as_secs();
         self.swarm.note(format_args!("well after {took} s"));
         self.count(&format!("well within {} s", took.next_multiple_of(15)));
         // What was asked before may still come to its end.
         self.finish(ANSWERED_WITHIN);
-        let tree = self.states[0].1.clone().unwrap_or_default();
+        let tree = self.states[self.swarm.members()[0]].1.clone().unwrap_or_default();
         match wrong.and_then(|()| equal::check_tree(&self.ledger, &tree)) {
             Ok(()) => true,
             Err(wrong) => {
-                self.violation(format!("not well {took} s after the last fault: {wrong}"));
+                self.violation(format!("I7: not well {took} s after the last fault: {wrong}"));
                 false
             }
         }
@@ -410,7 +515,7 @@ impl Play {
 
     /// What a person does: switches on what is off, and restarts what has given up writing.
     fn tend(&mut self) {
-        for at in 0..self.plan.machines {
+        for at in self.swarm.members() {
             let read_only =
                 self.states[at].0.as_ref().is_some_and(|status| status.read_only.is_some());
             if read_only && self.swarm.is_up(at) {
@@ -423,20 +528,32 @@ impl Play {
         }
     }
 
-    /// Every file that was acknowledged, through every node.
+    /// Every file that was acknowledged or seen, through every node.
     fn read_everywhere(&mut self) {
-        for hash in self.readable() {
+        let seen: Vec<FileHash> = self.visible.unacknowledged(&self.ledger).collect();
+        (0..seen.len()).for_each(|_| self.count("seen and not acknowledged"));
+        for hash in self.readable().into_iter().chain(seen) {
             for at in self.swarm.running() {
                 self.ask_get(at, Target::Hash(hash), None, true);
             }
             self.finish(ANSWERED_WITHIN);
+            if self.has_enough() {
+                return;
+            }
         }
     }
 
     /// Every chunk has its copies.
     fn look_at_copies(&mut self) {
+        let disks = self.disks();
+        if disks.len() == self.swarm.members().len()
+            && let Err(wrong) = copies::check_disks(&disks)
+        {
+            self.violation(wrong);
+        }
         for (nth, hash) in self.readable().into_iter().enumerate() {
-            let at = nth % self.plan.machines;
+            let members = self.swarm.members();
+            let at = members[nth % members.len()];
             self.ask(at, Order::Stat(hash), Asked::Stat { must: true });
             self.finish(ANSWERED_WITHIN);
         }
@@ -448,7 +565,7 @@ impl Play {
 
     /// Without one machine everything can still be read at once.
     fn lose_one(&mut self) {
-        let lost = self.dice.below(self.plan.machines as u64) as usize;
+        let lost = self.dice.pick(&self.swarm.members());
         self.swarm.note(format_args!("n{lost} is lost for good"));
         self.swarm.end(lost, End::Power(Survive::None));
         for hash in self.readable() {
@@ -458,4 +575,32 @@ impl Play {
             self.finish(ANSWERED_WITHIN);
         }
     }
+
+    /// The last look: everything is off, and only the disks tell.
+    fn look_at_disks(&mut self) {
+        for at in self.swarm.running() {
+            self.swarm.end(at, End::Kill);
+        }
+        for machine in self.swarm.machines.clone() {
+            if self.ledger.trusts(&machine.name)
+                && self.swarm.is_member(machine.number)
+                && let Err(wrong) = index::check(&machine.disk(), SEGMENT_LEN)
+            {
+                self.violation(format!("{}: {wrong}", machine.name));
+            }
+            for (path, bytes) in segments::all_files(&machine.disk()) {
+                if let Some(what) = self.swarm.setup.secrets.find(&bytes) {
+                    let (name, path) = (&machine.name, path.display());
+                    self.violation(format!("I10: {what} on {name} in {path}"));
+                }
+            }
+        }
+        let most = u64::try_from(memory::most() >> 10).unwrap_or(0);
+        self.swarm.setup.history.set("most KiB of memory in a node", most);
+    }
+}
+
+/// One of a dozen paths; each name is long enough to be searched for.
+fn some_path(dice: &mut Dice) -> String {
+    format!("/letter-{:02}.txt", dice.below(12))
 }

@@ -3,6 +3,7 @@
 
 use crate::chance::seed_this_thread;
 use crate::history::History;
+use crate::joins;
 use crate::plan::Plan;
 use crate::play::play;
 use std::collections::BTreeMap;
@@ -12,11 +13,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Seeds that every change is tested with.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 200;
+/// Seeds that every change plays twice.
+const AGAIN: u64 = 5;
 /// Tells a process which seed to play, and how.
 const TOLD: &str = "P2PFS_DAEMON_PLAY";
 /// Longest real time for one seed, which usually takes a second.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Begins a line of the report.
 const MARK: &str = "report:";
 
@@ -27,6 +30,10 @@ pub(crate) enum Variant {
     Real,
     /// The bug that has to be found.
     LyingDisks,
+    /// Machines that join a swarm of 5, so that there are 20.
+    FiveToTwenty,
+    /// Machines that join a swarm of 10, so that there are 30.
+    TenToThirty,
 }
 
 /// What became of one seed.
@@ -49,21 +56,30 @@ impl Run {
             return Some(format!("seed {seed} did not end:\n{}", tail.join("\n")));
         }
         let list = violations.join("\n  ");
-        (!violations.is_empty()).then(|| format!("seed {seed}:\n  {list}\n{}", again(*seed)))
+        (!violations.is_empty()).then(|| format!("seed {seed}:\n  {list}\n{}", how_to_see(*seed)))
     }
 }
 
-fn again(seed: u64) -> String {
+fn how_to_see(seed: u64) -> String {
     format!("  P2PFS_DAEMON_SEED={seed} cargo test --test daemons seeds -- --nocapture")
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
 /// The seeds to play.
 pub(crate) fn seeds() -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let from = number("P2PFS_DAEMON_FROM").unwrap_or(1);
     match number("P2PFS_DAEMON_SEED") {
         Some(seed) => vec![seed],
-        None => (1..=number("P2PFS_DAEMON_SEEDS").unwrap_or(SEEDS)).collect(),
+        None => (from..from + number("P2PFS_DAEMON_SEEDS").unwrap_or(SEEDS)).collect(),
     }
+}
+
+/// How many of them are played twice.
+pub(crate) fn again() -> usize {
+    usize::try_from(number("P2PFS_DAEMON_AGAIN").unwrap_or(AGAIN)).unwrap()
 }
 
 /// Plays the seed that the environment names, and reports.
@@ -71,10 +87,16 @@ pub(crate) fn play_as_told() {
     let told = std::env::var(TOLD).unwrap_or_default();
     let Some((seed, variant)) = told.split_once(' ') else { return };
     let seed: u64 = seed.parse().unwrap();
+    let is = |one: Variant| variant == format!("{one:?}");
     let mut plan = Plan::of(seed);
-    if variant == format!("{:?}", Variant::LyingDisks) {
+    if is(Variant::LyingDisks) {
         plan = plan.with_lying_disks();
     }
+    let joins = match () {
+        () if is(Variant::FiveToTwenty) => Some((5, 20)),
+        () if is(Variant::TenToThirty) => Some((10, 30)),
+        () => None,
+    };
     if let Ok(filter) = std::env::var("P2PFS_DAEMON_LOG") {
         let filter = tracing_subscriber::EnvFilter::new(filter);
         tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
@@ -91,7 +113,10 @@ pub(crate) fn play_as_told() {
     let player = history.clone();
     let thread = std::thread::spawn(move || {
         seed_this_thread(seed);
-        play(seed, plan, &player);
+        match joins {
+            Some((from, to)) => joins::play(seed, from, to, &player),
+            None => play(seed, plan, &player),
+        }
     });
     // A panic is among the violations.
     drop(thread.join());
@@ -183,7 +208,8 @@ impl Run {
 pub(crate) fn print_totals(runs: &[Run]) {
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
     for (kind, count) in runs.iter().flat_map(|run| &run.totals) {
-        *totals.entry(kind).or_default() += count;
+        let total = totals.entry(kind).or_default();
+        *total = if kind.starts_with("most") { *count.max(total) } else { *total + count };
     }
     let took: f64 = runs.iter().map(|run| run.took.as_secs_f64()).sum();
     println!("{} runs, {took:.1} s of processor", runs.len());

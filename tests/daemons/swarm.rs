@@ -1,15 +1,18 @@
 //! The machines, the links between them and the time: what the plan does to them. It knows how a
 //! fault is made; when and which is the plan's, and what may come of it the checkers'.
 //!
+//! Time goes in steps: first the network and the machines' kernels, then the nodes one by one.
 //! After a partition turmoil does not send again what was lost, so a connection that was in use
 //! then is dead without either side being told: harsher than TCP, and so are the checks.
 
 use crate::life::{Machine, Order, Outcome, Report, Setup};
-use crate::simfs::{SimFs, Survive};
+use crate::simfs::{Fault, SimFs, Survive};
 use p2pfs::sys::{Fs, OpenMode};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How far time goes in one step of the network.
@@ -50,16 +53,18 @@ pub(crate) struct Swarm {
     pub(crate) setup: Rc<Setup>,
     pub(crate) machines: Vec<Rc<Machine>>,
     sim: turmoil::Sim<'static>,
+    names: Arc<BTreeMap<String, IpAddr>>,
     links: BTreeMap<(usize, usize), Trouble>,
     up: Vec<bool>,
     lived: Vec<bool>,
+    gone: Vec<bool>,
     last: u64,
     pending: BTreeMap<u64, Pending>,
 }
 
 impl Swarm {
     /// Machines that are switched off.
-    pub(crate) fn new(setup: &Rc<Setup>, ahead_ms: &[u64], latency: (u64, u64)) -> Self {
+    pub(crate) fn new(setup: &Rc<Setup>, ahead_ms: &[i64], latency: (u64, u64)) -> Self {
         let mut sim = turmoil::Builder::new()
             .simulation_duration(Duration::from_secs(100_000))
             .tick_duration(TICK)
@@ -73,17 +78,18 @@ impl Swarm {
             numbers.map(|number| Machine::new(setup, number, ahead_ms[number])).collect();
         for machine in &machines {
             let machine = machine.clone();
-            sim.host(machine.name.clone(), move || machine.clone().live());
+            sim.host(machine.name.clone(), move || machine.clone().kernel());
         }
         let up = vec![false; machines.len()];
-        // A host runs from the start: off with it before it has done anything.
-        machines.iter().for_each(|machine| sim.crash(machine.name.clone()));
+        let names = machines.iter().map(|one| (one.name.clone(), sim.lookup(one.name.clone())));
         Self {
+            names: Arc::new(names.collect()),
             setup: setup.clone(),
             machines,
             sim,
             links: BTreeMap::new(),
             lived: up.clone(),
+            gone: up.clone(),
             up,
             last: 0,
             pending: BTreeMap::new(),
@@ -110,6 +116,21 @@ impl Swarm {
         self.lived[at]
     }
 
+    /// Whether a machine has been switched on, and not gone for good.
+    pub(crate) fn is_member(&self, at: usize) -> bool {
+        self.lived[at] && !self.gone[at]
+    }
+
+    /// The machines that there should be.
+    pub(crate) fn members(&self) -> Vec<usize> {
+        (0..self.len()).filter(|at| self.is_member(*at)).collect()
+    }
+
+    /// A machine that is off is never switched on again.
+    pub(crate) fn leave(&mut self, at: usize) {
+        self.gone[at] = true;
+    }
+
     /// The machines that run.
     pub(crate) fn running(&self) -> Vec<usize> {
         (0..self.len()).filter(|at| self.up[*at]).collect()
@@ -119,12 +140,12 @@ impl Swarm {
     pub(crate) fn step(&mut self) -> Vec<(usize, Report)> {
         self.sim.step().expect("no host gives up with an error");
         for at in self.running() {
+            let goes_on = self.machines[at].tick(TICK);
             if self.machines[at].disk().is_dead() {
                 self.note(format_args!("power fails in {}", self.machines[at].name));
                 self.end(at, End::Power(Survive::Some));
-            } else if !self.sim.is_host_running(self.machines[at].name.clone()) {
-                self.over(at);
-                self.machines[at].disk().kill();
+            } else if !goes_on {
+                self.end(at, End::Kill);
             }
         }
         let reports = std::mem::take(&mut *self.setup.reports.borrow_mut());
@@ -158,9 +179,10 @@ impl Swarm {
         Some(self.last)
     }
 
-    /// Switches a machine on. The last life must not have written anything after its end.
+    /// Switches a machine on.
     pub(crate) fn start(&mut self, at: usize) {
         self.note(format_args!("{} starts", self.machines[at].name));
+        self.machines[at].begin(self.now(), &self.names);
         self.sim.bounce(self.machines[at].name.clone());
         (self.up[at], self.lived[at]) = (true, true);
     }
@@ -172,8 +194,10 @@ impl Swarm {
         if let End::Power(_) = how {
             self.each_link(at, |sim, a, b| sim.partition(a, b));
         }
+        // The sockets close, or do not; then the node cannot say anything more, nor write.
         self.sim.crash(machine.name.clone());
-        let steps = disk.steps();
+        disk.fail_at(disk.steps() + 1, Fault::Crash);
+        machine.end();
         match how {
             End::Power(survive) => {
                 disk.crash(survive);
@@ -187,13 +211,11 @@ impl Swarm {
             }
             End::Kill => disk.kill(),
         }
-        assert_eq!(disk.steps(), steps, "a life wrote after its end");
         self.over(at);
     }
 
     fn over(&mut self, at: usize) {
         self.up[at] = false;
-        self.machines[at].ended();
         // Nobody will ever know what came of them.
         self.pending.retain(|_, pending| pending.machine != at);
     }

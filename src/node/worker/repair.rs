@@ -15,10 +15,11 @@ use super::judge::Judged;
 use super::shape::{Next, Worked, Worker};
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::Shared;
+use crate::node::replicate::terms;
 use crate::node::view::View;
 use crate::store::{Held, Replica};
 use crate::sys::Time;
-use crate::wire::message::CIDS_MAX;
+use crate::wire::message::{CIDS_MAX, ClaimTerms};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -487,8 +488,9 @@ impl Repair {
             judged.made += u8::from(made == Made::Yes);
             if left > 1 {
                 self.open.insert(copy.cid, (judged, left - 1));
-            } else if judged.missing() > 0 {
-                // What was found of it may be old by now.
+            } else if judged.missing() > 0 && made == Made::Yes {
+                // What was found of it may be old by now. What could not be copied waits for the
+                // next look at all chunks: whoever did not take it would not take it now.
                 let batch = self.replica(copy.cid).into_iter().collect();
                 self.look(batch).await;
             } else {
@@ -516,12 +518,28 @@ impl Repair {
 
     /// Tells the nodes that are responsible for chunks below their copies: they may not have
     /// noticed, because a put knows at once and a table of members that stays the same is silent.
+    /// First they get the claims that ask for those copies, which they may never have seen.
     async fn tell_responsible(&mut self, judged: &[Judged]) {
         let mut to: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
+        let mut claims: BTreeMap<(NodeId, ClaimId), (ClaimTerms, Vec<ChunkId>)> = BTreeMap::new();
         for one in judged.iter().filter(|one| one.verdict.missing > 0) {
             let other = one.verdict.first.filter(|first| *first != self.shared.me);
-            if let Some(first) = other {
-                to.entry(first).or_default().push(one.replica.cid);
+            let Some(first) = other else { continue };
+            let cid = one.replica.cid;
+            to.entry(first).or_default().push(cid);
+            let here = self.shared.store.claims(cid).unwrap_or_default();
+            let terms = here
+                .into_iter()
+                .map(|(claim, committed)| ClaimTerms { committed, ..terms(&claim) });
+            for terms in terms.filter(|terms| terms.replicas > one.verdict.copies) {
+                let unseen = claims.entry((first, terms.id)).or_insert((terms, Vec::new()));
+                unseen.1.push(cid);
+            }
+        }
+        for ((id, _), (terms, cids)) in claims {
+            if let Err(err) = self.shared.ask_have(id, terms, cids).await {
+                tracing::debug!(peer = %id.short(), %err, "claims were not taken");
+                self.failed = true;
             }
         }
         for (id, cids) in to {

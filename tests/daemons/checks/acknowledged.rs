@@ -1,4 +1,4 @@
-//! A file that was acknowledged can be read as long as at most one machine is lost, and after a
+//! I1: a file that was acknowledged can be read as long as at most one machine is lost, and after a
 //! loss of power of all of them. Owns the list of what was acknowledged, and what was ever tried.
 
 use p2pfs::id::FileHash;
@@ -25,6 +25,10 @@ pub(crate) struct Ledger {
     tried: BTreeMap<String, BTreeSet<FileHash>>,
     /// Whether bytes on some disk were changed.
     pub(crate) rotted: bool,
+    /// Machines whose disks are not to be relied on.
+    untrusted: BTreeSet<String>,
+    /// How often one was lost.
+    pub(crate) losses: u64,
     /// Paths of which a put was acknowledged, each with the only machines that had one then; none
     /// stands for several machines. Without any, nothing is promised of the path.
     listed: BTreeMap<String, BTreeSet<Option<String>>>,
@@ -70,8 +74,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether the disk of a machine says the truth: it has not rotted, and it does not lie.
+    pub(crate) fn trusts(&self, name: &str) -> bool {
+        !self.untrusted.contains(name)
+    }
+
+    /// From now on a machine's disk says nothing.
+    pub(crate) fn distrust(&mut self, name: &str) {
+        self.untrusted.insert(name.to_owned());
+    }
+
     /// A machine's copies are not to be relied on any more.
     pub(crate) fn lost_machine(&mut self, name: &str) {
+        self.losses += 1;
         for file in self.files.values_mut().filter(|file| file.only_at.as_deref() == Some(name)) {
             file.excused = true;
         }

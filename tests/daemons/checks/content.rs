@@ -1,4 +1,5 @@
-//! Bytes that are returned hash to what was asked for, always; a range is that part of the file.
+//! I2: bytes that are returned hash to what was asked for, always; a range is that part of the
+//! file.
 
 use super::acknowledged::{Ledger, hash_of};
 use p2pfs::id::FileHash;

@@ -1,22 +1,28 @@
-//! When everything has been well for a while, all nodes know each other, show the same tree, and
-//! every chunk has its copies.
+//! I7: when everything has been well for a while, all nodes know each other, show the same tree,
+//! and every chunk has its copies.
 
 use super::acknowledged::Ledger;
 use crate::life::Listing;
-use p2pfs::wire::control::{FileStat, NodeState, Status};
+use p2pfs::wire::control::{NodeState, Status};
+
+/// What a machine says of itself and lists, if it answers.
+pub(crate) type State = Option<(Box<Status>, Listing)>;
 
 /// What is still missing, if anything. A disk that rotted may have lost what only it had: whether
 /// that was promised to anybody is judged by who reads it.
-pub(crate) fn check(
-    ledger: &Ledger,
-    states: &[Option<(Box<Status>, Listing)>],
-) -> Result<(), String> {
-    let lost: u64 = states.iter().flatten().map(|(status, _)| status.lost).sum();
+pub(crate) fn check(ledger: &Ledger, states: &[(usize, State)]) -> Result<(), String> {
+    let all = || states.iter().flat_map(|(_, state)| state).map(|(status, _)| status);
+    let lost: u64 = all().map(|status| status.lost).sum();
     if lost > 0 && !ledger.rotted {
         return Err(format!("{lost} chunks are lost"));
     }
-    let mut trees: Vec<&Listing> = Vec::new();
-    for (at, state) in states.iter().enumerate() {
+    // With fewer machines than copies, a copy on each is all that can be; what one counts as
+    // lacking a machine the others know.
+    let too_few = all().any(|status| usize::from(status.replicas) > states.len());
+    let homeless: u64 = all().map(|status| status.need_nodes).sum();
+    let below = lost + if too_few { homeless } else { 0 };
+    let mut trees: Vec<(usize, &Listing)> = Vec::new();
+    for (at, state) in states {
         let Some((status, tree)) = state else { return Err(format!("n{at} does not answer")) };
         let others = states.len() - 1;
         let wrong = |what: &str| Err(format!("n{at}: {what} {:?}", status.problems));
@@ -25,27 +31,30 @@ pub(crate) fn check(
             status if status.peers_alive as usize != others => {
                 return wrong(&format!("sees {} peers", status.peers_alive));
             }
-            status if status.under_replicated > lost => {
+            status if status.under_replicated > below => {
                 return wrong(&format!("{} chunks below their copies", status.under_replicated));
             }
             _ => {}
         }
-        if let Some(problem) = status.problems.iter().find(|what| !is_expected(what, lost)) {
+        if let Some(problem) =
+            status.problems.iter().find(|what| !is_expected(what, lost > 0 || too_few))
+        {
             return wrong(&format!("says {problem:?}"));
         }
-        trees.push(tree);
+        trees.push((*at, tree));
     }
-    match trees.iter().position(|tree| *tree != trees[0]) {
-        Some(at) => Err(format!("n0 lists {:?}, n{at} {:?}", trees[0], trees[at])),
+    let (first, tree) = trees[0];
+    match trees.iter().find(|(_, other)| *other != tree) {
+        Some((at, other)) => Err(format!("n{first} lists {tree:?}, n{at} {other:?}")),
         None => Ok(()),
     }
 }
 
 /// Whether a problem is as it should be: a machine that was replaced is remembered under its old
-/// name, and what is lost is said.
-fn is_expected(problem: &str, lost: u64) -> bool {
+/// name, and what is lost or lacks a machine is said.
+fn is_expected(problem: &str, too_few: bool) -> bool {
     let of_loss = ["on no other node", "fewer copies than wanted"];
-    problem.contains("has been dead") || lost > 0 && of_loss.iter().any(|of| problem.contains(of))
+    problem.contains("has been dead") || too_few && of_loss.iter().any(|of| problem.contains(of))
 }
 
 /// What is missing in the common tree, if anything.
@@ -58,15 +67,4 @@ pub(crate) fn check_tree(ledger: &Ledger, tree: &Listing) -> Result<(), String> 
         }
     }
     Ok(())
-}
-
-/// Whether a file has its copies, on as many machines as there are.
-pub(crate) fn check_copies(stat: &FileStat, machines: usize) -> Result<(), String> {
-    let wanted = usize::from(stat.info.replicas).min(machines);
-    match stat.info.copies {
-        Some(copies) if usize::from(copies) < wanted => {
-            Err(format!("{:?} has {copies} of {wanted} copies", stat.info.hash))
-        }
-        _ => Ok(()),
-    }
 }

@@ -1,0 +1,188 @@
+//! Reads the segments on a simulated disk, after their specification (`store::format`) and not with
+//! the store's own code, so that the checkers see what is on the disks and not what nodes say.
+
+use crate::simfs::SimFs;
+use p2pfs::id::{ChunkId, ClaimId, RecordId};
+use p2pfs::sys::{Fs, OpenMode};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Where a node keeps its segments.
+pub(crate) const FOLDER: &str = "/p2pfs/data/segments";
+/// Bytes of a file's header and of a record's.
+const FILE_HEAD: usize = 88;
+const RECORD_HEAD: usize = 20;
+const CLAIM: usize = 25;
+
+/// What the segments of one disk say.
+#[derive(Default)]
+pub(crate) struct Contents {
+    /// Chunks whose bytes are there, and how many there are.
+    pub(crate) replicas: BTreeMap<ChunkId, u32>,
+    /// Those that were synced: a mark follows, or the end of a compacted segment.
+    pub(crate) synced: BTreeSet<ChunkId>,
+    /// Claims on chunks, and the copies that they ask for.
+    pub(crate) claims: BTreeMap<(ChunkId, ClaimId), u8>,
+    /// Claims that have ended, for good or on some chunks.
+    pub(crate) ended: BTreeSet<ClaimId>,
+    /// Records.
+    pub(crate) records: BTreeSet<RecordId>,
+}
+
+/// One segment file.
+struct Segment {
+    order: u32,
+    number: u32,
+    bytes: Vec<u8>,
+    previous: (u32, usize),
+}
+
+/// One record: its kind, its body, and the length of its payload.
+struct Record<'a> {
+    kind: u8,
+    body: &'a [u8],
+    payload: u32,
+}
+
+/// Reads a whole file; nothing when it is not there.
+pub(crate) fn bytes_of(disk: &SimFs, path: &Path) -> Vec<u8> {
+    let Ok(file) = disk.open(path, OpenMode::Read) else { return Vec::new() };
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap_or(0)).unwrap()];
+    let read = file.read_at(&mut bytes, 0).unwrap_or(0);
+    bytes.truncate(read);
+    bytes
+}
+
+/// All files of a disk, with what is in them.
+pub(crate) fn all_files(disk: &SimFs) -> Vec<(PathBuf, Vec<u8>)> {
+    let (mut folders, mut files) = (vec![PathBuf::from("/")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in disk.read_dir(&folder).unwrap_or_default() {
+            let path = folder.join(&entry.name);
+            if entry.is_dir {
+                folders.push(path);
+            } else {
+                files.push((path.clone(), bytes_of(disk, &path)));
+            }
+        }
+    }
+    files
+}
+
+/// What is on this disk.
+pub(crate) fn read(disk: &SimFs) -> Contents {
+    let folder = Path::new(FOLDER);
+    let files = disk.read_dir(folder).unwrap_or_default();
+    let read =
+        files.iter().filter_map(|file| Segment::new(bytes_of(disk, &folder.join(&file.name))));
+    let mut segments: Vec<Segment> = read.collect();
+    let ends: BTreeMap<u32, usize> = segments.iter().map(|one| one.previous).collect();
+    segments.sort_by_key(|one| (one.order, one.number));
+    let complete: BTreeMap<u32, u32> = segments
+        .iter()
+        .filter(|one| one.number != one.order && one.records(usize::MAX).any(|r| r.kind == 12))
+        .map(|one| (one.order, one.number))
+        .collect();
+    let mut contents = Contents::default();
+    for one in &segments {
+        let compacted = complete.get(&one.order);
+        if compacted.unwrap_or(&one.order) != &one.number {
+            continue;
+        }
+        let end = ends.get(&one.number).copied().unwrap_or(usize::MAX);
+        let synced = match compacted {
+            Some(_) => usize::MAX,
+            None => one.records(end).rposition(|r| r.kind == 6).unwrap_or(0),
+        };
+        for (nth, record) in one.records(end).enumerate() {
+            contents.take(&record);
+            if record.kind == 1 && nth < synced {
+                contents.synced.insert(ChunkId(array(record.body)));
+            }
+        }
+    }
+    contents
+}
+
+impl Segment {
+    fn new(bytes: Vec<u8>) -> Option<Self> {
+        if bytes.len() < FILE_HEAD || &bytes[..8] != b"p2pfsseg" {
+            return None;
+        }
+        let int = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let (order, number, previous) = (int(12), int(16), int(20));
+        let order = if order == 0 { number } else { order };
+        Some(Self { order, number, previous: (previous, int(24) as usize), bytes })
+    }
+
+    /// The records up to `end`, or to the first bytes that are none.
+    fn records(&self, end: usize) -> std::vec::IntoIter<Record<'_>> {
+        let bytes = &self.bytes[..end.min(self.bytes.len())];
+        let (mut at, mut records) = (FILE_HEAD, Vec::new());
+        while let Some(head) = bytes.get(at..at + RECORD_HEAD) {
+            if &head[..4] != b"p2fr" {
+                break;
+            }
+            let body = usize::from(u16::from_le_bytes([head[6], head[7]]));
+            let payload = u32::from_le_bytes(head[8..12].try_into().unwrap());
+            let begin = at + RECORD_HEAD;
+            let next = begin + body + payload as usize;
+            if next > bytes.len() {
+                break;
+            }
+            records.push(Record { kind: head[4], body: &bytes[begin..begin + body], payload });
+            at = next;
+        }
+        records.into_iter()
+    }
+}
+
+impl Contents {
+    fn take(&mut self, record: &Record<'_>) {
+        let Record { kind, body, payload } = record;
+        match kind {
+            1 => {
+                let cid = ChunkId(array(body));
+                self.replicas.insert(cid, *payload);
+                if body[32] & 1 == 1 {
+                    self.claim(cid, &body[33..]);
+                }
+            }
+            2 => body[CLAIM..].chunks(32).for_each(|cid| self.claim(ChunkId(array(cid)), body)),
+            3 => _ = self.records.insert(RecordId(array(body))),
+            5 => {
+                let gone = ChunkId(array(body));
+                self.replicas.remove(&gone);
+                self.synced.remove(&gone);
+                self.claims.retain(|(cid, _), _| *cid != gone);
+            }
+            8..=10 => {
+                let ended = ClaimId(array(body));
+                self.ended.insert(ended);
+                let mut cids = body[16..].chunks(32).map(|cid| ChunkId(array(cid)));
+                let some: BTreeSet<ChunkId> = cids.by_ref().collect();
+                let is_ended = |cid: &ChunkId| *kind != 9 || some.contains(cid);
+                self.claims.retain(|(cid, id), _| *id != ended || !is_ended(cid));
+            }
+            11 => _ = self.replicas.remove(&ChunkId(array(body))),
+            _ => {}
+        }
+    }
+
+    fn claim(&mut self, cid: ChunkId, claim: &[u8]) {
+        let copies = self.claims.entry((cid, ClaimId(array(claim)))).or_default();
+        *copies = claim[16].max(*copies);
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes[..N].try_into().unwrap()
+}
+
+/// The node that a disk's segments belong to, if it has any.
+pub(crate) fn any_head(disk: &SimFs) -> Option<[u8; 32]> {
+    let folder = Path::new(FOLDER);
+    let files = disk.read_dir(folder).unwrap_or_default();
+    let mut all = files.iter().map(|file| bytes_of(disk, &folder.join(&file.name)));
+    all.find(|bytes| bytes.len() >= FILE_HEAD).map(|bytes| array(&bytes[32..]))
+}
