@@ -14,10 +14,14 @@
 
 #[path = "harness/daemon.rs"]
 mod daemon;
+#[path = "torture/disk.rs"]
+mod disk;
 #[path = "torture/kill_at.rs"]
 mod kill_at;
 #[path = "torture/machine.rs"]
 mod machine;
+#[path = "torture/power.rs"]
+mod power;
 #[path = "harness/said.rs"]
 mod said;
 #[path = "torture/trace.rs"]

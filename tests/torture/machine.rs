@@ -59,3 +59,33 @@ pub(crate) fn run(program: &str, args: &[&str]) -> String {
     assert!(output.status.success(), "{program} {args:?}: {err}");
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// Decisions from a seed (SplitMix64, Steele et al. 2014).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// From `P2PFS_TORTURE_SEED`, or each time another.
+    pub(crate) fn from_outside() -> Self {
+        let given = std::env::var("P2PFS_TORTURE_SEED").ok().map(|seed| seed.parse().unwrap());
+        let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
+        println!("P2PFS_TORTURE_SEED={seed}");
+        Self::new(seed)
+    }
+
+    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut out = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        out = (out ^ (out >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (out ^ (out >> 31)) % bound
+    }
+
+    /// A length from 1 byte to 8 MiB, as many small as large ones.
+    pub(crate) const fn len(&mut self) -> usize {
+        let magnitude = self.below(23);
+        ((1 << magnitude) + self.below(1 << magnitude)) as usize
+    }
+}
