@@ -16,6 +16,8 @@
 mod daemon;
 #[path = "torture/disk.rs"]
 mod disk;
+#[path = "torture/errors.rs"]
+mod errors;
 #[path = "torture/kill_at.rs"]
 mod kill_at;
 #[path = "torture/machine.rs"]

@@ -5,11 +5,10 @@
 
 use crate::daemon::{Daemon, Swarm, noise};
 use crate::machine::{able, alone};
-use crate::trace::{self, Seen, Tracer, at_each_call};
+use crate::trace::{self, KILL, Seen, Tracer, at_each_call};
 
 /// Two chunks and a little.
 const LEN: usize = (2 << 20) + 4321;
-const KILL: &str = "signal=KILL";
 
 /// Puts a file that depends on `number`; whether that was acknowledged.
 fn put(node: &Daemon, number: u64) -> bool {

@@ -14,6 +14,8 @@ pub(crate) const CALLS: &str =
     "pwritev,pwrite64,fdatasync,fsync,rename,unlink,ftruncate,fallocate,mkdir";
 /// What the writer's thread is called.
 const WRITER: &str = "p2pfs-store";
+/// A fault: the process is killed, and may not end in that way otherwise.
+pub(crate) const KILL: &str = "signal=KILL";
 /// In the short form every so-manieth call is met.
 const STRIDE: usize = 6;
 
@@ -32,9 +34,12 @@ impl Seen {
         Self(text)
     }
 
-    /// Whether a fault was met.
-    fn fault(&self) -> bool {
-        self.0.contains("(INJECTED)") || self.0.contains("killed by SIGKILL")
+    /// Whether a fault of this kind was met.
+    fn met(&self, what: &str) -> bool {
+        match what {
+            KILL => self.0.contains("killed by SIGKILL"),
+            _ => self.0.contains("(INJECTED)"),
+        }
     }
 
     fn count(&self, call: &str) -> usize {
@@ -101,10 +106,12 @@ fn thread(pid: u64, name: &str) -> u64 {
     task.file_name().unwrap().to_str().unwrap().parse().unwrap()
 }
 
-/// Lives a life again and again, each time with a fault (`what`, as `strace` calls it) at another
-/// call, until it ends without having met one; in the short form some of these lives.
+/// Lives a life again and again, each time with a fault (`what`, as `strace` calls it, with a plus
+/// sign: at all calls from then on) at another call, until it ends without having met one; in the
+/// short form some of these lives.
 pub(crate) fn at_each_call(title: &str, what: &str, mut life: impl FnMut(&str) -> Seen) {
     let begun = Instant::now();
+    let (kind, on) = what.strip_suffix('+').map_or((what, ""), |kind| (kind, "+"));
     let plain = life("");
     let mut met = Vec::new();
     for (number, call) in CALLS.split(',').enumerate() {
@@ -114,7 +121,7 @@ pub(crate) fn at_each_call(title: &str, what: &str, mut life: impl FnMut(&str) -
         let mut lives = 0;
         // A life that follows one which was cut short makes a few calls more.
         for n in (first..last * form(1, 2) + 1).step_by(form(STRIDE, 1)) {
-            if !life(&format!("{call}:{what}:when={n}")).fault() {
+            if !life(&format!("{call}:{kind}:when={n}{on}")).met(kind) {
                 assert!(n > last / 2, "{call} was made {last} times, and then not {n} times");
                 break;
             }
