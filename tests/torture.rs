@@ -18,6 +18,8 @@ mod daemon;
 mod disk;
 #[path = "torture/errors.rs"]
 mod errors;
+#[path = "torture/full_disk.rs"]
+mod full_disk;
 #[path = "torture/kill_at.rs"]
 mod kill_at;
 #[path = "torture/machine.rs"]
