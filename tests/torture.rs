@@ -24,6 +24,10 @@ mod full_disk;
 mod kill_at;
 #[path = "torture/machine.rs"]
 mod machine;
+#[path = "torture/net.rs"]
+mod net;
+#[path = "torture/partitions.rs"]
+mod partitions;
 #[path = "torture/power.rs"]
 mod power;
 #[path = "harness/said.rs"]

@@ -41,7 +41,8 @@ impl Disk {
 
     fn mount(&self) {
         let (image, place) = (self.image.to_str().unwrap(), self.place.to_str().unwrap());
-        run("mount", &["-o", "loop", image, place]);
+        // Shared, so that it goes from the mounts of others, too, when it goes from here.
+        run("mount", &["--make-shared", "-o", "loop", image, place]);
     }
 
     /// Cuts the power.

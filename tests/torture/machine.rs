@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Whether everything is asked for, or some of it.
@@ -87,5 +88,14 @@ impl Dice {
     pub(crate) const fn len(&mut self) -> usize {
         let magnitude = self.below(23);
         ((1 << magnitude) + self.below(1 << magnitude)) as usize
+    }
+}
+
+/// Tells threads to end when it goes, also when the test fails: somebody waits for them.
+pub(crate) struct End<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

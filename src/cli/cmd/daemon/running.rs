@@ -169,7 +169,7 @@ fn listen(err: &ListenError) -> Failure {
         }
         ListenError::Listen { addr, source } => {
             let code = match source.kind() {
-                std::io::ErrorKind::PermissionDenied => Code::Denied,
+                io::ErrorKind::PermissionDenied => Code::Denied,
                 _ => Code::Failed,
             };
             Failure::new(code, format!("cannot listen on {addr}: {}", reason(source)))
