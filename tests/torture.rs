@@ -18,6 +18,8 @@ mod daemon;
 mod disk;
 #[path = "torture/errors.rs"]
 mod errors;
+#[path = "torture/flood.rs"]
+mod flood;
 #[path = "torture/full_disk.rs"]
 mod full_disk;
 #[path = "torture/kill_at.rs"]
@@ -30,7 +32,13 @@ mod net;
 mod partitions;
 #[path = "torture/power.rs"]
 mod power;
+#[path = "torture/restart.rs"]
+mod restart;
 #[path = "harness/said.rs"]
 mod said;
+#[path = "torture/stopped.rs"]
+mod stopped;
 #[path = "torture/trace.rs"]
 mod trace;
+#[path = "torture/wiped.rs"]
+mod wiped;
