@@ -4,7 +4,7 @@
 //! disk that obeys and are simulated (`tests/daemons.rs`).
 //!
 //! `P2PFS_CRASH_SEED` repeats a run's decisions (their timing is the machine's), and
-//! `P2PFS_CRASH=full` makes 30 kills of a node alone and 20 in a swarm instead of a few.
+//! `P2PFS_CRASH=full` makes 200 kills of a node alone and 200 in a swarm instead of a few.
 
 // The lint's exception for tests does not reach what several tests share.
 #![allow(clippy::unwrap_used)]
@@ -163,7 +163,7 @@ fn check(swarm: &Swarm, nodes: usize, kept: &Acknowledged) -> usize {
 
 #[test]
 fn a_node_alone_keeps_what_it_acknowledged() {
-    let (kills, at_least) = if is_full() { (30, 250) } else { (8, 30) };
+    let (kills, at_least) = if is_full() { (200, 1000) } else { (8, 30) };
     let seed = seed();
     println!("P2PFS_CRASH_SEED={seed}");
     let mut dice = Dice(seed);
@@ -180,7 +180,7 @@ fn a_node_alone_keeps_what_it_acknowledged() {
 
 #[test]
 fn a_swarm_keeps_what_it_acknowledged() {
-    let (kills, at_least) = if is_full() { (20, 250) } else { (4, 15) };
+    let (kills, at_least) = if is_full() { (200, 1000) } else { (4, 15) };
     let seed = seed();
     println!("P2PFS_CRASH_SEED={seed}");
     let mut dice = Dice(seed ^ 1);

@@ -120,6 +120,8 @@ impl Handler for Service {
                 lock(&shared.links).insert(*peer);
                 shared.forget_dial_troubles();
                 observed.iter().for_each(|addr| shared.seen_at(*peer, *addr));
+                // What was on its way over an earlier connection may be lost.
+                shared.behind.note(*peer);
                 *peer
             }
             LinkEvent::Up { peer, addr, .. } => return shared.door.here(*peer, *addr),

@@ -113,7 +113,16 @@ impl Writer {
         files.make_folders()?;
         let recovery =
             Recovery { files: &files, node: options.node, check: &check, follow: &*follow };
-        let Recovered { tables, counts, mut opened, end, writable } = recovery.run()?;
+        let recovered = match recovery.run() {
+            // Bringing the tables up to date takes a little room, which was kept for such a day.
+            Err(OpenError::Io(err))
+                if is_full(&err) && files.fs.remove_file(&files.ballast_path()).is_ok() =>
+            {
+                recovery.run()
+            }
+            other => other,
+        };
+        let Recovered { tables, counts, mut opened, end, writable } = recovered?;
         let segment = if writable && end.number > 0 {
             Some(Segment::resume(&files, end.number, end.offset, options.segment_len)?)
         } else {
@@ -288,8 +297,7 @@ impl Writer {
 
     /// Distinguishes a full disk, where the segment is still good, from a failed one.
     fn after_write_error(&mut self, err: io::Error) -> Fault {
-        let full = matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        if full
+        if is_full(&err)
             && let Some(segment) = &mut self.segment
             && segment.take_back().is_ok()
         {
@@ -316,6 +324,9 @@ impl Writer {
                 break;
             }
             available = self.available();
+        }
+        if !self.ballast && available >= wanted {
+            self.lay_ballast();
         }
         let stored = self.shared.usage().stored_bytes;
         Some(Room {
@@ -362,10 +373,7 @@ impl Writer {
             Err(err) => {
                 // What is left of it has no record and is ignored.
                 let _ = shared.files.remove(Class::Segment, number);
-                match err.kind() {
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Err(Fault::Full),
-                    _ => Err(Fault::Segment(err)),
-                }
+                Err(if is_full(&err) { Fault::Full } else { Fault::Segment(err) })
             }
         }
     }
@@ -382,15 +390,19 @@ impl Writer {
     pub(super) fn rebuild(&mut self, reason: &str) -> bool {
         tracing::warn!(reason, "rebuilding the tables from the segments");
         self.shared.set_tables(None);
-        let shared = self.shared.clone();
+        let (shared, follow) = (self.shared.clone(), self.follow.clone());
         let recovery = Recovery {
             files: &shared.files,
             node: self.options.node,
             check: &shared.check,
-            follow: &*self.follow,
+            follow: &*follow,
         };
         self.cache.reset();
-        match recovery.anew(reason.to_owned(), Some(self.end)) {
+        let mut rebuilt = recovery.anew(reason.to_owned(), Some(self.end));
+        if matches!(&rebuilt, Err(OpenError::Io(err)) if is_full(err)) && self.drop_ballast() {
+            rebuilt = recovery.anew(reason.to_owned(), Some(self.end));
+        }
+        match rebuilt {
             Ok(Recovered { tables, counts, .. }) => {
                 self.counts = counts;
                 self.entries_since = 0;
@@ -648,6 +660,10 @@ fn plan_all(
         });
     }
     Ok(answers)
+}
+
+fn is_full(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn refuse(batch: &[Submission], error: &WriteError) -> Answers {

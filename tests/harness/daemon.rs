@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::ops::{Index, IndexMut};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Nodes of one user: one configuration directory, a data and a working directory for each node.
@@ -60,6 +60,8 @@ impl Swarm {
             config: self.dir.path().join("config"),
             work,
             user: None,
+            prefix: Vec::new(),
+            listen: "127.0.0.1:0".into(),
             flags,
             child: None,
             hello: Value::Null,
@@ -101,6 +103,10 @@ pub(crate) struct Daemon {
     pub(crate) work: PathBuf,
     /// Who runs the daemon and its commands; none: who runs the test.
     pub(crate) user: Option<u32>,
+    /// What runs the daemon instead of this process itself, with its arguments; it must not fork.
+    pub(crate) prefix: Vec<String>,
+    /// Where the daemon listens.
+    pub(crate) listen: String,
     /// What it is started with.
     pub(crate) flags: Vec<String>,
     child: Option<Child>,
@@ -111,8 +117,14 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// The executable with nothing of the person's own settings.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(&self.program);
+        self.within(&[], args)
+    }
+
+    fn within<S: AsRef<OsStr>>(&self, prefix: &[String], args: &[S]) -> Command {
+        let mut words = prefix.iter().map(OsStr::new).chain([self.program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("the program at least"));
         command
+            .args(words)
             .args(args)
             .current_dir(&self.work)
             .env_clear()
@@ -126,21 +138,33 @@ impl Daemon {
 
     /// The command that starts the daemon, so that a test can see it fail.
     pub(crate) fn starter(&self) -> Command {
-        let mut command = self.command(&["daemon", "--listen", "127.0.0.1:0", "--json"]);
+        let args = ["daemon", "--listen", &self.listen, "--json"];
+        let mut command = self.within(&self.prefix, &args);
         command.args(&self.flags).env("P2PFS_LOG", "warn,p2pfs=debug");
         command
     }
 
     /// Starts the daemon, for the first time or again, and waits until it answers.
     pub(crate) fn start(&mut self) {
+        let ended = self.attempt();
+        assert!(ended.is_none(), "the daemon did not start: {ended:?}");
+    }
+
+    /// Starts the daemon and waits until it answers, or has ended: then it says how.
+    pub(crate) fn attempt(&mut self) -> Option<ExitStatus> {
         assert!(self.child.is_none(), "it runs already");
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut child = self.starter().stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         // Its status, as soon as the socket is open; nothing if it ends before.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        self.child = Some(child);
-        self.hello = serde_json::from_str(&line).expect("the daemon did not start");
+        match serde_json::from_str(&line) {
+            Ok(hello) => {
+                (self.child, self.hello) = (Some(child), hello);
+                None
+            }
+            Err(_) => Some(child.wait().unwrap()),
+        }
     }
 
     /// Kills the daemon without a chance to do anything; not running is as good.

@@ -173,6 +173,13 @@ impl Shared {
                 left => format!("this node is being emptied: {} left", chunks(left, "is", "are")),
             });
         }
+        if self.is_disk_full() {
+            let (free, floor) = (text::size(status.free_bytes), text::size(self.config.free_floor));
+            out.push(format!(
+                "the disk is full: {free} are free, and {floor} have to stay free; nothing new is \
+                 stored here"
+            ));
+        }
         if let Some(code) = &status.code {
             out.push(format!(
                 "waiting for approval {code}; on a member run:  p2pfs approve {code}"

@@ -10,6 +10,7 @@ use crate::id::NodeId;
 use crate::node::door::Standing;
 use crate::node::event::Event;
 use crate::node::{Shared, lock};
+use crate::store::MAX_PAYLOAD;
 use crate::sys::Time;
 use crate::wire::gossip::{MemberFlags, Reach};
 use std::collections::BTreeMap;
@@ -108,10 +109,13 @@ impl Shared {
         if *self.draining.borrow() {
             flags = flags.with(MemberFlags::DRAINING);
         }
-        if self.is_full(usage.stored_bytes, usage.capacity) {
+        // On a disk that others have filled the capacity does not count.
+        let disk_full = self.is_disk_full();
+        if disk_full || self.is_full(usage.stored_bytes, usage.capacity) {
             flags = flags.with(MemberFlags::FULL);
         }
-        let sixty_fourths = u128::from(usage.stored_bytes) * 64 / u128::from(usage.capacity.max(1));
+        let used = if disk_full { usage.capacity } else { usage.stored_bytes };
+        let sixty_fourths = u128::from(used) * 64 / u128::from(usage.capacity.max(1));
         SelfState {
             addrs: self.own_addrs(),
             reach: Reach::Public,
@@ -125,6 +129,15 @@ impl Shared {
             counted: self.repair_tally.borrow().below,
             grant: standing.grant.clone(),
         }
+    }
+
+    /// Whether a chunk would leave less than what has to stay free, even without cached copies. A
+    /// disk that does not say is not full.
+    pub(in crate::node) fn is_disk_full(&self) -> bool {
+        let space = self.sys.fs.space(&self.config.data_dir);
+        let wanted = self.config.free_floor.saturating_add(MAX_PAYLOAD as u64);
+        let cached = self.store.usage().cached_bytes;
+        space.is_ok_and(|space| space.available.saturating_add(cached) < wanted)
     }
 
     /// Whether this node is over-full, compared with the others (bounded load).

@@ -10,6 +10,7 @@ use crate::node::{
 use crate::sys::{BoxFuture, os};
 use crate::text::{reason, shown, shown_path};
 use crate::wire::control::{Code, Failure};
+use std::io;
 use std::sync::{Arc, RwLock};
 use tokio::sync::watch;
 
@@ -152,6 +153,10 @@ fn store(err: &StoreError) -> Failure {
             .hint("restore the directory from a backup, or name an empty one with  --data-dir DIR"),
         StoreError::OtherNode { .. } => failure
             .hint("node.key and the segments do not belong together; restore both from one backup"),
+        StoreError::Io(err) if err.kind() == io::ErrorKind::StorageFull => {
+            Failure::new(Code::NoSpace, "no space left to open the store")
+                .hint("a few MiB are enough; nothing is lost")
+        }
         StoreError::Io(err) => {
             Failure::new(Code::Failed, format!("the store cannot be opened: {}", reason(err)))
         }
@@ -167,7 +172,7 @@ fn listen(err: &ListenError) -> Failure {
         }
         ListenError::Listen { addr, source } => {
             let code = match source.kind() {
-                std::io::ErrorKind::PermissionDenied => Code::Denied,
+                io::ErrorKind::PermissionDenied => Code::Denied,
                 _ => Code::Failed,
             };
             Failure::new(code, format!("cannot listen on {addr}: {}", reason(source)))
