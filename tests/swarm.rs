@@ -14,6 +14,8 @@ mod daemon;
 mod entry;
 #[path = "harness/said.rs"]
 mod said;
+#[path = "harness/segments.rs"]
+mod segments;
 #[path = "swarm/survive.rs"]
 mod survive;
 #[path = "swarm/tree.rs"]

@@ -14,8 +14,8 @@ pub use exchange::Items;
 use crate::text;
 use crate::wire::control::{
     Approved, Candidate, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo, FileStat, Get,
-    Identity, PathText, PeerInfo, Progress, Put, Range, Request, Setting, Status, Stored, Target,
-    WordKind, WorkerInfo,
+    Identity, PathText, PeerInfo, Progress, Put, Range, Request, ScrubInfo, Setting, Status,
+    Stored, Target, WordKind, WorkerInfo,
 };
 use exchange::Exchange;
 use landing::Place;
@@ -283,6 +283,23 @@ impl Client {
     /// What the daemon says.
     pub async fn workers(&self) -> Result<Items<WorkerInfo>, Failure> {
         self.items(Request::Workers).await
+    }
+
+    /// How far the node's reading of everything that it stores is.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn scrub(&self) -> Result<ScrubInfo, Failure> {
+        self.ask(Request::Scrub).await
+    }
+
+    /// Has the node read everything that it stores now; returns when all of it was read and what
+    /// is damaged was repaired, as far as that is possible. It goes on when the future is dropped.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn scrub_now(&self) -> Result<ScrubInfo, Failure> {
+        self.ask(Request::ScrubNow).await
     }
 
     /// Who the node is.

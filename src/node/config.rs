@@ -83,6 +83,8 @@ pub struct Config {
     /// Bytes per second that copies of chunks with more than one copy left may take; none: no
     /// limit.
     pub repair_rate: Option<u64>,
+    /// Everything that is stored is read again within this time.
+    pub scrub_within: Duration,
     /// Share of the capacity for evictable cached copies, in percent.
     pub cache_percent: u8,
     /// Length of a segment in bytes.
@@ -120,6 +122,7 @@ impl Config {
             open: false,
             repair_delay: Duration::from_secs(600),
             repair_rate: Some(limits::REPAIR_RATE),
+            scrub_within: Duration::from_secs(30 * 24 * 60 * 60),
             cache_percent: 5,
             segment_len: crate::store::Options::SEGMENT_LEN,
             free_floor: crate::store::Options::FREE_FLOOR,

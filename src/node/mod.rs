@@ -132,6 +132,9 @@ pub(crate) struct Shared {
     /// Whether some chunks were not handed to repair because too many waited.
     repair_missed: AtomicBool,
     repair_tally: watch::Sender<RepairTally>,
+    /// Damaged chunks of this node that nobody had when they were last asked for.
+    lost: Mutex<BTreeSet<ChunkId>>,
+    scrub: worker::scrub::Desk,
     /// What the workers are doing.
     board: worker::board::Board,
     links: Mutex<BTreeSet<NodeId>>,

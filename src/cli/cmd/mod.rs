@@ -10,6 +10,7 @@ pub(super) mod ls;
 pub(super) mod node;
 pub(super) mod peers;
 pub(super) mod put;
+pub(super) mod scrub;
 pub(super) mod stat;
 pub(super) mod status;
 

@@ -10,6 +10,8 @@ pub(super) mod handover;
 pub(super) mod issue;
 mod judge;
 pub(super) mod mend;
+mod passes;
 pub(super) mod reconcile;
 pub(super) mod repair;
+pub(super) mod scrub;
 pub(super) mod shape;
