@@ -4,9 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails has to end its test")]
 
+#[path = "harness/badfs.rs"]
+mod badfs;
 #[path = "node/door.rs"]
 mod door;
 #[path = "node/files.rs"]
 mod files;
 #[path = "node/fixture.rs"]
 mod fixture;
+#[path = "node/scrub.rs"]
+mod scrub;
+#[path = "harness/segments.rs"]
+mod segments;

@@ -18,6 +18,8 @@ mod moves;
 mod remove;
 #[path = "harness/said.rs"]
 mod said;
+#[path = "harness/segments.rs"]
+mod segments;
 #[path = "swarm/survive.rs"]
 mod survive;
 #[path = "swarm/tree.rs"]

@@ -104,6 +104,8 @@ pub enum Command {
     Peers(PeersArgs),
     /// Empty this node before it goes
     Drain(DrainArgs),
+    /// Show how far the reading of everything stored here is, or read it now
+    Scrub(ScrubArgs),
     /// Print this node's id
     #[command(after_long_help = "\
 Examples:
@@ -405,6 +407,27 @@ pub struct DrainArgs {
     /// Do not wait until the node is empty
     #[arg(long, conflicts_with = "cancel")]
     pub no_wait: bool,
+}
+
+/// Arguments of `scrub`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+The node reads everything that it stores within 30 days, and fetches from other nodes what the disk
+has damaged. That needs no command.
+
+Exit codes of --now: 0 when everything is good, 5 when something is still to be repaired, 9 when
+something was damaged that no other node has.
+
+Examples:
+  p2pfs scrub
+  p2pfs scrub --now
+  p2pfs scrub --now --json")]
+pub struct ScrubArgs {
+    /// Read everything now, and wait until what is damaged is repaired
+    ///
+    /// Ctrl-C ends the waiting; the node goes on.
+    #[arg(long)]
+    pub now: bool,
 }
 
 /// Arguments of `connect`.

@@ -15,7 +15,7 @@ use crate::text;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo,
     FileStat, Get, Identity, PathText, PeerInfo, Progress, Put, Range, Removed, RemovedInfo,
-    Request, Restored, Rm, Setting, Status, Stored, Target, WordKind, WorkerInfo,
+    Request, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target, WordKind, WorkerInfo,
 };
 use exchange::Exchange;
 use landing::Place;
@@ -315,6 +315,23 @@ impl Client {
     /// What the daemon says.
     pub async fn workers(&self) -> Result<Items<WorkerInfo>, Failure> {
         self.items(Request::Workers).await
+    }
+
+    /// How far the node's reading of everything that it stores is.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn scrub(&self) -> Result<ScrubInfo, Failure> {
+        self.ask(Request::Scrub).await
+    }
+
+    /// Has the node read everything that it stores now; returns when all of it was read and what
+    /// is damaged was repaired, as far as that is possible. It goes on when the future is dropped.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn scrub_now(&self) -> Result<ScrubInfo, Failure> {
+        self.ask(Request::ScrubNow).await
     }
 
     /// Who the node is.

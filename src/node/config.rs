@@ -89,6 +89,8 @@ pub struct Config {
     pub history: Duration,
     /// After how long, without renewal, the claims of an unfinished put end.
     pub lapse_after: Duration,
+    /// Everything that is stored is read again within this time.
+    pub scrub_within: Duration,
     /// Share of the capacity for evictable cached copies, in percent.
     pub cache_percent: u8,
     /// Length of a segment in bytes.
@@ -129,6 +131,7 @@ impl Config {
             gc_grace: Duration::from_secs(60 * 60),
             history: Duration::from_secs(30 * 24 * 60 * 60),
             lapse_after: Duration::from_secs(24 * 60 * 60),
+            scrub_within: Duration::from_secs(30 * 24 * 60 * 60),
             cache_percent: 5,
             segment_len: crate::store::Options::SEGMENT_LEN,
             free_floor: crate::store::Options::FREE_FLOOR,

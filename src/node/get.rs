@@ -128,7 +128,7 @@ impl Shared {
         self: &Arc<Self>,
         cid: ChunkId,
     ) -> Result<(Bytes, Option<NodeId>), GetError> {
-        if let Some(bytes) = self.read_here(cid, &mut |len| BytesMut::zeroed(len))?
+        if let Some(bytes) = self.read_here(cid, &mut |len| BytesMut::zeroed(len))
             && chunk_id(&bytes) == cid
         {
             return Ok((bytes, None));
@@ -138,19 +138,23 @@ impl Shared {
         Ok((bytes, Some(from)))
     }
 
-    /// A chunk of the own store, damaged ones counting as missing.
+    /// A chunk of the own store. One that is damaged, or that the disk cannot read, is missing:
+    /// others may have it.
     fn read_here(
-        &self,
+        self: &Arc<Self>,
         cid: ChunkId,
         buf: &mut dyn FnMut(usize) -> BytesMut,
-    ) -> io::Result<Option<Bytes>> {
+    ) -> Option<Bytes> {
         match self.store.read(cid, buf) {
-            Ok(bytes) => Ok(bytes),
+            Ok(bytes) => bytes,
             Err(ReadError::Damaged) => {
-                self.wants_repair(cid);
-                Ok(None)
+                self.repair_when_noted(cid);
+                None
             }
-            Err(ReadError::Io(err)) => Err(err),
+            Err(ReadError::Io(err)) => {
+                tracing::warn!(cid = %cid.short(), %err, "a chunk here cannot be read");
+                None
+            }
         }
     }
 
@@ -305,7 +309,7 @@ impl Shared {
         mut slot: Slot,
         sink: &dyn Sink,
     ) -> Result<Here, GetError> {
-        let sealed = self.read_here(piece.row.cid, &mut |len| sized(slot.buffer(), len))?;
+        let sealed = self.read_here(piece.row.cid, &mut |len| sized(slot.buffer(), len));
         let Some(sealed) = sealed else { return Ok(Here::Missing(piece, slot)) };
         let sealed = sealed.try_into_mut().unwrap_or_else(|bytes| BytesMut::from(&bytes[..]));
         match self.open(&piece, sealed) {

@@ -135,6 +135,9 @@ pub(crate) struct Shared {
     /// Whether some chunks were not handed to repair because too many waited.
     repair_missed: AtomicBool,
     repair_tally: watch::Sender<RepairTally>,
+    /// Damaged chunks of this node that nobody had when they were last asked for.
+    lost: Mutex<BTreeSet<ChunkId>>,
+    scrub: worker::scrub::Desk,
     /// What the workers are doing.
     board: worker::board::Board,
     links: Mutex<BTreeSet<NodeId>>,
@@ -336,12 +339,23 @@ impl Shared {
         let shared = self.clone();
         self.sys.spawn.run(Box::new(move || {
             match shared.store.verify(cid) {
-                // It counts as missing from now on.
-                Ok(Verdict::Damaged) => shared.wants_repair(cid),
-                Ok(Verdict::Good | Verdict::Missing) => {}
+                Ok(Verdict::Damaged) => shared.repair_when_noted(cid),
+                // Scrub replaces what the disk cannot read.
+                Ok(Verdict::Good | Verdict::Missing | Verdict::Unreadable) => {}
                 Err(err) => tracing::warn!(%err, "a chunk cannot be read"),
             }
         }));
+    }
+
+    /// Has a chunk repaired that was found damaged, once the tables say so: before, repair would
+    /// take it for a good one.
+    fn repair_when_noted(self: &Arc<Self>, cid: ChunkId) {
+        let shared = self.clone();
+        // What was found is in the queue before this.
+        let noted = Box::new(move |_| shared.wants_repair(cid));
+        if let Err(err) = self.store.update_tables(Box::new(|_| Ok(())), noted) {
+            tracing::warn!(%err, "a damaged chunk is repaired later");
+        }
     }
 
     fn repair_queue(&self) -> &mpsc::Sender<worker::handover::Wanted> {

@@ -242,7 +242,7 @@ impl Shared {
             Ok(Some(sealed)) => Ok(Frame { kind: kind::FETCH, head: Bytes::new(), body: sealed }),
             Ok(None) => Err(no(refusal::NOT_HELD, "not held here")),
             Err(ReadError::Damaged) => {
-                self.wants_repair(cid);
+                self.repair_when_noted(cid);
                 Err(no(refusal::NOT_HELD, "the copy here is damaged"))
             }
             Err(ReadError::Io(err)) => Err(disk(&err)),

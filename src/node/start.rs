@@ -18,6 +18,7 @@ use super::worker::mend::Mend;
 use super::worker::reconcile::Reconcile;
 use super::worker::release::Releases;
 use super::worker::repair::Repair;
+use super::worker::scrub::Scrub;
 use super::worker::{self, shape};
 use super::{Config, Fatal, Shared};
 use crate::core::access::{Grant, Joiner, Roles};
@@ -344,6 +345,8 @@ fn share(
         damaged: worker::mend::DamagedRecords::default(),
         repair,
         repair_missed: Default::default(),
+        lost: Mutex::default(),
+        scrub: Default::default(),
         board: Default::default(),
         late: Default::default(),
         repair_tally: watch::Sender::default(),
@@ -465,6 +468,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(shape::run(shared.clone(), Issue::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Releases::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Gc::new(shared.clone())));
+    tasks.spawn(shape::run(shared.clone(), Scrub::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Repair::new(shared.clone(), channels.repair)));
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;

@@ -1,9 +1,10 @@
-//! Going through what the store holds: replicas, condemned chunks, pending claims. Each list is
-//! taken in pages, each from a snapshot of its own, because a snapshot that is kept for long holds
-//! old pages of the tables. Invariant: no list takes memory that grows with what is stored.
+//! Going through what the store holds: replicas, records, condemned chunks, pending claims. Each
+//! list is taken in pages, each from a snapshot of its own, because a snapshot that is kept for
+//! long holds old pages of the tables. Invariant: no list takes memory that grows with what is
+//! stored.
 
 use super::{Store, SubmitError, ends, rows};
-use crate::id::{ChunkId, ClaimId, NodeId};
+use crate::id::{ChunkId, ClaimId, NodeId, RecordId};
 use std::io;
 
 /// Rows that are taken from one snapshot.
@@ -22,6 +23,17 @@ pub struct Replica {
     pub replicas: u8,
     /// The home node that it is kept for.
     pub hint: Option<NodeId>,
+    /// Whether its bytes here are damaged, so that it has to be fetched again.
+    pub damaged: bool,
+}
+
+/// A catalogue record as [`Store::records`] lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordHere {
+    /// The record.
+    pub id: RecordId,
+    /// Its bytes.
+    pub len: u32,
     /// Whether its bytes here are damaged, so that it has to be fetched again.
     pub damaged: bool,
 }
@@ -81,6 +93,28 @@ impl Store {
                     // The shortest key behind this one.
                     next.push(0);
                 }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Calls `visit` for each catalogue record from `from` on, damaged ones too, by name, until it
+    /// returns false. A change made meanwhile may be seen or not.
+    pub fn records(
+        &self,
+        from: RecordId,
+        visit: &mut dyn FnMut(RecordHere) -> bool,
+    ) -> io::Result<()> {
+        let mut next = from.0.to_vec();
+        loop {
+            let page = self.read_tables(|tables| rows::records(tables, &next, PAGE))?;
+            for &(id, place, damaged) in &page {
+                if !visit(RecordHere { id, len: place.payload, damaged }) {
+                    return Ok(());
+                }
+            }
+            match page.last() {
+                Some((id, ..)) if page.len() == PAGE => next = rows::behind(&id.0),
                 _ => return Ok(()),
             }
         }

@@ -40,7 +40,7 @@ use crate::sys::{Clock, Fs, Rng, Spawn, TableRead, TableWrite};
 use bytes::{Bytes, BytesMut};
 pub use compact::{CompactError, Compacted, Compaction, Progress};
 pub use format::{MAX_PAYLOAD, VERSION};
-pub use list::{Condemned, Pending, Replica};
+pub use list::{Condemned, Pending, RecordHere, Replica};
 use shared::{Damage, Job, Shared};
 use std::io;
 use std::path::PathBuf;
@@ -333,14 +333,16 @@ pub struct Held {
     pub hint: Option<NodeId>,
 }
 
-/// What reading a chunk again showed.
+/// What reading a chunk or record again showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Its bytes hash to its name.
     Good,
     /// They do not: it counts as not held from now on.
     Damaged,
-    /// It is not here.
+    /// The disk cannot read it, which may be the place or the disk: nothing was changed.
+    Unreadable,
+    /// It is not here, or is known to be damaged.
     Missing,
 }
 
@@ -498,7 +500,7 @@ impl Store {
         }
     }
 
-    /// Reads a replica again and hashes it.
+    /// Reads a replica again, from the disk and not from the page cache, and hashes it.
     pub fn verify(&self, cid: ChunkId) -> io::Result<Verdict> {
         let mut missed = None;
         loop {
@@ -506,10 +508,11 @@ impl Store {
             let Some(row) = row.filter(|row| !row.damaged) else { return Ok(Verdict::Missing) };
             let place = row.place;
             let mut buf = |len| BytesMut::zeroed(len);
-            let reader = self.inner.shared.reader();
+            let reader = self.inner.shared.fresh_reader();
             match reader.chunk(format::Class::Segment, place, cid, &mut buf) {
                 Ok(bytes) if blake3::hash(&bytes) == cid.0 => return Ok(Verdict::Good),
-                Err(ReadError::Io(err)) => return Err(err),
+                Err(ReadError::Io(err)) if !is_bad_place(&err) => return Err(err),
+                Err(ReadError::Io(_)) if missed == Some(place) => return Ok(Verdict::Unreadable),
                 // It may have moved meanwhile.
                 _ if missed != Some(place) => missed = Some(place),
                 _ => {
@@ -538,6 +541,36 @@ impl Store {
                     return Err(ReadError::Damaged);
                 }
                 read => return read.map(Some),
+            }
+        }
+    }
+
+    /// Counts a replica as damaged where it lies now, so that the next [`Op::Replica`] replaces it:
+    /// for one whose place the disk cannot read, once its bytes are at hand.
+    pub fn give_up(&self, cid: ChunkId) -> io::Result<()> {
+        let row = self.read_tables(|tables| rows::chunk(tables, cid))?;
+        if let Some(row) = row.filter(|row| !row.damaged) {
+            self.report(Damage::Replica(cid, row.place));
+        }
+        Ok(())
+    }
+
+    /// Reads a catalogue record again, from the disk and not from the page cache, and hashes it.
+    /// One that the disk cannot read counts as damaged: every member has a copy.
+    pub fn verify_record(&self, id: RecordId) -> io::Result<Verdict> {
+        let mut missed = None;
+        loop {
+            let row = self.read_tables(|tables| rows::record(tables, id))?;
+            let Some((place, false)) = row else { return Ok(Verdict::Missing) };
+            match self.inner.shared.fresh_reader().record(place, id) {
+                Ok(_) => return Ok(Verdict::Good),
+                Err(ReadError::Io(err)) if !is_bad_place(&err) => return Err(err),
+                // It may have moved meanwhile.
+                Err(_) if missed != Some(place) => missed = Some(place),
+                Err(_) => {
+                    self.report(Damage::Record(id, place));
+                    return Ok(Verdict::Damaged);
+                }
             }
         }
     }
@@ -581,4 +614,9 @@ impl Store {
             (self.inner.wake)();
         }
     }
+}
+
+/// Whether the disk could not read a place: the next one may be good.
+fn is_bad_place(err: &io::Error) -> bool {
+    rustix::io::Errno::from_io_error(err) == Some(rustix::io::Errno::IO)
 }

@@ -17,7 +17,12 @@ pub(super) struct Reader<'a> {
     pub(super) files: &'a Files,
     /// Tests what is read.
     pub(super) check: &'a Checker,
+    /// Whether the disk itself is asked, and not the page cache.
+    pub(super) fresh: bool,
 }
+
+/// Pages of the cache are as long as this or shorter; it drops whole ones only.
+const PAGE: u64 = 64 << 10;
 
 /// Fills a buffer; a file that ends before is an error.
 pub(super) fn read_full(file: &dyn File, out: &mut [u8], at: u64) -> io::Result<()> {
@@ -72,14 +77,21 @@ impl Reader<'_> {
         let mut bytes = buf(head + payload);
         // A buffer that was used before is not zeroed again.
         bytes.resize(head + payload, 0);
-        let read = file.read_at(&mut bytes, u64::from(place.offset))?;
-        if self.files.reads_once(class, place) {
-            file.let_go(u64::from(place.offset), bytes.len() as u64)?;
+        let at = u64::from(place.offset);
+        let (from, to) = (at / PAGE * PAGE, (at + bytes.len() as u64).next_multiple_of(PAGE));
+        if self.fresh {
+            file.let_go(from, to - from)?;
+        }
+        let read = file.read_at(&mut bytes, at)?;
+        if self.fresh {
+            file.let_go(from, to - from)?;
+        } else if self.files.reads_once(class, place) {
+            file.let_go(at, bytes.len() as u64)?;
         }
         if read < bytes.len() {
             return Err(ReadError::Damaged);
         }
-        let found = get_record(&bytes, place.number, u64::from(place.offset), self.check)
+        let found = get_record(&bytes, place.number, at, self.check)
             .filter(|found| found.head == head && found.payload == payload)
             .ok_or(ReadError::Damaged)?;
         Ok((found, bytes.freeze().slice(head..)))

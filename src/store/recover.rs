@@ -516,7 +516,8 @@ impl Run<'_> {
     fn change(&mut self, work: impl FnOnce(&mut Index<'_>) -> io::Result<()>) -> io::Result<()> {
         let change = self.tables.begin()?;
         let (position, follow) = (self.position, self.recovery.follow);
-        let reader = Reader { files: self.recovery.files, check: self.recovery.check };
+        let (files, check) = (self.recovery.files, self.recovery.check);
+        let reader = Reader { files, check, fresh: false };
         let counts = &mut self.counts;
         change.edit(|tables: &mut dyn TableWrite| {
             let mut index = Index::new(tables, counts, follow, reader);

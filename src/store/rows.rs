@@ -300,10 +300,32 @@ pub(super) fn cached(tables: &dyn TableRead, cid: ChunkId) -> io::Result<Option<
 /// Where a catalogue record lies, and whether its bytes there are damaged.
 pub(super) fn record(tables: &dyn TableRead, id: RecordId) -> io::Result<Option<(Place, bool)>> {
     let Some(row) = tables.get(RECORD, &id.0)? else { return Ok(None) };
-    match Place::decode(&row) {
-        Some((place, &[flags])) => Ok(Some((place, flags & DAMAGED != 0))),
+    record_row(&row).map(Some)
+}
+
+fn record_row(row: &[u8]) -> io::Result<(Place, bool)> {
+    match Place::decode(row) {
+        Some((place, &[flags])) => Ok((place, flags & DAMAGED != 0)),
         _ => Err(bad_row(RECORD)),
     }
+}
+
+/// Some records from `from` on: id, place, whether its bytes there are damaged.
+pub(super) fn records(
+    tables: &dyn TableRead,
+    from: &[u8],
+    most: usize,
+) -> io::Result<Vec<(RecordId, Place, bool)>> {
+    let mut found = Vec::new();
+    tables.range(RECORD, from, None, &mut |key, row| {
+        found.push((key.try_into().map(RecordId), record_row(row)));
+        found.len() < most
+    })?;
+    let found = found.into_iter().map(|(id, row)| {
+        let (place, damaged) = row?;
+        Ok((id.map_err(|_| bad_row(RECORD))?, place, damaged))
+    });
+    found.collect()
 }
 
 /// A row of `@claim`.

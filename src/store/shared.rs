@@ -292,7 +292,12 @@ impl Shared {
 
     /// Reads records of the files.
     pub(super) fn reader(&self) -> Reader<'_> {
-        Reader { files: &self.files, check: &self.check }
+        Reader { files: &self.files, check: &self.check, fresh: false }
+    }
+
+    /// Reads them from the disk itself, and keeps none of it in the page cache.
+    pub(super) fn fresh_reader(&self) -> Reader<'_> {
+        Reader { fresh: true, ..self.reader() }
     }
 }
 

@@ -75,6 +75,12 @@ pub enum Request {
     Connections,
     /// One [`WorkerInfo`] item per worker of the node, sorted by name. Reply: empty.
     Workers,
+    /// How far the reading of everything that the node stores is. Reply: [`ScrubInfo`].
+    Scrub,
+    /// Has the node read everything that it stores now, and waits until all of it was read and
+    /// what is damaged was repaired, as far as that is possible. Closing the connection ends the
+    /// waiting and nothing else. Reply: [`ScrubInfo`].
+    ScrubNow,
     /// Who this node is. Reply: [`Identity`].
     Id,
     /// Dials an address now. Reply: [`PeerInfo`] of who answered.
@@ -705,6 +711,48 @@ pub enum WorkerState {
     Waiting,
 }
 
+/// Reply of `scrub`: how far the reading of everything that the node stores is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubInfo {
+    /// Whether a pass runs; otherwise the next one is waited for.
+    pub running: bool,
+    /// Whether it was asked for, and goes on as fast as the disk lets it.
+    pub at_once: bool,
+    /// Bytes that this pass has read.
+    pub done: u64,
+    /// Bytes that there are.
+    pub total: u64,
+    /// What this pass has found; when none runs, the last one.
+    pub found: ScrubFound,
+    /// What the last whole pass found.
+    pub last: Option<ScrubFound>,
+    /// Milliseconds since it ended.
+    pub last_ms: Option<u64>,
+    /// Milliseconds until the next pass begins; none: one runs.
+    pub next_ms: Option<u64>,
+    /// The time in seconds within which everything is read again.
+    pub within_s: u64,
+}
+
+/// What a pass has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ScrubFound {
+    /// Chunks that were read.
+    pub chunks: u64,
+    /// Catalogue records that were.
+    pub records: u64,
+    /// Bytes of both.
+    pub bytes: u64,
+    /// How many of them were damaged, with what was known to be damaged before.
+    pub damaged: u64,
+    /// Those that were fetched from other nodes and are good again.
+    pub repaired: u64,
+    /// Those that no other node that answers has.
+    pub lost: u64,
+    /// Those that are not needed any more.
+    pub unneeded: u64,
+}
+
 /// Reply of `id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -771,6 +819,9 @@ pub struct Status {
     pub lost: u64,
     /// Chunks repaired since the start.
     pub repaired: u64,
+    /// How far the reading of everything that is stored here is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scrub: Option<ScrubInfo>,
     /// Sentences about what is not well, most urgent first; empty: all is well.
     pub problems: Vec<String>,
     /// Why nothing new is taken at the moment, if so.

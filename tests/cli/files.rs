@@ -177,6 +177,12 @@ fn ctrl_c_ends_the_work_everywhere_and_leaves_nothing() {
         assert_eq!(said.err, "error: interrupted; nothing was left behind\n");
         served.until(&served.shelf.cancelled, number + 1);
     }
+    let mut command = served.place.command(&["scrub", "--now"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    served.until(&served.shelf.hanging, 3);
+    let said = interrupt(child);
+    assert_eq!((said.code, &*said.out), (130, ""), "{}", said.err);
+    assert!(said.err.starts_with("error: interrupted; the node goes on reading\n"), "{}", said.err);
     assert_eq!(served.place.names(), ["f"]);
     assert_eq!(served.run(&["id"]).out, format!("{}\n", "07".repeat(32)));
 }
@@ -203,6 +209,15 @@ fn status_speaks_to_people_scripts_and_monitors() {
     let worker: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert!(worker["v"] == 1 && worker["state"] == "throttled" && worker["done"] == 1 << 20);
     assert_eq!(served.run(&["status", "--workers", "--check"]).code, 2);
+    let expected = "Everything stored here is read again within 30 d\n  \
+                    Now   25 %: 7 chunks, 1 record, 153.0 MiB: 4 damaged, 1 repaired, 1 lost, \
+                    1 not needed any more, 1 still to be repaired:  p2pfs status\n  \
+                    Last  ended 2 h ago: 1499 chunks, 1 record, 153.0 MiB: \
+                    0 damaged, 0 repaired, 0 lost\n";
+    assert_eq!(served.run(&["scrub"]).out, expected);
+    let said = served.run(&["scrub", "--json"]);
+    let scrub: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert!(scrub["v"] == 1 && scrub["found"]["damaged"] == 4 && said.code == 0);
     assert!(served.run(&["ls"]).err.contains("no files here"));
     assert_eq!(served.run(&["stop"]).err, "the daemon has stopped\n");
 }

@@ -238,6 +238,8 @@ impl Shelf {
                 out.item(&worker()).await.ok();
                 json(())
             }
+            Request::Scrub => json(scrub()),
+            Request::ScrubNow => self.hang(out).await,
             Request::Id => json(identity()),
             Request::Status => json(status()),
             Request::Stop => json(()),
@@ -279,6 +281,8 @@ fn peer() -> PeerInfo {
         version: "0.1.0".into(),
         strikes: 0,
         full: false,
+        read_only: false,
+        draining: false,
     }
 }
 
@@ -296,6 +300,21 @@ fn worker() -> WorkerInfo {
         last_error: Some("evil\x1b[2J".into()),
         last_error_ms: Some(180_000),
         next_ms: Some(70),
+    }
+}
+
+fn scrub() -> ScrubInfo {
+    let whole = ScrubFound { chunks: 1_499, records: 1, bytes: 153 << 20, ..ScrubFound::default() };
+    ScrubInfo {
+        running: true,
+        at_once: false,
+        done: 1 << 20,
+        total: 4 << 20,
+        found: ScrubFound { damaged: 4, repaired: 1, unneeded: 1, lost: 1, chunks: 7, ..whole },
+        last: Some(whole),
+        last_ms: Some(7_200_000),
+        next_ms: None,
+        within_s: 30 * 24 * 3_600,
     }
 }
 
@@ -334,10 +353,12 @@ fn status() -> Status {
         nodes_missing: 0,
         lost: 0,
         repaired: 0,
+        scrub: None,
         problems: vec![
             "waiting for approval ABCDEFGH; on a member run:  p2pfs approve ABCDEFGH".into(),
         ],
         read_only: None,
+        draining: false,
     }
 }
 

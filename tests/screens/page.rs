@@ -134,11 +134,11 @@ impl fmt::Display for Piece {
 /// What is different in each run, and what stands for it: times, sizes, numbers of chunks, codes,
 /// the places of a demo, and how far columns are apart.
 const PASSING: &[(&str, &str)] = &[
-    (r"(?m)^ *(Cached|Repair)  .*\n", ""),
+    (r"(?m)^ *(Cached|Repair|Scrub)  .*\n", ""),
     (r"\b\d+(\.\d)? ([KMGTPE]i)?B(/s)?\b", "SIZE"),
     (r"\b\d+(\.\d+)? (ms|s|min|h|d)\b|\bnow\b", "TIME"),
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "DATE"),
-    (r"\b\d+ (chunks?|copy made|copies made)\b", "COUNT"),
+    (r"\b\d+ (chunks?|records?|copy made|copies made)\b", "COUNT"),
     // How many copies there are is not known everywhere at once; only the demo keeps two.
     (r"[?12]/2( !)?", "COPIES"),
     (r"\b[0-9A-Z]{4}-[0-9A-Z]{4}\b", "CODE"),

@@ -2,9 +2,9 @@
 //! again.
 
 use crate::daemon::{Daemon, Swarm, noise, until};
+use crate::segments::replicas;
 use rustix::process::Signal;
 use serde_json::Value;
-use std::os::unix::fs::FileExt;
 
 const MIB: usize = 1 << 20;
 
@@ -84,42 +84,12 @@ fn what_was_fetched_once_can_be_had_when_all_its_holders_are_dead() {
     assert!(swarm[2].get(&small_hash) == small && swarm[2].get(&large_hash) == large);
 }
 
-/// Where a replica's sealed bytes lie in a segment file (`store::format`).
-struct Payload {
-    at: u64,
-    len: u64,
-}
-
-fn payloads(segment: &[u8]) -> Vec<Payload> {
-    let number = |at: usize, len: usize| {
-        segment[at..at + len].iter().rev().fold(0, |sum, byte| (sum << 8) | usize::from(*byte))
-    };
-    let mut found = Vec::new();
-    let mut at = 88;
-    while segment.get(at..at + 20).is_some_and(|head| head.starts_with(b"p2fr")) {
-        let (kind, body, len) = (segment[at + 4], number(at + 6, 2), number(at + 8, 4));
-        if kind == 1 {
-            found.push(Payload { at: (at + 20 + body) as u64, len: len as u64 });
-        }
-        at += 20 + body + len;
-    }
-    found
-}
-
 /// Flips a bit in every large chunk of a node's segments, as a bad disk does; how many.
 fn rot(node: &Daemon) -> usize {
-    let mut rotten = 0;
-    for entry in std::fs::read_dir(node.data.join("segments")).unwrap() {
-        let path = entry.unwrap().path();
-        let bytes = std::fs::read(&path).unwrap();
-        let file = std::fs::File::options().write(true).open(&path).unwrap();
-        for payload in payloads(&bytes).iter().filter(|payload| payload.len > 100_000) {
-            let at = payload.at + payload.len / 2;
-            file.write_all_at(&[bytes[at as usize] ^ 4], at).unwrap();
-            rotten += 1;
-        }
-    }
-    rotten
+    let mut stored = replicas(&node.data);
+    stored.retain(|replica| replica.len > 100_000);
+    stored.iter().for_each(|replica| replica.flip(replica.head + replica.len / 2));
+    stored.len()
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn schedules() -> Vec<(&'static str, Vec<Deaf>)> {
         ("a bridge", vec![both_ways(&[0, 1], &[3, 4])]),
         ("flapping", vec![both_ways(&[0, 1], &[2, 3, 4]), Vec::new()]),
         ("nobody hears one", vec![from(3)]),
-        ("each alone", vec![(0..NODES).flat_map(|node| to(node)).collect()]),
+        ("each alone", vec![(0..NODES).flat_map(to).collect()]),
     ]
 }
 

@@ -11,6 +11,7 @@ pub(super) mod node;
 pub(super) mod peers;
 pub(super) mod put;
 pub(super) mod rm;
+pub(super) mod scrub;
 pub(super) mod stat;
 pub(super) mod status;
 

@@ -90,6 +90,9 @@ fn member(status: &Status) -> Vec<String> {
         let copies = if status.repaired == 1 { "copy" } else { "copies" };
         lines.push(format!("  Repair  {} {copies} made since the start", status.repaired));
     }
+    if let Some(scrub) = status.scrub.as_ref().and_then(super::scrub::summary) {
+        lines.push(format!("  Scrub   {scrub}"));
+    }
     lines
 }
 

@@ -117,6 +117,11 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
             value(&node.stat(&target).await.map_err(|err| failure(&err, Some(&target)))?)
         }
         Request::Status => value(&node.status().map_err(|err| failure(&err, None))?),
+        Request::Scrub => value(&node.scrub().map_err(|err| failure(&err, None))?),
+        Request::ScrubNow => {
+            let scrubbed = node.scrub_now(|done, total| out.progress(done, Some(total))).await;
+            value(&scrubbed.map_err(|err| failure(&err, None))?)
+        }
         Request::Id => value(&node.identity()),
         Request::Connect { peer } => {
             value(&node.connect(&peer).await.map_err(|err| failure(&err, None))?)

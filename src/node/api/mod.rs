@@ -16,8 +16,8 @@ use crate::sys::{Sink, Source};
 use crate::transport::DialError;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get,
-    Identity, PathText, PeerInfo, Put, Removed, RemovedInfo, Restored, Rm, Setting, Status, Stored,
-    Target, WordKind, WorkerInfo,
+    Identity, PathText, PeerInfo, Put, Removed, RemovedInfo, Restored, Rm, ScrubInfo, Setting,
+    Status, Stored, Target, WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -181,6 +181,18 @@ impl Node {
     /// What the node's workers are doing, sorted by name.
     pub fn workers(&self) -> Vec<WorkerInfo> {
         self.shared.workers()
+    }
+
+    /// How far the reading of everything that is stored here is.
+    pub fn scrub(&self) -> Outcome<ScrubInfo> {
+        Ok(self.shared.scrub_info().ok_or(NotReady::Waiting)?)
+    }
+
+    /// Has everything that is stored here read now; returns when that is done and what was damaged
+    /// is repaired, as far as that is possible. `progress` gets bytes that were read, and of how
+    /// many.
+    pub async fn scrub_now(&self, progress: impl Fn(u64, u64) + Send) -> Outcome<ScrubInfo> {
+        Ok(self.shared.scrub_now(progress).await?)
     }
 
     /// Who this node is.

@@ -147,6 +147,7 @@ impl Shared {
             nodes_missing: u32::from(repair.nodes_missing),
             lost: repair.lost,
             repaired: repair.repaired,
+            scrub: self.scrub_info(),
             problems: Vec::new(),
             read_only: usage.read_only.clone(),
             draining: *self.draining.borrow(),

@@ -14,9 +14,9 @@ use super::handover::Wanted;
 use super::judge::Judged;
 use super::shape::{Next, Worked, Worker};
 use crate::id::{ChunkId, ClaimId, NodeId};
-use crate::node::Shared;
 use crate::node::replicate::terms;
 use crate::node::view::View;
+use crate::node::{Shared, lock};
 use crate::store::{Held, Replica};
 use crate::sys::Time;
 use crate::wire::message::{CIDS_MAX, ClaimTerms};
@@ -106,11 +106,11 @@ pub(in crate::node) struct Repair {
     copier: Copier,
     /// Chunks with copies under way, and how many of those.
     open: BTreeMap<ChunkId, (Judged, usize)>,
+    /// Lost chunks that the look at all chunks has not met yet.
+    doubted: BTreeSet<ChunkId>,
     /// Damaged chunks that are being fetched.
     healing: BTreeSet<ChunkId>,
     counts: Counts,
-    /// Damaged chunks that nobody had when they were last asked for.
-    lost: BTreeSet<ChunkId>,
     repaired: u64,
     /// Bytes of those copies.
     copied: u64,
@@ -186,9 +186,9 @@ impl Repair {
             failed: false,
             retry: RETRY,
             open: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             healing: BTreeSet::new(),
             counts: Counts::default(),
-            lost: BTreeSet::new(),
             repaired: 0,
             copied: 0,
             given_up: 0,
@@ -313,7 +313,7 @@ impl Repair {
         self.next = Some(ChunkId([0; 32]));
         self.due = None;
         self.failed = false;
-        self.lost.clear();
+        self.doubted = lock(&self.shared.lost).clone();
         self.given_up_before = self.given_up;
     }
 
@@ -324,13 +324,16 @@ impl Repair {
             Ok(batch) => batch,
             Err(err) => {
                 tracing::warn!(%err, "repair cannot read the store");
+                self.shared.worker_failed(Self::NAME, &err);
                 self.failed = true;
+                self.doubted.clear();
                 return self.end_sweep().await;
             }
         };
         let full = batch.len() == CIDS_MAX;
         self.next = batch.last().filter(|_| full).and_then(|last| successor(last.cid));
         for damaged in batch.extract_if(.., |replica| replica.damaged) {
+            self.doubted.remove(&damaged.cid);
             if self.healing.len() < LOST_MAX && self.healing.insert(damaged.cid) {
                 let (cid, to) = (damaged.cid, self.shared.me);
                 self.copier.add(Copy { cid, to, len: damaged.len, last: true });
@@ -357,6 +360,8 @@ impl Repair {
             self.retry = RETRY;
             self.forget_older().await;
         }
+        // What is lost and not here any more is nobody's loss.
+        lock(&self.shared.lost).retain(|cid| !self.doubted.contains(cid));
         self.recount();
         self.tell();
         tracing::trace!(me = %self.shared.me.short(), self.failed, "looked at all chunks");
@@ -507,12 +512,17 @@ impl Repair {
         self.healing.remove(&cid);
         match made {
             Made::Yes => {
-                self.lost.remove(&cid);
+                lock(&self.shared.lost).remove(&cid);
                 let batch = self.replica(cid).into_iter().collect();
                 self.look(batch).await;
             }
-            Made::Lost if self.lost.len() < LOST_MAX => _ = self.lost.insert(cid),
-            Made::Lost | Made::No => {}
+            Made::Lost => {
+                let mut lost = lock(&self.shared.lost);
+                if lost.len() < LOST_MAX {
+                    lost.insert(cid);
+                }
+            }
+            Made::No => {}
         }
     }
 
@@ -628,7 +638,7 @@ impl Repair {
             bytes: self.counts.bytes(),
             homeless: self.counts.homeless(),
             nodes_missing: self.counts.nodes_missing(),
-            lost: self.lost.len() as u64,
+            lost: lock(&self.shared.lost).len() as u64,
             repaired: self.repaired,
         });
     }
