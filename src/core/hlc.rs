@@ -3,7 +3,8 @@
 //! it never reads a wall clock, the caller passes the time in.
 //!
 //! Invariant: each reading is larger than every reading given and every reading observed before, so
-//! whoever saw a record writes a later one. Source: Kulkarni et al., "Logical Physical Clocks",
+//! whoever saw a record writes a later one; except after a wall clock that was more than
+//! [`MAX_AHEAD_MS`] ahead was set right. Source: Kulkarni et al., "Logical Physical Clocks",
 //! 2014.
 
 /// How far a reading may run ahead of this machine's wall clock, in milliseconds. One fast clock
@@ -47,9 +48,13 @@ impl Hlc {
     }
 
     /// The next reading, given the wall clock in milliseconds. A full counter carries into the
-    /// milliseconds, and a wall clock that jumps back only makes the counter run.
+    /// milliseconds, and a wall clock that jumps back a little only makes the counter run. When it
+    /// was so far ahead that nobody accepts such readings, they are forgotten: what it says now is
+    /// right, and others would refuse everything for as long as it was ahead.
     pub fn tick(&mut self, now_ms: u64) -> u64 {
-        self.last = at_ms(now_ms).max(self.last.saturating_add(1));
+        let believed = !too_far_ahead(self.last, now_ms);
+        let next = if believed { self.last.saturating_add(1) } else { 0 };
+        self.last = at_ms(now_ms).max(next);
         self.last
     }
 
@@ -86,6 +91,14 @@ mod tests {
         let before = clock;
         assert_eq!(clock.observe(at_ms(61_001), 1_000), Err(Ahead { ms: 60_001 }));
         assert_eq!(clock, before);
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_is_believed_again_when_it_is_set_right() {
+        let mut clock = Hlc::default();
+        clock.tick(500_000);
+        assert_eq!(ms_of(clock.tick(440_000)), 500_000, "others accept that still");
+        assert_eq!(ms_of(clock.tick(439_000)), 439_000);
     }
 
     #[test]
