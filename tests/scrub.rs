@@ -212,7 +212,7 @@ fn what_nobody_else_has_is_lost_and_said_so() {
     assert!(number(&status, "lost") == 2 && status["scrub"]["found"]["damaged"] == 2, "{status}");
     let workers = swarm[0].list(&["status", "--workers"]);
     let names: Vec<&str> = workers.iter().map(|worker| worker["name"].as_str().unwrap()).collect();
-    let expected = ["bootstrap", "describe", "issue", "mend", "reconcile", "repair", "scrub"];
-    assert_eq!(names, expected);
-    assert_eq!(workers[6]["doing"], "2 damaged");
+    assert!(names.contains(&"repair") && names.contains(&"gc"), "{names:?}");
+    let scrub = workers.iter().find(|worker| worker["name"] == "scrub").unwrap();
+    assert!(scrub["doing"] == "2 damaged" && scrub["errors"] == 0, "{scrub}");
 }

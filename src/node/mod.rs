@@ -12,7 +12,7 @@
 //! | `put`, `again`, `replicate`, `get` | files in and out |
 //! | `records` | the catalogue: kept, published, passed on |
 //! | `epochs` | who can read: content secrets opened and sealed |
-//! | `worker` | repair, reconciliation, damaged records, bootstrap, self-description, new readers |
+//! | `worker` | repair, scrub, reconciliation, damaged records, bootstrap, self-description, new readers |
 //!
 //! A node that has no grant yet *waits*: it listens, answers on its socket, and asks to be let in.
 //! Once it is a member (`enter`) the membership loop and the workers start.
