@@ -9,7 +9,10 @@
 //! P2PFS_DAEMON_SEED=7 cargo test --test daemons -- --nocapture  # one, every event printed
 //! P2PFS_DAEMON_LOG=p2pfs=debug                                  # with it, what the nodes log
 //! P2PFS_DAEMON_FROM=200                                         # the first of several seeds
+//! P2PFS_DAEMON_UNTIL_WRONG=1                                    # ends with the first that fails
 //! ```
+//!
+//! What the checkers are worth is shown by bugs that are planted: `.ci/planted`.
 //!
 //! `plan` is what a seed decides, `faults` and `play` carry it out on a `swarm` of machines, each
 //! of which has one `life` after the other; `checks` judge. Each seed runs in a process of its own,

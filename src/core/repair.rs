@@ -74,7 +74,8 @@ pub fn judge(
     let mut takers: Vec<&Holder> =
         candidates.iter().filter(|c| c.alive && c.room && !c.holds).collect();
     takers.sort_by_key(|c| c.over_full);
-    if let Some(back) = takers.iter().position(|c| Some(c.id) == hint) {
+    let handed_over = !cfg!(p2pfs_planted = "hint-never-handed-over");
+    if let Some(back) = takers.iter().position(|c| handed_over && Some(c.id) == hint) {
         verdict.fill.push(takers.remove(back).id);
     }
     let missing = missing.saturating_sub(verdict.fill.len());

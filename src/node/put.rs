@@ -206,7 +206,9 @@ impl Upload {
         if let Some((cid, bytes)) = last {
             self.deliver(cid, bytes);
         }
-        self.keep_promise().await?;
+        if !cfg!(p2pfs_planted = "manifest-before-chunks") {
+            self.keep_promise().await?;
+        }
         let length = manifest.length;
         let manifest = self.seal_manifest(&hash, &manifest);
         if let Whereabouts::Stored { .. } = manifest {

@@ -47,7 +47,9 @@ impl Segment {
         segment.reserve(at)?;
         segment.file.write_at(&[&head.encode(check)], 0)?;
         segment.file.sync_data()?;
-        files.fs.sync_dir(&files.folder(Class::Segment))?;
+        if !cfg!(p2pfs_planted = "skip-dir-fsync") {
+            files.fs.sync_dir(&files.folder(Class::Segment))?;
+        }
         Ok(segment)
     }
 
@@ -105,7 +107,10 @@ impl Segment {
 
     /// Makes what was written durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
+        let synced = self.file.sync_data();
+        #[cfg(p2pfs_planted = "retry-after-fsync-error")]
+        let synced = synced.or_else(|_| self.file.sync_data());
+        synced?;
         for (at, len) in std::mem::take(&mut self.large) {
             self.file.let_go(at, len)?;
         }

@@ -304,11 +304,15 @@ impl Liar {
         bytes
     }
 
-    /// The beginning of a frame that is longer than any can be, or shorter.
+    /// The beginning of a frame that is longer than any can be, or shorter, and right otherwise.
     fn impossible(&self) -> Vec<u8> {
         self.lied("impossible frame");
-        let length = self.dice().pick(&[0, 1, 10, 2 << 20, u32::MAX]);
-        let mut bytes = length.to_le_bytes().to_vec();
+        let length: u32 = self.dice().pick(&[0, 1, 10, 2 << 20, u32::MAX]);
+        let role = Role::Request;
+        let header = Header { kind: kind::STORE, request: 1, role, head_len: 0, body_len: 0 };
+        let mut bytes = Vec::new();
+        header.encode(&mut bytes);
+        bytes[..4].copy_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&[0xff; 200]);
         bytes
     }

@@ -202,6 +202,8 @@ impl Shared {
             return Err("the copy here is damaged".into());
         }
         let claims = self.store.claims(cid)?;
+        #[cfg(p2pfs_planted = "forget-claims-in-repair")]
+        let claims: Vec<(crate::store::Claim, bool)> = claims.into_iter().take(0).collect();
         let mut terms = claims.into_iter().map(|(claim, committed)| ClaimTerms {
             id: claim.id,
             replicas: claim.replicas,
