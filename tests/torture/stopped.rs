@@ -4,6 +4,7 @@
 
 use crate::daemon::{Daemon, Swarm, noise, until};
 use crate::machine::{End, alone, form};
+use crate::partitions::tree;
 use rustix::process::Signal;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,12 +66,6 @@ fn loaded(swarm: &Swarm, count: &AtomicU64, how_long: Duration) -> Times {
     times.into_inner().unwrap()
 }
 
-fn tree(node: &Daemon) -> Vec<String> {
-    let mut files = node.list(&["ls", "-R"]);
-    files.iter_mut().for_each(|file| drop(file.as_object_mut().unwrap().remove("copies")));
-    files.iter().map(ToString::to_string).collect()
-}
-
 #[test]
 fn a_peer_that_hangs_costs_nobody_a_second_and_brings_nothing_old_back() {
     let _turn = alone();
@@ -84,6 +79,7 @@ fn a_peer_that_hangs_costs_nobody_a_second_and_brings_nothing_old_back() {
     let mut waiting =
         swarm[2].command(&["ls"]).stdout(std::process::Stdio::null()).spawn().unwrap();
     let mut during = loaded(&swarm, &count, form(Duration::from_secs(15), Duration::from_secs(60)));
+    assert!(swarm[0].names().is_empty(), "{:?}", swarm[0].names());
     let newest = tree(&swarm[0]);
     swarm[2].signal(Signal::CONT);
     let begun = Instant::now();
