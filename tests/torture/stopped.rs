@@ -6,6 +6,7 @@ use crate::daemon::{Daemon, Swarm, noise, until};
 use crate::machine::{End, alone, form};
 use crate::partitions::tree;
 use rustix::process::Signal;
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -76,8 +77,7 @@ fn a_peer_that_hangs_costs_nobody_a_second_and_brings_nothing_old_back() {
     until("all to know that", || tree(&swarm[0]) == tree(&swarm[2]));
     swarm[2].signal(Signal::STOP);
     // A command that reaches it now is answered when it goes on.
-    let mut waiting =
-        swarm[2].command(&["ls"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut waiting = swarm[2].command(&["ls"]).stdout(Stdio::null()).spawn().unwrap();
     let mut during = loaded(&swarm, &count, form(Duration::from_secs(15), Duration::from_secs(60)));
     assert!(swarm[0].names().is_empty(), "{:?}", swarm[0].names());
     let newest = tree(&swarm[0]);
@@ -90,8 +90,8 @@ fn a_peer_that_hangs_costs_nobody_a_second_and_brings_nothing_old_back() {
     });
     let agreed = begun.elapsed();
     println!(
-        "{} commands before: median {:.1?}, slowest {:.1?}; {} beside one that hangs: median {:.1?}, \
-         slowest {:.1?}; agreed {agreed:.1?} after it went on",
+        "{} commands before: median {:.1?}, slowest {:.1?}; {} beside one that hangs: median \
+         {:.1?}, slowest {:.1?}; agreed {agreed:.1?} after it went on",
         before.0.len(),
         before.median(),
         before.slowest(),
