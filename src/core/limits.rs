@@ -10,7 +10,8 @@
 //! | table cache | 8 |
 //! | connections: 64 bulk × 96 KiB | 6 |
 //! | member table | 6 |
-//! | the rest: program, stacks, queues | 16 |
+//! | what peers ask, while it is answered | 4 |
+//! | the rest: program, stacks, queues | 12 |
 //!
 //! The kinds of chunk buffers are separate, because serving a peer needs nothing but this
 //! node's disk: two nodes that put to each other can therefore never wait for each other's memory.
@@ -25,6 +26,8 @@ pub const WORK_BYTES: usize = 12 * MIB;
 pub const SERVE_BYTES: usize = 12 * MIB;
 /// Bytes of chunk buffers for what peers fetch.
 pub const FETCH_BYTES: usize = 4 * MIB;
+/// Bytes of what peers ask, with what answering takes.
+pub const ASKED_BYTES: usize = 4 * MIB;
 /// Cache of the table library in bytes.
 pub const TABLE_CACHE_BYTES: usize = 8 * MIB;
 /// Bulk connections.
@@ -34,7 +37,7 @@ pub const CONNECTION_BYTES: usize = 96 * 1024;
 /// Bytes of the member table.
 pub const MEMBER_TABLE_BYTES: usize = 6 * MIB;
 /// Everything else.
-pub const REST_BYTES: usize = 16 * MIB;
+pub const REST_BYTES: usize = 12 * MIB;
 /// The promise.
 pub const MEMORY_BYTES: usize = 64 * MIB;
 
@@ -42,6 +45,7 @@ const _: () = assert!(
     WORK_BYTES
         + SERVE_BYTES
         + FETCH_BYTES
+        + ASKED_BYTES
         + TABLE_CACHE_BYTES
         + BULK_CONNECTIONS * CONNECTION_BYTES
         + MEMBER_TABLE_BYTES

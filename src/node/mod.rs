@@ -20,6 +20,7 @@
 mod again;
 mod api;
 mod ask;
+mod asked;
 mod config;
 mod door;
 mod epochs;
@@ -119,6 +120,8 @@ pub(crate) struct Shared {
     memory: Memory,
     /// For chunks on their way to peers.
     fetched: Memory,
+    /// What peers ask.
+    asked: asked::Asked,
     sealers: put::Sealers,
     openers: get::Openers,
     events: mpsc::Sender<Event>,

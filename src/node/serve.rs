@@ -144,6 +144,7 @@ type Answered = Result<Frame, Refusal>;
 impl Shared {
     async fn answer(self: &Arc<Self>, peer: NodeId, message: Frame) -> Answered {
         let (kind, head) = (message.kind, message.head);
+        let _turn = self.asked.turn(peer, head.len()).await;
         let reply = match kind {
             kind::HAVE => self.answer_have(parse(&head)?).await?,
             kind::STORE => self.answer_store(parse(&head)?, message.body).await?,

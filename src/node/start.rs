@@ -1,6 +1,7 @@
 //! Starting and stopping a node: the order in which its parts come up, and how it gets its place in
 //! a swarm. Everything that can be wrong with the directories is said here, before anything runs.
 
+use super::asked::Asked;
 use super::door::{Standing, own_grant};
 use super::event::Event;
 use super::files::{self, FileError};
@@ -335,6 +336,7 @@ fn share(
         chooser: Mutex::default(),
         memory: Memory::new(limits::WORK_BYTES),
         fetched: Memory::new(limits::FETCH_BYTES),
+        asked: Asked::new(limits::ASKED_BYTES),
         sealers: super::put::Sealers::default(),
         openers: super::get::Openers::default(),
         events,

@@ -82,7 +82,8 @@ fn cut(net: &Net, swarm: &Swarm, what: &[Deaf], seconds: usize, dice: &mut Dice)
     kept.into_inner().unwrap()
 }
 
-fn listed(node: &Daemon) -> Vec<String> {
+/// What a node lists, the same on all when they agree.
+pub(crate) fn tree(node: &Daemon) -> Vec<String> {
     let mut files = node.list(&["ls", "-R"]);
     // What each node knows of the copies is its own.
     files.iter_mut().for_each(|file| drop(file.as_object_mut().unwrap().remove("copies")));
@@ -95,8 +96,8 @@ fn agreed(swarm: &Swarm) -> (Duration, Duration) {
     swarm.met();
     let met = begun.elapsed();
     until("the same list everywhere", || {
-        let first = listed(&swarm[0]);
-        (1..NODES).all(|node| listed(&swarm[node]) == first)
+        let first = tree(&swarm[0]);
+        (1..NODES).all(|node| tree(&swarm[node]) == first)
     });
     (met, begun.elapsed())
 }

@@ -4,7 +4,9 @@
 
 use crate::daemon::{Daemon, Swarm, noise, until};
 use crate::machine::{End, alone, form};
+use crate::partitions::tree;
 use rustix::process::Signal;
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -65,12 +67,6 @@ fn loaded(swarm: &Swarm, count: &AtomicU64, how_long: Duration) -> Times {
     times.into_inner().unwrap()
 }
 
-fn tree(node: &Daemon) -> Vec<String> {
-    let mut files = node.list(&["ls", "-R"]);
-    files.iter_mut().for_each(|file| drop(file.as_object_mut().unwrap().remove("copies")));
-    files.iter().map(ToString::to_string).collect()
-}
-
 #[test]
 fn a_peer_that_hangs_costs_nobody_a_second_and_brings_nothing_old_back() {
     let _turn = alone();
@@ -81,9 +77,9 @@ fn a_peer_that_hangs_costs_nobody_a_second_and_brings_nothing_old_back() {
     until("all to know that", || tree(&swarm[0]) == tree(&swarm[2]));
     swarm[2].signal(Signal::STOP);
     // A command that reaches it now is answered when it goes on.
-    let mut waiting =
-        swarm[2].command(&["ls"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut waiting = swarm[2].command(&["ls"]).stdout(Stdio::null()).spawn().unwrap();
     let mut during = loaded(&swarm, &count, form(Duration::from_secs(15), Duration::from_secs(60)));
+    assert!(swarm[0].names().is_empty(), "{:?}", swarm[0].names());
     let newest = tree(&swarm[0]);
     swarm[2].signal(Signal::CONT);
     let begun = Instant::now();
@@ -94,8 +90,8 @@ fn a_peer_that_hangs_costs_nobody_a_second_and_brings_nothing_old_back() {
     });
     let agreed = begun.elapsed();
     println!(
-        "{} commands before: median {:.1?}, slowest {:.1?}; {} beside one that hangs: median {:.1?}, \
-         slowest {:.1?}; agreed {agreed:.1?} after it went on",
+        "{} commands before: median {:.1?}, slowest {:.1?}; {} beside one that hangs: median \
+         {:.1?}, slowest {:.1?}; agreed {agreed:.1?} after it went on",
         before.0.len(),
         before.median(),
         before.slowest(),
