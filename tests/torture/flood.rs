@@ -194,7 +194,7 @@ impl Mallory {
         let (me, via) = (self.clone(), via.clone());
         tokio::spawn(async move {
             loop {
-                drop(via.notify(me.victim.id, question()));
+                let _linked = via.notify(me.victim.id, question());
                 me.sent.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_micros(200)).await;
             }
