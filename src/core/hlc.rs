@@ -3,8 +3,7 @@
 //! it never reads a wall clock, the caller passes the time in.
 //!
 //! Invariant: each reading is larger than every reading given and every reading observed before, so
-//! whoever saw a record writes a later one; except after a wall clock that was more than
-//! [`MAX_AHEAD_MS`] ahead was set right. Source: Kulkarni et al., "Logical Physical Clocks",
+//! whoever saw a record writes a later one; unless the others refuse such readings. Source: Kulkarni et al., "Logical Physical Clocks",
 //! 2014.
 
 /// How far a reading may run ahead of this machine's wall clock, in milliseconds. One fast clock
@@ -48,15 +47,18 @@ impl Hlc {
     }
 
     /// The next reading, given the wall clock in milliseconds. A full counter carries into the
-    /// milliseconds, and a wall clock that jumps back a little only makes the counter run. When it
-    /// was so far ahead that nobody accepts such readings, they are forgotten: what it says now is
-    /// right, and others would refuse everything for as long as it was ahead.
+    /// milliseconds, and a wall clock that jumps back only makes the counter run.
     pub fn tick(&mut self, now_ms: u64) -> u64 {
-        let believed =
-            !too_far_ahead(self.last, now_ms) && !cfg!(p2pfs_planted = "wall-clock-wins");
+        let believed = !cfg!(p2pfs_planted = "wall-clock-wins");
         let next = if believed { self.last.saturating_add(1) } else { 0 };
         self.last = at_ms(now_ms).max(next);
         self.last
+    }
+
+    /// Goes back because the others refuse what is so far ahead: to the newest reading that records
+    /// have which are kept, or if that is too far ahead too, to the wall clock.
+    pub const fn go_back(&mut self, newest: u64, now_ms: u64) {
+        self.last = if too_far_ahead(newest, now_ms) { 0 } else { newest };
     }
 
     /// Takes note of a reading from another node, so that the next own one is above it.
@@ -95,11 +97,15 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_far_ahead_is_believed_again_when_it_is_set_right() {
+    fn what_nobody_accepts_is_forgotten() {
         let mut clock = Hlc::default();
         clock.tick(500_000);
-        assert_eq!(ms_of(clock.tick(440_000)), 500_000, "others accept that still");
-        assert_eq!(ms_of(clock.tick(439_000)), 439_000);
+        clock.go_back(at_ms(400_000), 410_000);
+        assert_eq!(ms_of(clock.tick(410_000)), 410_000);
+        clock.go_back(at_ms(900_000), 420_000);
+        assert_eq!(ms_of(clock.tick(420_000)), 420_000);
+        clock.go_back(at_ms(430_000), 420_000);
+        assert_eq!(clock.tick(420_000), at_ms(430_000) + 1, "others accept that still");
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub enum ApprovalError {
     File(#[from] FileError),
     /// The grant could not be published.
     #[error(transparent)]
-    Publish(#[from] super::records::PublishError),
+    Publish(#[from] super::publish::PublishError),
     /// This node is not a member itself.
     #[error(transparent)]
     NotReady(#[from] NotReady),

@@ -5,7 +5,7 @@
 //! In an open swarm each epoch is also sealed to a key that everybody knows (`everybody`): its
 //! statement says that everybody may read, so nobody has to be there to let a new node read.
 
-use super::records::PublishError;
+use super::publish::PublishError;
 use super::{Shared, files::FileError};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{

@@ -10,7 +10,8 @@
 //! | `serve` | what peers ask of this node |
 //! | `ask`, `fetch` | what this node asks of peers |
 //! | `put`, `again`, `replicate`, `get` | files in and out |
-//! | `records` | the catalogue: kept, published, passed on |
+//! | `records` | the catalogue: kept, passed on |
+//! | `publish` | this node's own records and the clock that they are made by |
 //! | `epochs` | who can read: content secrets opened and sealed |
 //! | `worker` | repair, scrub, reconciliation, damaged records, bootstrap, self-description, new readers |
 //!
@@ -29,6 +30,7 @@ mod fetch;
 mod files;
 mod get;
 mod memory;
+mod publish;
 mod put;
 mod records;
 mod release;
@@ -52,7 +54,7 @@ pub use fetch::Unavailable;
 pub use files::FileError;
 pub use get::GetError;
 pub use put::{OnProgress, PutError};
-pub use records::PublishError;
+pub use publish::PublishError;
 pub use start::{Node, StartError, forget_swarm};
 
 use crate::core::membership::MemberChange;

@@ -48,7 +48,7 @@ pub enum PutError {
     },
     /// The file's records could not be kept or published.
     #[error(transparent)]
-    Publish(#[from] super::records::PublishError),
+    Publish(#[from] super::publish::PublishError),
     /// The node is not in a swarm, or has not read its catalogue yet.
     #[error(transparent)]
     NotReady(#[from] super::NotReady),

@@ -1,66 +1,34 @@
-//! The catalogue in the shell: keeps records on disk and in the tables, publishes this node's own,
-//! takes those of others and passes on what is new. What a record means is `core::catalogue`'s.
+//! The catalogue in the shell: keeps records on disk and in the tables, takes those of others and
+//! passes on what is new; `publish` has them keep this node's own. What a record means is `core::catalogue`'s.
 //!
 //! Invariant: a record is passed on only after it is on this node's disk, and only once.
 
-use super::serve::refusal;
+use super::PublishError;
 use super::worker::mend::DamagedRecords;
-use super::{AskError, NotReady, Shared};
+use super::{NotReady, Shared};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{
-    Applied, Authority, CaughtUp, Checked, Context, GrantFacts, Keyring, Kind, Source, TooLarge,
+    Applied, Authority, CaughtUp, Checked, Context, GrantFacts, Keyring, Kind, Source,
     View as Records, ViewMut, catch_up, seal_tree,
 };
 use crate::core::hlc::Hlc;
 use crate::core::tree::{Planned, Tree, TreeError};
 use crate::core::{catalogue, limits};
 use crate::crypto::{ContentSecret, EpochKeys};
-use crate::id::{ClaimId, FileHash, InodeId, NodeId, RecordId};
+use crate::id::{FileHash, InodeId, NodeId, RecordId};
 use crate::store::{Follow, FollowTables, Op, Outcome, ReadError, Store, WriteError};
 use crate::sys::{Table, TableRead};
-use crate::transport::Message as Frame;
-use crate::wire::codec::{Decode, Encode};
-use crate::wire::message::{Push, kind};
-use bytes::Bytes;
+use crate::wire::codec::Decode;
+use crate::wire::message::Push;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use tokio::sync::{OwnedMutexGuard, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 
 /// Records that wait for a grant or an epoch are applied in turns of so many.
 const CATCH_UP: usize = 256;
 /// Pushes from peers that are worked on at once; further ones wait.
 const PUSHES_AT_ONCE: usize = 64;
-
-/// Why records were not published.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// They could not be kept here.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// They are here, but not on as many nodes as promised.
-    #[error("the file's records are on {kept} of {needed} nodes")]
-    TooFew {
-        /// Nodes that have them.
-        kept: usize,
-        /// Nodes that should.
-        needed: usize,
-    },
-    /// The others refuse the records: this machine's clock is more than a minute ahead of theirs.
-    /// Nobody but this node has them.
-    #[error("this machine's clock is ahead of the other nodes' by more than a minute")]
-    ClockAhead,
-    /// A record would be longer than a record can be.
-    #[error("the change is too large for one record")]
-    TooLarge,
-}
-
-impl From<TooLarge> for PublishError {
-    fn from(_: TooLarge) -> Self {
-        Self::TooLarge
-    }
-}
 
 /// What the catalogue needs besides the store.
 pub(super) struct Catalogue {
@@ -69,7 +37,10 @@ pub(super) struct Catalogue {
     /// The secrets of the epochs, to be sealed to further readers.
     secrets: RwLock<Vec<(ContentSecret, u64)>>,
     authority: OnceLock<[u8; 32]>,
-    clock: Mutex<Hlc>,
+    pub(super) clock: Mutex<Hlc>,
+    /// By how much the wall clock led the monotonic one, in milliseconds, when another node last
+    /// took a record made by it; none: not since the start.
+    pub(super) agreed: Mutex<Option<i64>>,
     pushes: Arc<Semaphore>,
     /// Bytes of records that came without being asked for and may still wait.
     pushed_on: Arc<Semaphore>,
@@ -113,6 +84,7 @@ impl Default for Catalogue {
             secrets: RwLock::default(),
             authority: OnceLock::new(),
             clock: Mutex::default(),
+            agreed: Mutex::default(),
             pushes: Arc::new(Semaphore::new(PUSHES_AT_ONCE)),
             pushed_on: Arc::new(Semaphore::new(limits::PUSH_BYTES)),
             planning: Arc::default(),
@@ -275,12 +247,6 @@ impl Shared {
         self.store.read_tables(|tables| work(&Snapshot { tables, store, damaged }))
     }
 
-    /// The next reading of the clock that orders records.
-    pub(super) fn tick(&self) -> u64 {
-        let now = self.sys.clock.wall_ms();
-        self.catalogue.clock.lock().unwrap_or_else(PoisonError::into_inner).tick(now)
-    }
-
     /// The keys that seal new data, or why there are none yet.
     pub(super) fn keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
         self.ready()?;
@@ -305,132 +271,6 @@ impl Shared {
         let nonce = self.sys.rng.bytes();
         let sealed = seal_tree(&self.key, keys, self.tick(), &nonce, &draft);
         Ok(sealed.map_err(PublishError::from)?)
-    }
-
-    /// Keeps records of this node's own making: here and at enough others when it returns, at all
-    /// others soon. `commits` are the claims that file records among them name; `planned` is given
-    /// back as soon as the next plan would see them. Dropping the future stops nothing: what is on
-    /// the disk here has to reach the others.
-    pub(super) async fn publish(
-        self: &Arc<Self>,
-        records: Vec<Vec<u8>>,
-        commits: Vec<ClaimId>,
-        needed: usize,
-        planned: Option<OwnedMutexGuard<()>>,
-    ) -> Result<usize, PublishError> {
-        let shared = self.clone();
-        let work = tokio::spawn(async move {
-            shared.keep_own(&records, commits).await?;
-            drop(planned);
-            shared.spread(Push::batches(records), needed).await
-        });
-        work.await.unwrap_or_else(|_| Err(stopping().into()))
-    }
-
-    /// Has enough other nodes keep records that are here already.
-    pub(super) async fn publish_again(
-        self: &Arc<Self>,
-        records: Vec<Vec<u8>>,
-        needed: usize,
-    ) -> Result<(), PublishError> {
-        self.spread(Push::batches(records), needed).await.map(drop)
-    }
-
-    async fn keep_own(
-        self: &Arc<Self>,
-        records: &[Vec<u8>],
-        commits: Vec<ClaimId>,
-    ) -> Result<(), WriteError> {
-        let mut ops: Vec<Op> = records.iter().map(|bytes| record_op(bytes.clone())).collect();
-        ops.extend(commits.into_iter().map(|claim| Op::Commit { claim }));
-        self.write(ops).await?;
-        self.learn(records).await;
-        Ok(())
-    }
-
-    async fn spread(
-        self: &Arc<Self>,
-        pushes: Vec<Push>,
-        needed: usize,
-    ) -> Result<usize, PublishError> {
-        let (told, ahead) = match needed {
-            0 | 1 => (BTreeSet::new(), false),
-            _ => self.push_to_some(&pushes, needed - 1).await,
-        };
-        self.pass_on(&pushes, &told);
-        match 1 + told.len() {
-            1 if ahead => Err(PublishError::ClockAhead),
-            kept if kept < needed => Err(PublishError::TooFew { kept, needed }),
-            kept => Ok(kept),
-        }
-    }
-
-    /// Has `wanted` other nodes keep the records, the fastest on other machines first; those who
-    /// do, and whether some do not because of this machine's clock.
-    async fn push_to_some(
-        self: &Arc<Self>,
-        pushes: &[Push],
-        wanted: usize,
-    ) -> (BTreeSet<NodeId>, bool) {
-        let view = self.view();
-        let mine = view.members.get(&self.me).map(|m| m.record.machine);
-        let mut others: Vec<NodeId> = view.others().map(|m| m.record.id).collect();
-        others = self.chooser().order(&others);
-        others.sort_by_key(|id| view.members.get(id).map(|m| m.record.machine) == mine);
-        let mut queue = others.into_iter();
-        let mut asking: JoinSet<(NodeId, Result<(), AskError>)> = JoinSet::new();
-        let mut silent = BTreeSet::new();
-        let (mut kept, mut ahead) = (BTreeSet::new(), false);
-        let start = |asking: &mut JoinSet<_>, silent: &mut BTreeSet<_>, id| {
-            let (shared, pushes) = (self.clone(), pushes.to_vec());
-            silent.insert(id);
-            asking.spawn(async move { (id, shared.ask_pushes(id, &pushes).await) });
-        };
-        queue.by_ref().take(wanted).for_each(|id| start(&mut asking, &mut silent, id));
-        while kept.len() < wanted && !asking.is_empty() {
-            tokio::select! {
-                biased;
-                Some(answer) = asking.join_next() => {
-                    let Ok((id, done)) = answer else { continue };
-                    silent.remove(&id);
-                    if let Err(err) = done {
-                        tracing::debug!(peer = %id.short(), %err, "records were not taken");
-                        ahead |= err.refused_with(refusal::AHEAD);
-                        let next = queue.next().into_iter();
-                        next.for_each(|id| start(&mut asking, &mut silent, id));
-                    } else {
-                        kept.insert(id);
-                    }
-                }
-                () = tokio::time::sleep(limits::HEDGE_MIN) => {
-                    silent.iter().for_each(|id| self.chooser().overdue(*id));
-                    let next = queue.next().into_iter();
-                    next.for_each(|id| start(&mut asking, &mut silent, id));
-                }
-            }
-        }
-        // Those who are asked already may go on: they only get the records sooner.
-        asking.detach_all();
-        (kept, ahead)
-    }
-
-    async fn ask_pushes(&self, to: NodeId, pushes: &[Push]) -> Result<(), AskError> {
-        for push in pushes {
-            self.ask_push(to, push).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends records over all links but those to `not_to`.
-    pub(super) fn pass_on(&self, pushes: &[Push], not_to: &BTreeSet<NodeId>) {
-        for to in self.links().into_iter().filter(|to| !not_to.contains(to)) {
-            for push in pushes {
-                let head = push.to_bytes().into();
-                let frame = Frame { kind: kind::PUSH_ON, head, body: Bytes::new() };
-                // A link that is gone, or slow, gets the records when it reconciles.
-                self.transport().notify(to, frame).ok();
-            }
-        }
     }
 
     /// Takes records from a peer: keeps what is new and valid, and passes it on. Why one of them is
@@ -573,7 +413,7 @@ impl Shared {
     }
 
     /// What new records of the swarm itself change here: grants let others write, epochs open.
-    async fn learn(self: &Arc<Self>, records: &[Vec<u8>]) {
+    pub(super) async fn learn(self: &Arc<Self>, records: &[Vec<u8>]) {
         let mut matters = false;
         for record in records {
             let Ok(checked) = Checked::new(record.clone()) else { continue };
@@ -608,7 +448,7 @@ impl Shared {
 /// Records that may be kept, and why another one may not.
 type Vetted = (Vec<Vec<u8>>, Option<catalogue::Refusal>);
 
-fn record_op(bytes: Vec<u8>) -> Op {
+pub(super) fn record_op(bytes: Vec<u8>) -> Op {
     Op::Record { id: catalogue::id_of(&bytes), bytes: bytes.into() }
 }
 
@@ -627,6 +467,6 @@ pub(super) fn records_of(
     Ok(out)
 }
 
-fn stopping() -> WriteError {
+pub(super) fn stopping() -> WriteError {
     WriteError::ReadOnly("this node is stopping".into())
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 const ROOMY: u64 = 1 << 40;
 
 /// How far a wall clock jumps, in milliseconds.
-const JUMPS_MS: [i64; 4] = [30_000, -30_000, -3_600_000, -86_400_000];
+const JUMPS_MS: [i64; 5] = [30_000, -30_000, -3_600_000, -86_400_000, 86_400_000];
 
 /// Something that is due later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -17,7 +17,7 @@ const CLAIM: usize = 25;
 /// What the segments of one disk say.
 #[derive(Default)]
 pub(crate) struct Contents {
-    /// Chunks whose bytes are there, and how many there are.
+    /// Chunks whose bytes are there and not damaged, and how many there are.
     pub(crate) replicas: BTreeMap<ChunkId, u32>,
     /// Those that were synced: a mark follows, or the end of a compacted segment.
     pub(crate) synced: BTreeSet<ChunkId>,
@@ -37,11 +37,18 @@ struct Segment {
     previous: (u32, usize),
 }
 
-/// One record: its kind, its body, and the length of its payload.
+/// One record.
 struct Record<'a> {
     kind: u8,
     body: &'a [u8],
-    payload: u32,
+    payload: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Whether its bytes are those of the chunk that it names.
+    fn is_replica(&self) -> bool {
+        self.kind == 1 && blake3::hash(self.payload).as_bytes() == &self.body[..32]
+    }
 }
 
 /// Reads a whole file; nothing when it is not there.
@@ -96,7 +103,7 @@ pub(crate) fn read(disk: &SimFs) -> Contents {
         };
         for (nth, record) in one.records(end).enumerate() {
             contents.take(&record);
-            if record.kind == 1 && nth < synced {
+            if nth < synced && record.is_replica() {
                 contents.synced.insert(ChunkId(array(record.body)));
             }
         }
@@ -130,7 +137,8 @@ impl Segment {
             if next > bytes.len() {
                 break;
             }
-            records.push(Record { kind: head[4], body: &bytes[begin..begin + body], payload });
+            let (body, payload) = bytes[begin..next].split_at(body);
+            records.push(Record { kind: head[4], body, payload });
             at = next;
         }
         records.into_iter()
@@ -143,7 +151,9 @@ impl Contents {
         match kind {
             1 => {
                 let cid = ChunkId(array(body));
-                self.replicas.insert(cid, *payload);
+                if record.is_replica() {
+                    self.replicas.insert(cid, u32::try_from(payload.len()).unwrap());
+                }
                 if body[32] & 1 == 1 {
                     self.claim(cid, &body[33..]);
                 }

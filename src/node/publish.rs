@@ -1,0 +1,244 @@
+//! Publishing: how records that this node made reach this disk and the other nodes. Owns the order
+//! of the two, whom to ask, and what becomes of a clock that the others do not believe; keeping
+//! what others publish is `records`'.
+//!
+//! Invariant: what the others refuse because of this machine's clock is kept nowhere, unless it
+//! was set while the record was made.
+
+use super::records::{record_op, stopping};
+use super::serve::refusal;
+use super::{AskError, Shared};
+use crate::core::catalogue::TooLarge;
+use crate::core::{catalogue, hlc, limits};
+use crate::id::{ClaimId, NodeId};
+use crate::store::{Op, WriteError};
+use crate::transport::Message as Frame;
+use crate::wire::codec::Encode;
+use crate::wire::message::{Push, kind};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinSet;
+
+/// A wall clock that runs away from the monotonic one by more than this, in milliseconds, was set
+/// since the others agreed with it: half of what they tolerate.
+const CLOCK_SLACK_MS: u64 = hlc::MAX_AHEAD_MS / 2;
+
+/// Why records were not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// They could not be kept here.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// They are here, but not on as many nodes as promised.
+    #[error("the file's records are on {kept} of {needed} nodes")]
+    TooFew {
+        /// Nodes that have them.
+        kept: usize,
+        /// Nodes that should.
+        needed: usize,
+    },
+    /// The others refuse the records: this machine's clock is more than a minute ahead of theirs.
+    /// Nobody else has them, and neither has this node unless it was set just now.
+    #[error("this machine's clock is ahead of the other nodes' by more than a minute")]
+    ClockAhead,
+    /// A record would be longer than a record can be.
+    #[error("the change is too large for one record")]
+    TooLarge,
+}
+
+impl From<TooLarge> for PublishError {
+    fn from(_: TooLarge) -> Self {
+        Self::TooLarge
+    }
+}
+
+impl Shared {
+    /// Keeps records of this node's own making: here and at enough others when it returns, at all
+    /// others soon. `commits` are the claims that file records among them name; `planned` is given
+    /// back as soon as the next plan would see them. Dropping the future stops nothing: what is on
+    /// the disk here has to reach the others.
+    pub(super) async fn publish(
+        self: &Arc<Self>,
+        records: Vec<Vec<u8>>,
+        commits: Vec<ClaimId>,
+        needed: usize,
+        planned: Option<OwnedMutexGuard<()>>,
+    ) -> Result<usize, PublishError> {
+        let shared = self.clone();
+        let work = tokio::spawn(async move {
+            let pushes = Push::batches(records.clone());
+            let mut told = shared.agree_on_time(&pushes, needed).await?;
+            shared.keep_own(&records, commits).await?;
+            drop(planned);
+            shared.spread(&pushes, needed, &mut told).await
+        });
+        work.await.unwrap_or_else(|_| Err(stopping().into()))
+    }
+
+    /// Has enough other nodes keep records that are here already.
+    pub(super) async fn publish_again(
+        self: &Arc<Self>,
+        records: Vec<Vec<u8>>,
+        needed: usize,
+    ) -> Result<(), PublishError> {
+        let pushes = Push::batches(records);
+        self.spread(&pushes, needed, &mut BTreeSet::new()).await.map(drop)
+    }
+
+    async fn keep_own(
+        self: &Arc<Self>,
+        records: &[Vec<u8>],
+        commits: Vec<ClaimId>,
+    ) -> Result<(), WriteError> {
+        let mut ops: Vec<Op> = records.iter().map(|bytes| record_op(bytes.clone())).collect();
+        ops.extend(commits.into_iter().map(|claim| Op::Commit { claim }));
+        self.write(ops).await?;
+        self.learn(records).await;
+        Ok(())
+    }
+
+    /// When nobody has agreed with this machine's clock since it was set last, the others get the
+    /// records first, and if they refuse them for their clock nothing is kept here either: it would
+    /// be here alone for as long as the clock was ahead. Who has the records now.
+    async fn agree_on_time(
+        self: &Arc<Self>,
+        pushes: &[Push],
+        needed: usize,
+    ) -> Result<BTreeSet<NodeId>, PublishError> {
+        if !self.doubts_clock() || self.view().others().next().is_none() {
+            return Ok(BTreeSet::new());
+        }
+        let wanted = needed.saturating_sub(1).max(1);
+        let (told, ahead) = self.push_to_some(pushes, wanted, &BTreeSet::new()).await;
+        self.judge_clock(&told, ahead)?;
+        Ok(told)
+    }
+
+    async fn spread(
+        self: &Arc<Self>,
+        pushes: &[Push],
+        needed: usize,
+        told: &mut BTreeSet<NodeId>,
+    ) -> Result<usize, PublishError> {
+        let wanted = needed.saturating_sub(1 + told.len());
+        let (more, ahead) = match wanted {
+            0 => (BTreeSet::new(), false),
+            _ => self.push_to_some(pushes, wanted, told).await,
+        };
+        told.extend(more);
+        self.pass_on(pushes, told);
+        self.judge_clock(told, ahead)?;
+        match 1 + told.len() {
+            kept if kept < needed => Err(PublishError::TooFew { kept, needed }),
+            kept => Ok(kept),
+        }
+    }
+
+    /// The next reading of the clock that orders records.
+    pub(super) fn tick(&self) -> u64 {
+        let now = self.sys.clock.wall_ms();
+        self.catalogue.clock.lock().unwrap_or_else(PoisonError::into_inner).tick(now)
+    }
+
+    /// By how much the wall clock leads the monotonic one. It changes when somebody sets the clock.
+    fn clock_setting(&self) -> i64 {
+        let clock = &self.sys.clock;
+        clock.wall_ms() as i64 - (clock.now().0 / 1000) as i64
+    }
+
+    /// Whether nobody has agreed with the clock as it is set now.
+    fn doubts_clock(&self) -> bool {
+        let agreed = *self.catalogue.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+        agreed.is_none_or(|agreed| agreed.abs_diff(self.clock_setting()) > CLOCK_SLACK_MS)
+    }
+
+    /// Notes what the others think of this machine's clock: some have taken records now, or all who
+    /// answered refused them because of it.
+    fn judge_clock(&self, took: &BTreeSet<NodeId>, ahead: bool) -> Result<(), PublishError> {
+        let agreed = match (took.is_empty(), ahead) {
+            (false, _) => Some(self.clock_setting()),
+            (true, true) => None,
+            (true, false) => return Ok(()),
+        };
+        *self.catalogue.agreed.lock().unwrap_or_else(PoisonError::into_inner) = agreed;
+        if agreed.is_some() {
+            return Ok(());
+        }
+        let newest = self.read_records(|view| catalogue::newest_clock(view)).unwrap_or(0);
+        let mut clock = self.catalogue.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.go_back(newest, self.sys.clock.wall_ms());
+        Err(PublishError::ClockAhead)
+    }
+
+    /// Has `wanted` other nodes but some keep the records, the fastest on other machines first; those who
+    /// do, and whether some do not because of this machine's clock.
+    async fn push_to_some(
+        self: &Arc<Self>,
+        pushes: &[Push],
+        wanted: usize,
+        but: &BTreeSet<NodeId>,
+    ) -> (BTreeSet<NodeId>, bool) {
+        let view = self.view();
+        let mine = view.members.get(&self.me).map(|m| m.record.machine);
+        let others = view.others().map(|m| m.record.id).filter(|id| !but.contains(id));
+        let mut others: Vec<NodeId> = others.collect();
+        others = self.chooser().order(&others);
+        others.sort_by_key(|id| view.members.get(id).map(|m| m.record.machine) == mine);
+        let mut queue = others.into_iter();
+        let mut asking: JoinSet<(NodeId, Result<(), AskError>)> = JoinSet::new();
+        let mut silent = BTreeSet::new();
+        let (mut kept, mut ahead) = (BTreeSet::new(), false);
+        let start = |asking: &mut JoinSet<_>, silent: &mut BTreeSet<_>, id| {
+            let (shared, pushes) = (self.clone(), pushes.to_vec());
+            silent.insert(id);
+            asking.spawn(async move { (id, shared.ask_pushes(id, &pushes).await) });
+        };
+        queue.by_ref().take(wanted).for_each(|id| start(&mut asking, &mut silent, id));
+        while kept.len() < wanted && !asking.is_empty() {
+            tokio::select! {
+                biased;
+                Some(answer) = asking.join_next() => {
+                    let Ok((id, done)) = answer else { continue };
+                    silent.remove(&id);
+                    if let Err(err) = done {
+                        tracing::debug!(peer = %id.short(), %err, "records were not taken");
+                        ahead |= err.refused_with(refusal::AHEAD);
+                        let next = queue.next().into_iter();
+                        next.for_each(|id| start(&mut asking, &mut silent, id));
+                    } else {
+                        kept.insert(id);
+                    }
+                }
+                () = tokio::time::sleep(limits::HEDGE_MIN) => {
+                    silent.iter().for_each(|id| self.chooser().overdue(*id));
+                    let next = queue.next().into_iter();
+                    next.for_each(|id| start(&mut asking, &mut silent, id));
+                }
+            }
+        }
+        // Those who are asked already may go on: they only get the records sooner.
+        asking.detach_all();
+        (kept, ahead)
+    }
+
+    async fn ask_pushes(&self, to: NodeId, pushes: &[Push]) -> Result<(), AskError> {
+        for push in pushes {
+            self.ask_push(to, push).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends records over all links but those to `not_to`.
+    pub(super) fn pass_on(&self, pushes: &[Push], not_to: &BTreeSet<NodeId>) {
+        for to in self.links().into_iter().filter(|to| !not_to.contains(to)) {
+            for push in pushes {
+                let head = push.to_bytes().into();
+                let frame = Frame { kind: kind::PUSH_ON, head, body: Bytes::new() };
+                // A link that is gone, or slow, gets the records when it reconciles.
+                self.transport().notify(to, frame).ok();
+            }
+        }
+    }
+}
