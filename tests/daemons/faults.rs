@@ -221,7 +221,6 @@ impl Faults {
             places.iter().for_each(|place| bytes[*place as usize] ^= 0x55);
         });
         ledger.rotted = true;
-        ledger.distrust(&swarm.machines[at].name);
         ledger.lost_machine(&swarm.machines[at].name);
     }
 

@@ -122,27 +122,39 @@ impl Segment {
         Some(Self { order, number, previous: (previous, int(24) as usize), bytes })
     }
 
-    /// The records up to `end`, or to the first bytes that are none.
+    /// The records up to `end`. Behind damaged bytes they count if a mark says that those had been
+    /// synced; else the file ends there.
     fn records(&self, end: usize) -> std::vec::IntoIter<Record<'_>> {
         let bytes = &self.bytes[..end.min(self.bytes.len())];
-        let (mut at, mut records) = (FILE_HEAD, Vec::new());
-        while let Some(head) = bytes.get(at..at + RECORD_HEAD) {
-            if &head[..4] != b"p2fr" {
-                break;
+        let (mut at, mut records, mut sure) = (FILE_HEAD, Vec::new(), None);
+        while at + RECORD_HEAD <= bytes.len() {
+            let Some((record, next)) = record_at(bytes, at) else {
+                sure.get_or_insert(records.len());
+                at += 1;
+                continue;
+            };
+            if record.kind == 6 {
+                sure = None;
             }
-            let body = usize::from(u16::from_le_bytes([head[6], head[7]]));
-            let payload = u32::from_le_bytes(head[8..12].try_into().unwrap());
-            let begin = at + RECORD_HEAD;
-            let next = begin + body + payload as usize;
-            if next > bytes.len() {
-                break;
-            }
-            let (body, payload) = bytes[begin..next].split_at(body);
-            records.push(Record { kind: head[4], body, payload });
+            records.push(record);
             at = next;
         }
+        records.truncate(sure.unwrap_or(records.len()));
         records.into_iter()
     }
+}
+
+/// The record that begins at `at`, and where it ends.
+fn record_at(bytes: &[u8], at: usize) -> Option<(Record<'_>, usize)> {
+    let head = bytes.get(at..at + RECORD_HEAD)?;
+    let body = usize::from(u16::from_le_bytes([head[6], head[7]]));
+    let payload = u32::from_le_bytes(head[8..12].try_into().unwrap()) as usize;
+    let next = at + RECORD_HEAD + body + payload;
+    if &head[..4] != b"p2fr" || next > bytes.len() {
+        return None;
+    }
+    let (body, payload) = bytes[at + RECORD_HEAD..next].split_at(body);
+    Some((Record { kind: head[4], body, payload }, next))
 }
 
 impl Contents {

@@ -74,7 +74,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether the disk of a machine says the truth: it has not rotted, and it does not lie.
+    /// Whether the disk of a machine says the truth: it does not lie.
     pub(crate) fn trusts(&self, name: &str) -> bool {
         !self.untrusted.contains(name)
     }
