@@ -53,8 +53,8 @@ pub use door::ApprovalError;
 pub use fetch::Unavailable;
 pub use files::FileError;
 pub use get::GetError;
-pub use put::{OnProgress, PutError};
 pub use publish::PublishError;
+pub use put::{OnProgress, PutError};
 pub use start::{Node, StartError, forget_swarm};
 
 use crate::core::membership::MemberChange;

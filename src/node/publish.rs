@@ -18,12 +18,17 @@ use crate::wire::message::{Push, kind};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 
 /// A wall clock that runs away from the monotonic one by more than this, in milliseconds, was set
 /// since the others agreed with it: half of what they tolerate.
 const CLOCK_SLACK_MS: u64 = hlc::MAX_AHEAD_MS / 2;
+/// Other members that are asked whether they agree with this machine's clock.
+const CLOCKS_ASKED: usize = 3;
+/// How long their answers are waited for.
+const CLOCK_ASKED: Duration = Duration::from_secs(1);
 
 /// Why records were not published.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +74,7 @@ impl Shared {
         let shared = self.clone();
         let work = tokio::spawn(async move {
             let pushes = Push::batches(records.clone());
-            let mut told = shared.agree_on_time(&pushes, needed).await?;
+            let mut told = shared.agree_on_time(&pushes).await?;
             shared.keep_own(&records, commits).await?;
             drop(planned);
             shared.spread(&pushes, needed, &mut told).await
@@ -99,20 +104,35 @@ impl Shared {
         Ok(())
     }
 
-    /// When nobody has agreed with this machine's clock since it was set last, the others get the
+    /// When nobody has agreed with this machine's clock since it was set last, some others get the
     /// records first, and if they refuse them for their clock nothing is kept here either: it would
     /// be here alone for as long as the clock was ahead. Who has the records now.
     async fn agree_on_time(
         self: &Arc<Self>,
         pushes: &[Push],
-        needed: usize,
     ) -> Result<BTreeSet<NodeId>, PublishError> {
-        if !self.doubts_clock() || self.view().others().next().is_none() {
+        if !self.doubts_clock() {
             return Ok(BTreeSet::new());
         }
-        let wanted = needed.saturating_sub(1).max(1);
-        let (told, ahead) = self.push_to_some(pushes, wanted, &BTreeSet::new()).await;
-        self.judge_clock(&told, ahead)?;
+        let mut asking = JoinSet::new();
+        for id in self.nearest().into_iter().take(CLOCKS_ASKED) {
+            let (shared, pushes) = (self.clone(), pushes.to_vec());
+            asking.spawn(async move { (id, shared.ask_pushes(id, &pushes).await) });
+        }
+        let (mut told, mut ahead) = (BTreeSet::new(), 0);
+        let answers = async {
+            while let Some(answer) = asking.join_next().await {
+                match answer {
+                    Ok((id, Ok(()))) => _ = told.insert(id),
+                    Ok((_, Err(err))) => ahead += usize::from(err.refused_with(refusal::AHEAD)),
+                    Err(_) => {}
+                }
+            }
+        };
+        // Whoever is silent is not waited for: it has no say.
+        tokio::time::timeout(CLOCK_ASKED, answers).await.ok();
+        asking.detach_all();
+        self.judge_clock(told.len(), ahead)?;
         Ok(told)
     }
 
@@ -124,12 +144,12 @@ impl Shared {
     ) -> Result<usize, PublishError> {
         let wanted = needed.saturating_sub(1 + told.len());
         let (more, ahead) = match wanted {
-            0 => (BTreeSet::new(), false),
+            0 => (BTreeSet::new(), 0),
             _ => self.push_to_some(pushes, wanted, told).await,
         };
         told.extend(more);
         self.pass_on(pushes, told);
-        self.judge_clock(told, ahead)?;
+        self.judge_clock(told.len(), ahead)?;
         match 1 + told.len() {
             kept if kept < needed => Err(PublishError::TooFew { kept, needed }),
             kept => Ok(kept),
@@ -154,14 +174,13 @@ impl Shared {
         agreed.is_none_or(|agreed| agreed.abs_diff(self.clock_setting()) > CLOCK_SLACK_MS)
     }
 
-    /// Notes what the others think of this machine's clock: some have taken records now, or all who
-    /// answered refused them because of it.
-    fn judge_clock(&self, took: &BTreeSet<NodeId>, ahead: bool) -> Result<(), PublishError> {
-        let agreed = match (took.is_empty(), ahead) {
-            (false, _) => Some(self.clock_setting()),
-            (true, true) => None,
-            (true, false) => return Ok(()),
-        };
+    /// Notes what the others think of this machine's clock: how many took records now, and how many
+    /// refused them because of it. It is wrong when not most of them agree.
+    fn judge_clock(&self, took: usize, ahead: usize) -> Result<(), PublishError> {
+        if took == 0 && ahead == 0 {
+            return Ok(());
+        }
+        let agreed = (took > ahead).then(|| self.clock_setting());
         *self.catalogue.agreed.lock().unwrap_or_else(PoisonError::into_inner) = agreed;
         if agreed.is_some() {
             return Ok(());
@@ -172,24 +191,28 @@ impl Shared {
         Err(PublishError::ClockAhead)
     }
 
+    /// The other members, the fastest on other machines first.
+    fn nearest(&self) -> Vec<NodeId> {
+        let view = self.view();
+        let mine = view.members.get(&self.me).map(|m| m.record.machine);
+        let others: Vec<NodeId> = view.others().map(|m| m.record.id).collect();
+        let mut others = self.chooser().order(&others);
+        others.sort_by_key(|id| view.members.get(id).map(|m| m.record.machine) == mine);
+        others
+    }
+
     /// Has `wanted` other nodes but some keep the records, the fastest on other machines first; those who
-    /// do, and whether some do not because of this machine's clock.
+    /// do, and how many do not because of this machine's clock.
     async fn push_to_some(
         self: &Arc<Self>,
         pushes: &[Push],
         wanted: usize,
         but: &BTreeSet<NodeId>,
-    ) -> (BTreeSet<NodeId>, bool) {
-        let view = self.view();
-        let mine = view.members.get(&self.me).map(|m| m.record.machine);
-        let others = view.others().map(|m| m.record.id).filter(|id| !but.contains(id));
-        let mut others: Vec<NodeId> = others.collect();
-        others = self.chooser().order(&others);
-        others.sort_by_key(|id| view.members.get(id).map(|m| m.record.machine) == mine);
-        let mut queue = others.into_iter();
+    ) -> (BTreeSet<NodeId>, usize) {
+        let mut queue = self.nearest().into_iter().filter(|id| !but.contains(id));
         let mut asking: JoinSet<(NodeId, Result<(), AskError>)> = JoinSet::new();
         let mut silent = BTreeSet::new();
-        let (mut kept, mut ahead) = (BTreeSet::new(), false);
+        let (mut kept, mut ahead) = (BTreeSet::new(), 0);
         let start = |asking: &mut JoinSet<_>, silent: &mut BTreeSet<_>, id| {
             let (shared, pushes) = (self.clone(), pushes.to_vec());
             silent.insert(id);
@@ -204,7 +227,7 @@ impl Shared {
                     silent.remove(&id);
                     if let Err(err) = done {
                         tracing::debug!(peer = %id.short(), %err, "records were not taken");
-                        ahead |= err.refused_with(refusal::AHEAD);
+                        ahead += usize::from(err.refused_with(refusal::AHEAD));
                         let next = queue.next().into_iter();
                         next.for_each(|id| start(&mut asking, &mut silent, id));
                     } else {

@@ -118,7 +118,7 @@ impl Joins {
         match report.outcome {
             Outcome::Put(Ok(stored)) => {
                 let (path, content) = self.puts.remove(&report.number).unwrap();
-                self.ledger.acknowledged(Some(&path), content, &stored).unwrap();
+                self.ledger.acknowledged(Some(&path), content, &stored, false).unwrap();
                 history.count("operation put");
             }
             Outcome::Get(got) => {

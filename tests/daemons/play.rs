@@ -20,6 +20,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Longest time until a swarm has formed although nothing goes wrong.
@@ -417,7 +418,9 @@ impl Play {
     fn check(&mut self, at: usize, report: Report, asked: Asked) -> Result<(), String> {
         match (report.outcome, asked) {
             (Outcome::Put(Ok(stored)), Asked::Put { path, content, .. }) => {
-                let done = self.ledger.acknowledged(path.as_ref(), content, &stored);
+                let clock = self.swarm.machines[at].ahead_ms().load(Ordering::Relaxed);
+                let done =
+                    self.ledger.acknowledged(path.as_ref(), content, &stored, clock > 60_000);
                 done.map_err(|wrong| format!("I1: {wrong}"))
             }
             (Outcome::Get(Ok((hash, bytes))), Asked::Get { target, range, must, since }) => {

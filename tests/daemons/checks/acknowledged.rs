@@ -42,12 +42,14 @@ impl Ledger {
         }
     }
 
-    /// A put was acknowledged. Err: what was answered is not true.
+    /// A put was acknowledged, by a machine whose clock is far `ahead` or not: what only that machine
+    /// has the others refuse until then. Err: what was answered is not true.
     pub(crate) fn acknowledged(
         &mut self,
         path: Option<&String>,
         content: Arc<Vec<u8>>,
         stored: &Stored,
+        ahead: bool,
     ) -> Result<(), String> {
         let hash = hash_of(&content);
         if stored.hash != hash || stored.size != content.len() as u64 {
@@ -57,6 +59,10 @@ impl Ledger {
             [one] if stored.copies <= 1 => Some(one.clone()),
             _ => None,
         };
+        let alone = |name: &String| ahead || self.untrusted.contains(name);
+        if only_at.as_ref().is_some_and(alone) {
+            return Ok(());
+        }
         if let Some(path) = path {
             self.listed.entry(path.clone()).or_default().insert(only_at.clone());
         }
