@@ -466,6 +466,31 @@ async fn keep_there(
     }
 }
 
+impl Shared {
+    /// Has another holder of chunks add the claims that this node has on them, as far as they ask
+    /// for more than so many copies; whether it did.
+    pub(super) async fn hand_over_claims(&self, to: NodeId, chunks: &[(ChunkId, u8)]) -> bool {
+        // One claim may ask for more copies of some chunks than of others.
+        let mut by_terms: BTreeMap<_, (ClaimTerms, Vec<ChunkId>)> = BTreeMap::new();
+        for (cid, copies) in chunks {
+            let Ok(claims) = self.store.claims(*cid) else { return false };
+            for (claim, committed) in claims.into_iter().filter(|(c, _)| c.replicas > *copies) {
+                let terms = ClaimTerms { committed, ..terms(&claim) };
+                let key = (claim.id, claim.replicas, claim.renewed_ms);
+                by_terms.entry(key).or_insert((terms, Vec::new())).1.push(*cid);
+            }
+        }
+        let mut all = true;
+        for (terms, cids) in by_terms.into_values() {
+            if let Err(err) = self.ask_have(to, terms, cids).await {
+                tracing::debug!(peer = %to.short(), %err, "claims were not taken");
+                all = false;
+            }
+        }
+        all
+    }
+}
+
 /// A claim as it travels.
 pub(super) fn terms(claim: &Claim) -> ClaimTerms {
     ClaimTerms {

@@ -14,12 +14,11 @@ use super::handover::Wanted;
 use super::judge::Judged;
 use super::shape::{Next, Worked, Worker};
 use crate::id::{ChunkId, ClaimId, NodeId};
-use crate::node::replicate::terms;
 use crate::node::view::View;
 use crate::node::{Shared, lock};
 use crate::store::{Held, Replica};
 use crate::sys::Time;
-use crate::wire::message::{CIDS_MAX, ClaimTerms};
+use crate::wire::message::CIDS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -530,29 +529,15 @@ impl Repair {
     /// noticed, because a put knows at once and a table of members that stays the same is silent.
     /// First they get the claims that ask for those copies, which they may never have seen.
     async fn tell_responsible(&mut self, judged: &[Judged]) {
-        let mut to: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
-        let mut claims: BTreeMap<(NodeId, ClaimId), (ClaimTerms, Vec<ChunkId>)> = BTreeMap::new();
+        let mut to: BTreeMap<NodeId, Vec<(ChunkId, u8)>> = BTreeMap::new();
         for one in judged.iter().filter(|one| one.verdict.missing > 0) {
             let other = one.verdict.first.filter(|first| *first != self.shared.me);
             let Some(first) = other else { continue };
-            let cid = one.replica.cid;
-            to.entry(first).or_default().push(cid);
-            let here = self.shared.store.claims(cid).unwrap_or_default();
-            let terms = here
-                .into_iter()
-                .map(|(claim, committed)| ClaimTerms { committed, ..terms(&claim) });
-            for terms in terms.filter(|terms| terms.replicas > one.verdict.copies) {
-                let unseen = claims.entry((first, terms.id)).or_insert((terms, Vec::new()));
-                unseen.1.push(cid);
-            }
+            to.entry(first).or_default().push((one.replica.cid, one.verdict.copies));
         }
-        for ((id, _), (terms, cids)) in claims {
-            if let Err(err) = self.shared.ask_have(id, terms, cids).await {
-                tracing::debug!(peer = %id.short(), %err, "claims were not taken");
-                self.failed = true;
-            }
-        }
-        for (id, cids) in to {
+        for (id, chunks) in to {
+            self.failed |= !self.shared.hand_over_claims(id, &chunks).await;
+            let cids = chunks.into_iter().map(|(cid, _)| cid).collect();
             if let Err(err) = self.shared.ask_below(id, cids).await {
                 tracing::debug!(peer = %id.short(), %err, "cannot be told what to repair");
                 self.failed = true;

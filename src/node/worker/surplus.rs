@@ -12,7 +12,7 @@ use crate::node::memory::User;
 use crate::node::{Shared, lock};
 use crate::store::{Op, Replica};
 use crate::sys::Time;
-use crate::wire::message::{ClaimTerms, PROVE_MAX, Proofs, Prove};
+use crate::wire::message::{PROVE_MAX, Proofs, Prove};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -72,7 +72,8 @@ impl Shared {
         let nonce: [u8; 32] = self.sys.rng.bytes();
         let mut proofs: BTreeMap<(ChunkId, NodeId), [u8; 32]> = BTreeMap::new();
         for (id, cids) in by_keeper {
-            if !self.hand_over_claims(id, &cids).await {
+            let all: Vec<(ChunkId, u8)> = cids.iter().map(|cid| (*cid, 0)).collect();
+            if !self.hand_over_claims(id, &all).await {
                 continue;
             }
             match self.ask_prove(id, &Prove { nonce, cids: cids.clone() }).await {
@@ -92,27 +93,6 @@ impl Shared {
             }
         }
         given
-    }
-
-    /// Has a keeper add the claims that this node has on the chunks; whether it did.
-    async fn hand_over_claims(&self, to: NodeId, cids: &[ChunkId]) -> bool {
-        let mut by_claim: BTreeMap<_, (ClaimTerms, Vec<ChunkId>)> = BTreeMap::new();
-        for cid in cids {
-            let Ok(claims) = self.store.claims(*cid) else { return false };
-            for (claim, committed) in claims {
-                let (id, replicas) = (claim.id, claim.replicas);
-                let terms = ClaimTerms { id, replicas, renewed_ms: claim.renewed_ms, committed };
-                by_claim.entry(id).or_insert((terms, Vec::new())).1.push(*cid);
-            }
-        }
-        for (terms, cids) in by_claim.into_values() {
-            // One that it does not hold after all it cannot prove either.
-            if let Err(err) = self.ask_have(to, terms, cids).await {
-                tracing::debug!(peer = %to.short(), %err, "claims were not taken");
-                return false;
-            }
-        }
-        true
     }
 
     async fn drop_copy(&self, cid: ChunkId) -> bool {

@@ -57,9 +57,15 @@ impl Ledger {
         }
         let only_at = match stored.holders.as_slice() {
             [one] if stored.copies <= 1 => Some(one.clone()),
+            // Each chunk is at one machine, and not all at the same.
+            [] if stored.copies <= 1 => Some(String::new()),
             _ => None,
         };
-        let alone = |name: &String| ahead || self.untrusted.contains(name);
+        let lies = |name: &String| match name.is_empty() {
+            true => !self.untrusted.is_empty(),
+            false => self.untrusted.contains(name),
+        };
+        let alone = |name: &String| ahead || lies(name);
         if only_at.as_ref().is_some_and(alone) {
             return Ok(());
         }
@@ -93,11 +99,12 @@ impl Ledger {
     /// A machine's copies are not to be relied on any more.
     pub(crate) fn lost_machine(&mut self, name: &str) {
         self.losses += 1;
-        for file in self.files.values_mut().filter(|file| file.only_at.as_deref() == Some(name)) {
-            file.excused = true;
+        for file in self.files.values_mut() {
+            file.excused |= file.only_at.as_ref().is_some_and(|at| at.is_empty() || at == name);
         }
         for holders in self.listed.values_mut() {
             holders.remove(&Some(name.to_owned()));
+            holders.remove(&Some(String::new()));
         }
     }
 
