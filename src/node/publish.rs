@@ -36,7 +36,7 @@ pub enum PublishError {
     /// They could not be kept here.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// They are here, but not on as many nodes as promised.
+    /// They are here, but not on as many nodes as promised; or, when that is 0 nodes, nowhere.
     #[error("the file's records are on {kept} of {needed} nodes")]
     TooFew {
         /// Nodes that have them.
@@ -74,7 +74,7 @@ impl Shared {
         let shared = self.clone();
         let work = tokio::spawn(async move {
             let pushes = Push::batches(records.clone());
-            let mut told = shared.agree_on_time(&pushes).await?;
+            let mut told = shared.agree_on_time(&pushes, needed).await?;
             shared.keep_own(&records, commits).await?;
             drop(planned);
             shared.spread(&pushes, needed, &mut told).await
@@ -110,6 +110,7 @@ impl Shared {
     async fn agree_on_time(
         self: &Arc<Self>,
         pushes: &[Push],
+        needed: usize,
     ) -> Result<BTreeSet<NodeId>, PublishError> {
         if !self.doubts_clock() {
             return Ok(BTreeSet::new());
@@ -133,6 +134,14 @@ impl Shared {
         tokio::time::timeout(CLOCK_ASKED, answers).await.ok();
         asking.detach_all();
         self.judge_clock(told.len(), ahead)?;
+        if told.is_empty() && needed > 1 {
+            let ahead;
+            (told, ahead) = self.push_to_some(pushes, needed - 1, &told).await;
+            self.judge_clock(told.len(), ahead)?;
+            if told.is_empty() {
+                return Err(PublishError::TooFew { kept: 0, needed });
+            }
+        }
         Ok(told)
     }
 

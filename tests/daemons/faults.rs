@@ -2,7 +2,7 @@
 
 use crate::chance::Dice;
 use crate::checks::acknowledged::Ledger;
-use crate::life::Order;
+use crate::life::{Machine, Order};
 use crate::plan::{Fault, Plan};
 use crate::segments;
 use crate::simfs::{Fault as DiskFault, Survive};
@@ -18,6 +18,8 @@ const ROOMY: u64 = 1 << 40;
 
 /// How far a wall clock jumps, in milliseconds.
 const JUMPS_MS: [i64; 5] = [30_000, -30_000, -3_600_000, -86_400_000, 86_400_000];
+/// More than others accept.
+pub(crate) const FAR_MS: i64 = 60_000;
 
 /// Something that is due later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,6 +109,7 @@ impl Faults {
     pub(crate) fn end(&mut self, swarm: &mut Swarm) {
         self.kinds.clear();
         self.due.clear();
+        swarm.machines.iter().for_each(|machine| machine.disk().forget_faults());
         swarm.heal();
         for at in 0..swarm.len() {
             self.undo(swarm, Due::Room(at));
@@ -124,6 +127,12 @@ impl Faults {
             return;
         }
         let one = self.dice.pick(&running);
+        // A node that is alone with a wrong clock is believed by nobody afterwards: that is a loss
+        // of time, until the clocks say so too, and of nothing else.
+        let some_far = swarm.machines.iter().any(|machine| is_far(machine));
+        if some_far && fault.parts() {
+            return;
+        }
         let survive = self.dice.pick(&[Survive::None, Survive::Some, Survive::All]);
         swarm.setup.history.count(&format!("fault {fault:?}"));
         swarm.note(format_args!("{fault:?} n{one}"));
@@ -147,7 +156,11 @@ impl Faults {
                 self.due.push((until, Due::Resume(one)));
             }
             Fault::ClockJump => {
-                let far = self.dice.pick(&JUMPS_MS);
+                let mut far = self.dice.pick(&JUMPS_MS);
+                if some_far || swarm.running().len() < swarm.members().len() || swarm.has_trouble()
+                {
+                    far = far.min(FAR_MS / 2);
+                }
                 swarm.machines[one].ahead_ms().fetch_add(far, Ordering::Relaxed);
                 self.later(swarm, Due::Clock(one));
             }
@@ -252,6 +265,11 @@ impl Faults {
             }
         }
     }
+}
+
+/// Whether others refuse what this machine writes.
+pub(crate) fn is_far(machine: &Machine) -> bool {
+    machine.ahead_ms().load(Ordering::Relaxed) > FAR_MS
 }
 
 /// A random gap with this mean.

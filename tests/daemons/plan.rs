@@ -46,6 +46,22 @@ pub(crate) enum Fault {
     Evil,
 }
 
+impl Fault {
+    /// Whether it may leave a machine alone.
+    pub(crate) const fn parts(self) -> bool {
+        !matches!(
+            self,
+            Self::DiskError
+                | Self::DiskFull
+                | Self::Rot
+                | Self::ClockJump
+                | Self::ClockDrift
+                | Self::Join
+                | Self::Evil
+        )
+    }
+}
+
 /// Each of these takes copies away for good, and the promise is about one loss.
 const LOSSES: [Fault; 4] = [Fault::Rot, Fault::Wipe, Fault::Leave, Fault::Evil];
 /// At least so many kinds of faults in a seed.

@@ -7,7 +7,7 @@ use crate::checks::kept::Kept;
 use crate::checks::plaintext::Secrets;
 use crate::checks::visible::Visible;
 use crate::checks::{content, copies, equal, index, memory};
-use crate::faults::{Faults, gap};
+use crate::faults::{Faults, gap, is_far};
 use crate::history::History;
 use crate::life::{Listing, Order, Outcome, Report, SEGMENT_LEN, Setup};
 use crate::plan::{Entry, Plan};
@@ -20,7 +20,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Longest time until a swarm has formed although nothing goes wrong.
@@ -418,9 +417,8 @@ impl Play {
     fn check(&mut self, at: usize, report: Report, asked: Asked) -> Result<(), String> {
         match (report.outcome, asked) {
             (Outcome::Put(Ok(stored)), Asked::Put { path, content, .. }) => {
-                let clock = self.swarm.machines[at].ahead_ms().load(Ordering::Relaxed);
-                let done =
-                    self.ledger.acknowledged(path.as_ref(), content, &stored, clock > 60_000);
+                let ahead = is_far(&self.swarm.machines[at]);
+                let done = self.ledger.acknowledged(path.as_ref(), content, &stored, ahead);
                 done.map_err(|wrong| format!("I1: {wrong}"))
             }
             (Outcome::Get(Ok((hash, bytes))), Asked::Get { target, range, must, since }) => {
@@ -549,7 +547,9 @@ impl Play {
     /// Every chunk has its copies.
     fn look_at_copies(&mut self) {
         let disks = self.disks();
+        // What has rotted counts as soon as somebody has noticed.
         if disks.len() == self.swarm.members().len()
+            && !self.ledger.rotted
             && let Err(wrong) = copies::check_disks(&disks)
         {
             self.violation(wrong);

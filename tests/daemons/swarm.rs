@@ -258,6 +258,11 @@ impl Swarm {
         }
     }
 
+    /// Whether any link is in trouble.
+    pub(crate) fn has_trouble(&self) -> bool {
+        !self.links.is_empty()
+    }
+
     /// Ends the trouble on all links.
     pub(crate) fn heal(&mut self) {
         for ((a, b), trouble) in std::mem::take(&mut self.links) {

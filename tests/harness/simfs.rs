@@ -147,6 +147,11 @@ impl SimFs {
         self.disk().faults.insert(step, fault);
     }
 
+    /// Nothing fails any more that has not failed yet.
+    pub(crate) fn forget_faults(&self) {
+        self.disk().faults.clear();
+    }
+
     /// Whether the power is gone.
     pub(crate) fn is_dead(&self) -> bool {
         self.disk().dead

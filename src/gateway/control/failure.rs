@@ -128,6 +128,10 @@ fn space(err: &WriteError) -> Failure {
 fn publish(err: &PublishError) -> Failure {
     match err {
         PublishError::Write(err) => space(err),
+        PublishError::TooFew { kept: 0, .. } => {
+            Failure::new(Code::Unreachable, "not stored: no other node answers")
+                .hint("who is there:  p2pfs peers")
+        }
         PublishError::TooFew { kept, needed } => Failure::new(
             Code::Unreachable,
             format!("stored, but only {kept} of {needed} nodes know of it so far"),

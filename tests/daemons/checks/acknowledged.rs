@@ -66,10 +66,8 @@ impl Ledger {
             false => self.untrusted.contains(name),
         };
         let alone = |name: &String| ahead || lies(name);
-        if only_at.as_ref().is_some_and(alone) {
-            return Ok(());
-        }
-        if let Some(path) = path {
+        let excused = only_at.as_ref().is_some_and(alone);
+        if let Some(path) = path.filter(|_| !excused) {
             self.listed.entry(path.clone()).or_default().insert(only_at.clone());
         }
         let known = self.files.entry(hash.0).or_insert_with(|| Acknowledged {
@@ -77,7 +75,7 @@ impl Ledger {
             content,
             replicas: stored.replicas,
             only_at: only_at.clone(),
-            excused: false,
+            excused,
         });
         known.replicas = known.replicas.max(stored.replicas);
         if only_at.is_none() {
