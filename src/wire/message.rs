@@ -250,6 +250,8 @@ cid_lists! {
 pub struct Prove {
     /// Drawn for this question, so that nobody can answer without the bytes.
     pub nonce: [u8; 32],
+    /// How many copies the asker knows to be wanted: who knows of more gives no proof.
+    pub copies: u8,
     /// The chunks, at most [`PROVE_MAX`].
     pub cids: Vec<ChunkId>,
 }
@@ -257,13 +259,14 @@ pub struct Prove {
 impl Encode for Prove {
     fn encode(&self, out: &mut Vec<u8>) {
         self.nonce.encode(out);
+        self.copies.encode(out);
         put_list(out, &self.cids);
     }
 }
 
 impl Decode for Prove {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { nonce: from.array()?, cids: from.list(PROVE_MAX)? })
+        Ok(Self { nonce: from.array()?, copies: u8::decode(from)?, cids: from.list(PROVE_MAX)? })
     }
 }
 
@@ -600,7 +603,7 @@ mod tests {
         let hint = Some(NodeId([4; 32]));
         round_trip(Store { cid: ChunkId([3; 32]), claims: vec![claim], hint });
         round_trip(Holders { lists: vec![vec![], vec![NodeId([5; 32])]] });
-        round_trip(Prove { nonce: [8; 32], cids: vec![ChunkId([2; 32]); PROVE_MAX] });
+        round_trip(Prove { nonce: [8; 32], copies: 3, cids: vec![ChunkId([2; 32]); PROVE_MAX] });
         round_trip(Proofs { proofs: vec![None, Some([9; 32])] });
         round_trip(Push { records: vec![vec![1, 2], vec![]] });
         round_trip(Find::Prefix([7; 8]));

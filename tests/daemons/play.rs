@@ -587,7 +587,7 @@ impl Play {
         for machine in self.swarm.machines.clone() {
             if self.ledger.trusts(&machine.name)
                 && self.swarm.is_member(machine.number)
-                && let Err(wrong) = index::check(&machine.disk(), SEGMENT_LEN)
+                && let Err(wrong) = index::check(&machine.disk(), SEGMENT_LEN, self.ledger.rotted)
             {
                 self.violation(format!("{}: {wrong}", machine.name));
             }

@@ -23,6 +23,8 @@ pub(crate) struct Contents {
     pub(crate) synced: BTreeSet<ChunkId>,
     /// Claims on chunks, and the copies that they ask for.
     pub(crate) claims: BTreeMap<(ChunkId, ClaimId), u8>,
+    /// Claims that a file record names: the puts of others may never have come to an end.
+    pub(crate) committed: BTreeSet<ClaimId>,
     /// Claims that have ended, for good or on some chunks.
     pub(crate) ended: BTreeSet<ClaimId>,
     /// Records.
@@ -172,6 +174,7 @@ impl Contents {
             }
             2 => body[CLAIM..].chunks(32).for_each(|cid| self.claim(ChunkId(array(cid)), body)),
             3 => _ = self.records.insert(RecordId(array(body))),
+            4 => _ = self.committed.insert(ClaimId(array(body))),
             5 => {
                 let gone = ChunkId(array(body));
                 self.replicas.remove(&gone);

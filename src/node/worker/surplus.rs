@@ -65,18 +65,20 @@ impl Shared {
     }
 
     async fn give_up_some(self: &Arc<Self>, spare: &[(Replica, &[NodeId])]) -> u64 {
-        let mut by_keeper: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
-        for (replica, keepers) in spare {
-            keepers.iter().for_each(|id| by_keeper.entry(*id).or_default().push(replica.cid));
+        let mut by_keeper: BTreeMap<(NodeId, u8), Vec<ChunkId>> = BTreeMap::new();
+        for (Replica { cid, replicas, .. }, keepers) in spare {
+            for id in *keepers {
+                by_keeper.entry((*id, *replicas)).or_default().push(*cid);
+            }
         }
         let nonce: [u8; 32] = self.sys.rng.bytes();
         let mut proofs: BTreeMap<(ChunkId, NodeId), [u8; 32]> = BTreeMap::new();
-        for (id, cids) in by_keeper {
+        for ((id, copies), cids) in by_keeper {
             let all: Vec<(ChunkId, u8)> = cids.iter().map(|cid| (*cid, 0)).collect();
             if !self.hand_over_claims(id, &all).await {
                 continue;
             }
-            match self.ask_prove(id, &Prove { nonce, cids: cids.clone() }).await {
+            match self.ask_prove(id, &Prove { nonce, copies, cids: cids.clone() }).await {
                 Ok(given) => {
                     let given = cids.into_iter().zip(given);
                     proofs.extend(given.filter_map(|(cid, proof)| Some(((cid, id), proof?))));
@@ -86,7 +88,7 @@ impl Shared {
         }
         let mut given = 0;
         for (Replica { cid, .. }, keepers) in spare {
-            let Some(expected) = self.proof(*cid, nonce).await else { continue };
+            let Some(expected) = self.proof(*cid, u8::MAX, nonce).await else { continue };
             let good = |id: &NodeId| proofs.get(&(*cid, *id)) == Some(&expected);
             if keepers.iter().all(good) && self.drop_copy(*cid).await {
                 given += 1;
@@ -104,10 +106,17 @@ impl Shared {
         dropped.is_ok()
     }
 
-    /// What shows that this node has a chunk on its disk, whole and claimed.
-    async fn proof(self: &Arc<Self>, cid: ChunkId, nonce: [u8; 32]) -> Option<[u8; 32]> {
+    /// What shows that this node has a chunk on its disk, whole and claimed for so many copies at
+    /// most.
+    async fn proof(
+        self: &Arc<Self>,
+        cid: ChunkId,
+        copies: u8,
+        nonce: [u8; 32],
+    ) -> Option<[u8; 32]> {
         let claims = self.store.claims(cid).ok()?;
-        if claims.is_empty() {
+        let wanted = claims.iter().map(|(claim, _)| claim.replicas).max()?;
+        if wanted > copies {
             return None;
         }
         let mut slot = self.memory.take(User::Work).await;
@@ -137,7 +146,11 @@ impl Shared {
         for cid in prove.cids {
             // The promise comes first: what is shown afterwards stays.
             let stays = lock(&self.promises).promise(cid, self.sys.clock.now());
-            proofs.push(if stays { self.proof(cid, prove.nonce).await } else { None });
+            proofs.push(if stays {
+                self.proof(cid, prove.copies, prove.nonce).await
+            } else {
+                None
+            });
         }
         Proofs { proofs }
     }

@@ -4,7 +4,7 @@
 use crate::segments::Contents;
 use p2pfs::id::{ChunkId, ClaimId};
 use p2pfs::wire::control::FileStat;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether a node says that a file has its copies, on as many machines as there are.
 pub(crate) fn check_stat(stat: &FileStat, machines: usize) -> Result<(), String> {
@@ -17,10 +17,12 @@ pub(crate) fn check_stat(stat: &FileStat, machines: usize) -> Result<(), String>
     }
 }
 
-/// Whether each claimed chunk lies on as many of the disks as its claims ask for.
+/// Whether each chunk of a file lies on as many of the disks as its claims ask for.
 pub(crate) fn check_disks(disks: &[Contents]) -> Result<(), String> {
     let mut wanted: BTreeMap<ChunkId, usize> = BTreeMap::new();
-    for ((cid, _), replicas) in disks.iter().flat_map(|disk| &disk.claims) {
+    let committed: BTreeSet<&ClaimId> = disks.iter().flat_map(|disk| &disk.committed).collect();
+    let claims = disks.iter().flat_map(|disk| &disk.claims);
+    for ((cid, _), replicas) in claims.filter(|((_, claim), _)| committed.contains(claim)) {
         let wanted = wanted.entry(*cid).or_default();
         *wanted = usize::from(*replicas).min(disks.len()).max(*wanted);
     }
