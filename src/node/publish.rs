@@ -8,7 +8,7 @@
 use super::records::{record_op, stopping};
 use super::serve::refusal;
 use super::{AskError, Shared};
-use crate::core::catalogue::TooLarge;
+use crate::core::catalogue::{Applied, Checked, TooLarge};
 use crate::core::{catalogue, hlc, limits};
 use crate::id::{ClaimId, NodeId};
 use crate::store::{Op, WriteError};
@@ -48,6 +48,9 @@ pub enum PublishError {
     /// Nobody else has them, and neither has this node unless it was set just now.
     #[error("this machine's clock is ahead of the other nodes' by more than a minute")]
     ClockAhead,
+    /// At the time that this machine's clock shows this node had no grant. Nothing was kept.
+    #[error("this node has no grant at the time that its clock shows")]
+    NoGrant,
     /// A record would be longer than a record can be.
     #[error("the change is too large for one record")]
     TooLarge,
@@ -73,6 +76,7 @@ impl Shared {
     ) -> Result<usize, PublishError> {
         let shared = self.clone();
         let work = tokio::spawn(async move {
+            shared.check_time(&records)?;
             let pushes = Push::batches(records.clone());
             let mut told = shared.agree_on_time(&pushes, needed).await?;
             shared.keep_own(&records, commits).await?;
@@ -102,6 +106,27 @@ impl Shared {
         self.write(ops).await?;
         self.learn(records).await;
         Ok(())
+    }
+
+    /// Refuses what nobody would count, because its author had no grant yet, or none any more, at
+    /// the time that it says.
+    fn check_time(&self, records: &[Vec<u8>]) -> Result<(), PublishError> {
+        let now_ms = self.sys.clock.wall_ms();
+        let counts = self.read_records(|view| {
+            for record in records {
+                let Ok(checked) = Checked::new(record.clone()) else { continue };
+                let vetted = self.catalogue.vet(view, now_ms, &checked).transpose()?;
+                if vetted == Some(Applied::Waiting) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        match counts {
+            Ok(false) => Err(PublishError::NoGrant),
+            // Reading the tables fails again where it matters.
+            Ok(true) | Err(_) => Ok(()),
+        }
     }
 
     /// When nobody has agreed with this machine's clock since it was set last, some others get the

@@ -110,6 +110,16 @@ impl Catalogue {
         Some(work(Context { keyring: &keyring, authority: &SwarmAuthority { public } }))
     }
 
+    /// What would become of a record; none before the swarm is known.
+    pub(super) fn vet(
+        &self,
+        tables: &dyn TableRead,
+        now_ms: u64,
+        checked: &Checked,
+    ) -> Option<io::Result<Applied>> {
+        self.with_context(|context| catalogue::vet(tables, context.authority, now_ms, checked))
+    }
+
     /// All secrets that this node has, and when each epoch was made.
     pub(super) fn secrets(&self) -> Vec<(ContentSecret, u64)> {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -374,9 +384,7 @@ impl Shared {
                         continue;
                     }
                 };
-                let vetted = self.catalogue.with_context(|context| {
-                    catalogue::vet(tables, context.authority, now_ms, &checked)
-                });
+                let vetted = self.catalogue.vet(tables, now_ms, &checked);
                 let header = &checked.record().header;
                 match vetted.transpose()? {
                     Some(Applied::Refused(why)) => refuse(why),

@@ -142,6 +142,11 @@ fn publish(err: &PublishError) -> Failure {
             "the other nodes refuse it: this machine's clock is more than a minute ahead of theirs",
         )
         .hint("set the clock of this machine right, then try it again"),
+        PublishError::NoGrant => Failure::new(
+            Code::Failed,
+            "at the time that this machine's clock shows, the swarm had not let this node in",
+        )
+        .hint("set the clock of this machine right, then try it again"),
         PublishError::TooLarge => {
             Failure::new(Code::Usage, "the change is too large for one record")
         }
