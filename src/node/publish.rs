@@ -3,7 +3,7 @@
 //! what others publish is `records`'.
 //!
 //! Invariant: what the others refuse because of this machine's clock is kept nowhere, unless it
-//! was set while the record was made.
+//! was set while the record was on its way.
 
 use super::records::{record_op, stopping};
 use super::serve::refusal;
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 /// A wall clock that runs away from the monotonic one by more than this, in milliseconds, was set
 /// since the others agreed with it: half of what they tolerate.
-const CLOCK_SLACK_MS: u64 = hlc::MAX_AHEAD_MS / 2;
+const CLOCK_SLACK_MS: i64 = hlc::MAX_AHEAD_MS as i64 / 2;
 /// Other members that are asked whether they agree with this machine's clock.
 const CLOCKS_ASKED: usize = 3;
 /// How long their answers are waited for.
@@ -76,12 +76,12 @@ impl Shared {
     ) -> Result<usize, PublishError> {
         let shared = self.clone();
         let work = tokio::spawn(async move {
-            shared.check_time(&records)?;
+            let made = shared.check_time(&records)?;
             let pushes = Push::batches(records.clone());
-            let mut told = shared.agree_on_time(&pushes, needed).await?;
+            let mut told = shared.agree_on_time(&pushes, needed, made).await?;
             shared.keep_own(&records, commits).await?;
             drop(planned);
-            shared.spread(&pushes, needed, &mut told).await
+            shared.spread(&pushes, needed, made, &mut told).await
         });
         work.await.unwrap_or_else(|_| Err(stopping().into()))
     }
@@ -93,7 +93,7 @@ impl Shared {
         needed: usize,
     ) -> Result<(), PublishError> {
         let pushes = Push::batches(records);
-        self.spread(&pushes, needed, &mut BTreeSet::new()).await.map(drop)
+        self.spread(&pushes, needed, 0, &mut BTreeSet::new()).await.map(drop)
     }
 
     async fn keep_own(
@@ -109,12 +109,13 @@ impl Shared {
     }
 
     /// Refuses what nobody would count, because its author had no grant yet, or none any more, at
-    /// the time that it says.
-    fn check_time(&self, records: &[Vec<u8>]) -> Result<(), PublishError> {
-        let now_ms = self.sys.clock.wall_ms();
+    /// the time that it says. The latest clock among them.
+    fn check_time(&self, records: &[Vec<u8>]) -> Result<u64, PublishError> {
+        let (now_ms, mut made) = (self.sys.clock.wall_ms(), 0);
         let counts = self.read_records(|view| {
             for record in records {
                 let Ok(checked) = Checked::new(record.clone()) else { continue };
+                made = checked.record().header.clock.max(made);
                 let vetted = self.catalogue.vet(view, now_ms, &checked).transpose()?;
                 if vetted == Some(Applied::Waiting) {
                     return Ok(false);
@@ -125,7 +126,7 @@ impl Shared {
         match counts {
             Ok(false) => Err(PublishError::NoGrant),
             // Reading the tables fails again where it matters.
-            Ok(true) | Err(_) => Ok(()),
+            Ok(true) | Err(_) => Ok(made),
         }
     }
 
@@ -136,6 +137,7 @@ impl Shared {
         self: &Arc<Self>,
         pushes: &[Push],
         needed: usize,
+        made: u64,
     ) -> Result<BTreeSet<NodeId>, PublishError> {
         if !self.doubts_clock() {
             return Ok(BTreeSet::new());
@@ -158,11 +160,11 @@ impl Shared {
         // Whoever is silent is not waited for: it has no say.
         tokio::time::timeout(CLOCK_ASKED, answers).await.ok();
         asking.detach_all();
-        self.judge_clock(told.len(), ahead)?;
+        self.judge_clock(made, told.len(), ahead)?;
         if told.is_empty() && needed > 1 {
             let ahead;
             (told, ahead) = self.push_to_some(pushes, needed - 1, &told).await;
-            self.judge_clock(told.len(), ahead)?;
+            self.judge_clock(made, told.len(), ahead)?;
             if told.is_empty() {
                 return Err(PublishError::TooFew { kept: 0, needed });
             }
@@ -174,6 +176,7 @@ impl Shared {
         self: &Arc<Self>,
         pushes: &[Push],
         needed: usize,
+        made: u64,
         told: &mut BTreeSet<NodeId>,
     ) -> Result<usize, PublishError> {
         let wanted = needed.saturating_sub(1 + told.len());
@@ -183,7 +186,7 @@ impl Shared {
         };
         told.extend(more);
         self.pass_on(pushes, told);
-        self.judge_clock(told.len(), ahead)?;
+        self.judge_clock(made, told.len(), ahead)?;
         match 1 + told.len() {
             kept if kept < needed => Err(PublishError::TooFew { kept, needed }),
             kept => Ok(kept),
@@ -196,29 +199,33 @@ impl Shared {
         self.catalogue.clock.lock().unwrap_or_else(PoisonError::into_inner).tick(now)
     }
 
-    /// By how much the wall clock leads the monotonic one. It changes when somebody sets the clock.
-    fn clock_setting(&self) -> i64 {
-        let clock = &self.sys.clock;
-        clock.wall_ms() as i64 - (clock.now().0 / 1000) as i64
+    /// By how much a wall clock leads the monotonic one that is at `ms` milliseconds now. It changes
+    /// when somebody sets the clock.
+    fn lead_of(&self, ms: u64) -> i64 {
+        ms as i64 - (self.sys.clock.now().0 / 1000) as i64
     }
 
-    /// Whether nobody has agreed with the clock as it is set now.
+    /// Whether the clock is later than anything that others agreed to.
     fn doubts_clock(&self) -> bool {
         let agreed = *self.catalogue.agreed.lock().unwrap_or_else(PoisonError::into_inner);
-        agreed.is_none_or(|agreed| agreed.abs_diff(self.clock_setting()) > CLOCK_SLACK_MS)
+        let lead = self.lead_of(self.sys.clock.wall_ms());
+        agreed.is_none_or(|agreed| lead > agreed.saturating_add(CLOCK_SLACK_MS))
     }
 
-    /// Notes what the others think of this machine's clock: how many took records now, and how many
-    /// refused them because of it. It is wrong when not most of them agree.
-    fn judge_clock(&self, took: usize, ahead: usize) -> Result<(), PublishError> {
+    /// Notes what the others think of the clock reading `made`: how many took records made by it
+    /// now, and how many refused them because of it. It is wrong when not most of them agree.
+    fn judge_clock(&self, made: u64, took: usize, ahead: usize) -> Result<(), PublishError> {
         if took == 0 && ahead == 0 {
             return Ok(());
         }
-        let agreed = (took > ahead).then(|| self.clock_setting());
-        *self.catalogue.agreed.lock().unwrap_or_else(PoisonError::into_inner) = agreed;
-        if agreed.is_some() {
+        let lead = self.lead_of(hlc::ms_of(made));
+        let mut agreed = self.catalogue.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+        if took > ahead {
+            *agreed = Some(agreed.map_or(lead, |agreed| agreed.max(lead)));
             return Ok(());
         }
+        *agreed = None;
+        drop(agreed);
         let newest = self.read_records(|view| catalogue::newest_clock(view)).unwrap_or(0);
         let mut clock = self.catalogue.clock.lock().unwrap_or_else(PoisonError::into_inner);
         clock.go_back(newest, self.sys.clock.wall_ms());

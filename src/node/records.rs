@@ -38,8 +38,8 @@ pub(super) struct Catalogue {
     secrets: RwLock<Vec<(ContentSecret, u64)>>,
     authority: OnceLock<[u8; 32]>,
     pub(super) clock: Mutex<Hlc>,
-    /// By how much the wall clock led the monotonic one, in milliseconds, when another node last
-    /// took a record made by it; none: not since the start.
+    /// By how much the clock of a record that other nodes took led the monotonic clock then, in
+    /// milliseconds, at most; none: they took none since the start.
     pub(super) agreed: Mutex<Option<i64>>,
     pushes: Arc<Semaphore>,
     /// Bytes of records that came without being asked for and may still wait.

@@ -204,10 +204,16 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes[..N].try_into().unwrap()
 }
 
-/// The node that a disk's segments belong to, if it has any.
+/// The node that most of a disk's segments belong to, if it has any: the bytes that say so may have
+/// been changed.
 pub(crate) fn any_head(disk: &SimFs) -> Option<[u8; 32]> {
     let folder = Path::new(FOLDER);
-    let files = disk.read_dir(folder).unwrap_or_default();
-    let mut all = files.iter().map(|file| bytes_of(disk, &folder.join(&file.name)));
-    all.find(|bytes| bytes.len() >= FILE_HEAD).map(|bytes| array(&bytes[32..]))
+    let mut heads: BTreeMap<[u8; 32], usize> = BTreeMap::new();
+    for file in disk.read_dir(folder).unwrap_or_default() {
+        let bytes = bytes_of(disk, &folder.join(&file.name));
+        if bytes.len() >= FILE_HEAD {
+            *heads.entry(array(&bytes[32..])).or_default() += 1;
+        }
+    }
+    heads.into_iter().max_by_key(|(_, count)| *count).map(|(head, _)| head)
 }
