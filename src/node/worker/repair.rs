@@ -13,6 +13,7 @@ use super::copy::{Copier, Copy, Made};
 use super::handover::Wanted;
 use super::judge::Judged;
 use super::shape::{Next, Worked, Worker};
+use super::surplus::{Given, Surplus};
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::view::View;
 use crate::node::{Shared, lock};
@@ -76,6 +77,8 @@ enum News {
     Wanted(Wanted),
     /// A copy ended.
     Copied(Copy, Made),
+    /// Some copies here were given up, or not.
+    Given(Given),
 }
 
 /// The worker.
@@ -113,9 +116,7 @@ pub(in crate::node) struct Repair {
     repaired: u64,
     /// Bytes of those copies.
     copied: u64,
-    /// Copies given up since the start, and when the look at all chunks began.
-    given_up: u64,
-    given_up_before: u64,
+    surplus: Surplus,
 }
 
 impl Worker for Repair {
@@ -127,6 +128,7 @@ impl Worker for Repair {
             Some(News::View) => self.moved().await,
             Some(News::Wanted(wanted)) => self.look_at(wanted).await,
             Some(News::Copied(copy, made)) => self.ended(copy, made).await,
+            Some(News::Given(given)) => self.given(&given),
             None if self.next.is_some() => self.sweep().await,
             None if self.sweep_at <= self.shared.sys.clock.now() => self.begin_sweep(),
             None => {}
@@ -149,6 +151,7 @@ impl Worker for Repair {
             _ = self.views.changed() => News::View,
             Some(wanted) = self.wanted.recv() => News::Wanted(wanted),
             (copy, made) = self.copier.next() => News::Copied(copy, made),
+            given = self.surplus.next() => News::Given(given),
         });
     }
 
@@ -171,6 +174,7 @@ impl Repair {
         let since = shared.sys.clock.now();
         Self {
             copier: Copier::new(shared.clone()),
+            surplus: Surplus::new(shared.clone()),
             news: Some(News::Began),
             views: shared.views(),
             shared,
@@ -190,8 +194,6 @@ impl Repair {
             counts: Counts::default(),
             repaired: 0,
             copied: 0,
-            given_up: 0,
-            given_up_before: 0,
         }
     }
 
@@ -212,6 +214,7 @@ impl Repair {
             self.since = self.shared.sys.clock.now();
             self.settle(placed).await;
             self.retry = RETRY;
+            self.surplus.forget();
             self.begin_sweep();
         }
     }
@@ -313,7 +316,6 @@ impl Repair {
         self.due = None;
         self.failed = false;
         self.doubted = lock(&self.shared.lost).clone();
-        self.given_up_before = self.given_up;
     }
 
     /// Looks at the next batch of all chunks.
@@ -348,9 +350,6 @@ impl Repair {
         if *self.shared.draining.borrow() && self.shared.store.usage().replicas > 0 {
             // The others are about to copy what is left here.
             self.failed = true;
-            if self.given_up > self.given_up_before {
-                self.retry = RETRY;
-            }
         }
         if self.failed {
             self.due_at(self.shared.sys.clock.now() + self.retry);
@@ -384,26 +383,36 @@ impl Repair {
         let open = |one: &Judged| !(one.verdict.fill.is_empty() || one.unsure && patient);
         self.note_below(&judged, open).await;
         self.note_copies(&judged).await;
-        self.give_up(&judged).await;
+        self.give_up(&judged);
         self.tell();
     }
 
     /// Gives up copies that others make superfluous, once the candidates have been the same for
     /// long enough that nobody is about to come back or go.
-    async fn give_up(&mut self, judged: &[Judged]) {
-        let spare = judged.iter().filter(|one| !one.keepers.is_empty()).count() as u64;
-        if spare == 0 {
+    fn give_up(&mut self, judged: &[Judged]) {
+        if judged.iter().all(|one| one.keepers.is_empty()) {
             return;
         }
         let settled = self.since + self.shared.config.repair_delay;
         if self.shared.sys.clock.now() < settled && !*self.shared.draining.borrow() {
-            return self.due_at(settled);
-        }
-        let given = self.shared.give_up(judged).await;
-        self.given_up += given;
-        tracing::debug!(spare, given, "gave up copies that are not needed here");
-        if given < spare {
+            self.due_at(settled);
+        } else if !self.surplus.add(judged) {
             self.due_at(self.shared.sys.clock.now() + SPARE_AGAIN);
+        }
+    }
+
+    /// Looks again soon when some copies could not be given up, or when more are to be made
+    /// elsewhere before this node is empty.
+    fn given(&mut self, given: &Given) {
+        let Given { spare, given } = *given;
+        tracing::debug!(spare, given, "gave up copies that are not needed here");
+        let now = self.shared.sys.clock.now();
+        if given < spare {
+            self.due_at(now + SPARE_AGAIN);
+        }
+        if given > 0 && *self.shared.draining.borrow() {
+            self.retry = RETRY;
+            self.due_at(now + RETRY);
         }
     }
 

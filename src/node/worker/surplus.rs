@@ -14,12 +14,15 @@ use crate::store::{Op, Replica};
 use crate::sys::Time;
 use crate::wire::message::{PROVE_MAX, Proofs, Prove};
 use bytes::BytesMut;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// How long a promise holds.
 const PROMISED_FOR: Duration = Duration::from_secs(600);
+/// Questions for proofs that wait.
+const SPARE_MAX: usize = 64;
 /// Promises that are remembered; beyond them nothing is proved.
 const PROMISES_MAX: usize = 32 * 1024;
 
@@ -51,23 +54,72 @@ impl Promises {
     }
 }
 
-impl Shared {
-    /// Gives up what of these chunks is not needed here; how many.
-    pub(super) async fn give_up(self: &Arc<Self>, judged: &[Judged]) -> u64 {
-        let spare = judged.iter().filter(|one| !one.keepers.is_empty());
-        let spare: Vec<(Replica, &[NodeId])> =
-            spare.map(|one| (one.replica, &one.keepers[..])).collect();
-        let mut given = 0;
-        for some in spare.chunks(PROVE_MAX) {
-            given += self.give_up_some(some).await;
-        }
-        given
+/// A copy that is not needed here, and who is to prove that.
+type Spare = (Replica, Vec<NodeId>);
+
+/// Copies that are being given up, beside everything else that repair does: a proof may be long in
+/// coming.
+pub(super) struct Surplus {
+    shared: Arc<Shared>,
+    waiting: VecDeque<Vec<Spare>>,
+    under_way: JoinSet<Given>,
+}
+
+/// What became of some copies.
+pub(super) struct Given {
+    /// How many were to be given up.
+    pub(super) spare: u64,
+    /// How many were.
+    pub(super) given: u64,
+}
+
+impl Surplus {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, waiting: VecDeque::new(), under_way: JoinSet::new() }
     }
 
-    async fn give_up_some(self: &Arc<Self>, spare: &[(Replica, &[NodeId])]) -> u64 {
+    /// Takes on those of the chunks that are not needed here; false when too many wait.
+    pub(super) fn add(&mut self, judged: &[Judged]) -> bool {
+        let spare = judged.iter().filter(|one| !one.keepers.is_empty());
+        let spare: Vec<Spare> = spare.map(|one| (one.replica, one.keepers.clone())).collect();
+        for some in spare.chunks(PROVE_MAX) {
+            if self.waiting.len() == SPARE_MAX {
+                return false;
+            }
+            self.waiting.push_back(some.to_vec());
+        }
+        true
+    }
+
+    /// Forgets what waits: others may be the better holders now.
+    pub(super) fn forget(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Waits for the next copies to be given up. Never ends while there are none; may be cancelled.
+    pub(super) async fn next(&mut self) -> Given {
+        loop {
+            if self.under_way.is_empty()
+                && let Some(spare) = self.waiting.pop_front()
+            {
+                let shared = self.shared.clone();
+                self.under_way.spawn(async move { shared.give_up(&spare).await });
+            }
+            match self.under_way.join_next().await {
+                Some(Ok(given)) => return given,
+                Some(Err(_)) => {}
+                None => std::future::pending::<()>().await,
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Gives up what of these chunks others prove to have.
+    async fn give_up(self: &Arc<Self>, spare: &[Spare]) -> Given {
         let mut by_keeper: BTreeMap<(NodeId, u8), Vec<ChunkId>> = BTreeMap::new();
         for (Replica { cid, replicas, .. }, keepers) in spare {
-            for id in *keepers {
+            for id in keepers {
                 by_keeper.entry((*id, *replicas)).or_default().push(*cid);
             }
         }
@@ -94,7 +146,7 @@ impl Shared {
                 given += 1;
             }
         }
-        given
+        Given { spare: spare.len() as u64, given }
     }
 
     async fn drop_copy(&self, cid: ChunkId) -> bool {
