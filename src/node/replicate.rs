@@ -480,14 +480,14 @@ impl Shared {
                 by_terms.entry(key).or_insert((terms, Vec::new())).1.push(*cid);
             }
         }
-        let mut all = true;
         for (terms, cids) in by_terms.into_values() {
+            // Whoever is silent once would be waited for as often as there are claims.
             if let Err(err) = self.ask_have(to, terms, cids).await {
                 tracing::debug!(peer = %to.short(), %err, "claims were not taken");
-                all = false;
+                return false;
             }
         }
-        all
+        true
     }
 }
 

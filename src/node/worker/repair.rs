@@ -545,7 +545,10 @@ impl Repair {
             to.entry(first).or_default().push((one.replica.cid, one.verdict.copies));
         }
         for (id, chunks) in to {
-            self.failed |= !self.shared.hand_over_claims(id, &chunks).await;
+            if !self.shared.hand_over_claims(id, &chunks).await {
+                self.failed = true;
+                continue;
+            }
             let cids = chunks.into_iter().map(|(cid, _)| cid).collect();
             if let Err(err) = self.shared.ask_below(id, cids).await {
                 tracing::debug!(peer = %id.short(), %err, "cannot be told what to repair");
