@@ -54,6 +54,7 @@ pub(crate) fn play(seed: u64, from: usize, to: usize, history: &History) {
         tls: false,
         replicas: REPLICAS as u8,
         repair_delay: Duration::from_secs(600),
+        gc_grace: Duration::from_secs(24 * 3600),
         reports: RefCell::default(),
         secrets: Secrets::default(),
     });

@@ -6,6 +6,7 @@
 use crate::chance::Dice;
 use crate::checks::memory::Books;
 use crate::checks::plaintext::Secrets;
+use crate::checks::removed::Change;
 use crate::disk::Aside;
 use crate::evil::Liar;
 use crate::history::History;
@@ -17,7 +18,9 @@ use p2pfs::id::FileHash;
 use p2pfs::node::{Config, Node, System};
 use p2pfs::sys::{Sink, Source, SourceChanged};
 use p2pfs::transport::Security;
-use p2pfs::wire::control::{Event, FileStat, Get, PathText, Put, Range, Status, Stored, Target};
+use p2pfs::wire::control::{
+    Event, FileStat, Get, PathText, Put, Range, Rm, Status, Stored, Target,
+};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -45,6 +48,7 @@ pub(crate) struct Setup {
     pub(crate) tls: bool,
     pub(crate) replicas: u8,
     pub(crate) repair_delay: Duration,
+    pub(crate) gc_grace: Duration,
     pub(crate) reports: RefCell<Vec<Report>>,
     pub(crate) secrets: Secrets,
 }
@@ -55,6 +59,8 @@ pub(crate) enum Order {
     Put { path: Option<String>, content: Arc<Vec<u8>>, replicas: Option<u8> },
     Get { target: Target, range: Option<Range>, seekable: bool },
     Ls,
+    Change(PathText, Change),
+    Scrub,
     Stat(FileHash),
     Status,
     Approve(String),
@@ -66,6 +72,8 @@ pub(crate) enum Outcome {
     Put(Result<Stored, String>),
     Get(Result<(FileHash, Vec<u8>), String>),
     Ls(Result<Listing, String>),
+    Change(Result<(), String>),
+    Scrub(Result<(), String>),
     Stat(Result<FileStat, String>),
     Status(Result<Box<Status>, String>),
     Approve(Result<(), String>),
@@ -289,6 +297,7 @@ impl Machine {
         config.capacity = Some(CAPACITY);
         config.replicas = setup.replicas;
         config.repair_delay = setup.repair_delay;
+        config.gc_grace = setup.gc_grace;
         config.segment_len = SEGMENT_LEN;
         config.free_floor = 0;
         config.reconcile_every = Duration::from_secs(5);
@@ -390,6 +399,20 @@ async fn carry_out(node: &Node, order: Order) -> Outcome {
                 true
             });
             Outcome::Ls(done.map(|()| listing).map_err(|err| err.to_string()))
+        }
+        Order::Change(path, change) => {
+            let done = match change {
+                Change::Restore => node.restore(&path, false).await.map(drop),
+                Change::Remove | Change::Purge => {
+                    let (target, purge) = (Target::Path(path), change == Change::Purge);
+                    node.rm(Rm { target, recursive: false, purge }).await.map(drop)
+                }
+            };
+            Outcome::Change(done.map_err(|err| err.to_string()))
+        }
+        Order::Scrub => {
+            let done = node.scrub_now(|_, _| ()).await;
+            Outcome::Scrub(done.map(drop).map_err(|err| err.to_string()))
         }
         Order::Stat(hash) => {
             let stat = node.stat(&Target::Hash(hash)).await;

@@ -107,6 +107,8 @@ pub(crate) struct Plan {
     pub(crate) tls: bool,
     pub(crate) replicas: u8,
     pub(crate) repair_delay: Duration,
+    /// How long a chunk is kept that nothing claims any more.
+    pub(crate) gc_grace: Duration,
     pub(crate) entry: Entry,
     /// Bounds of the delay of a message, in milliseconds.
     pub(crate) latency: (u64, u64),
@@ -146,6 +148,7 @@ impl Plan {
             evil: evil.map(|at| at as usize),
             replicas: dice.pick(&[2, 3, 3]),
             repair_delay: Duration::from_secs(dice.pick(&[2, 10, 20])),
+            gc_grace: Duration::from_secs(dice.pick(&[4, 12, 40])),
             entry: if dice.chance(30) { Entry::Approval } else { Entry::Keys },
             latency: (1, slowest),
             ahead_ms: (0..machines + spares).map(|_| dice.pick(&[0, 0, 500, 20_000])).collect(),

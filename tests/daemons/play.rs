@@ -5,8 +5,9 @@ use crate::chance::Dice;
 use crate::checks::acknowledged::{Ledger, hash_of};
 use crate::checks::kept::Kept;
 use crate::checks::plaintext::Secrets;
+use crate::checks::removed::{Change, Removed};
 use crate::checks::visible::Visible;
-use crate::checks::{content, copies, equal, index, memory};
+use crate::checks::{content, copies, equal, index, memory, removed};
 use crate::faults::{Faults, gap, is_far};
 use crate::history::History;
 use crate::life::{Listing, Order, Outcome, Report, SEGMENT_LEN, Setup};
@@ -34,6 +35,8 @@ const STAYS_WELL: Duration = Duration::from_secs(10);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 /// Longest get when at most one machine is lost, links are well, and nobody else reads.
 const READ_WITHIN: Duration = Duration::from_secs(15);
+/// Longest time until what nobody wants has left the disks.
+const FREED_WITHIN: Duration = Duration::from_secs(150);
 /// So many violations say what is wrong.
 const ENOUGH: usize = 3;
 /// How often the disks are looked at.
@@ -46,6 +49,8 @@ enum Asked {
     Put { path: Option<String>, content: Arc<Vec<u8>> },
     Get { target: Target, range: Option<Range>, must: bool, since: Duration },
     Ls,
+    Change { path: String, change: Change },
+    Scrub,
     Stat { must: bool },
     Status,
     Approve,
@@ -59,6 +64,9 @@ struct Play {
     ledger: Ledger,
     kept: Kept,
     visible: Visible,
+    removed: Removed,
+    /// Paths made to be removed.
+    doomed: u64,
     losses: u64,
     audit: Duration,
     faults: Faults,
@@ -75,6 +83,7 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
         tls: plan.tls,
         replicas: plan.replicas,
         repair_delay: plan.repair_delay,
+        gc_grace: plan.gc_grace,
         reports: RefCell::default(),
         secrets: Secrets::default(),
     });
@@ -92,6 +101,8 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
         ledger: Ledger::default(),
         kept: Kept::default(),
         visible: Visible::default(),
+        removed: Removed::default(),
+        doomed: 0,
         losses: 0,
         audit: Duration::ZERO,
         asked: BTreeMap::new(),
@@ -115,6 +126,7 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
         let stay = play.plan.repair_delay + STAYS_WELL;
         if play.get_well(stay) {
             play.look_at_copies();
+            play.look_for_rest();
             play.lose_one();
         }
     }
@@ -288,10 +300,13 @@ impl Play {
         members.retain(|at| Some(*at) != self.plan.evil);
         let at = self.dice.pick(&members);
         let asked = self.asked.len();
-        match self.dice.below(10) {
+        match self.dice.below(14) {
             0..4 => self.put(at),
             4..8 => self.get(at),
             8 => self.ask(at, Order::Ls, Asked::Ls),
+            9..11 => self.put_doomed(at),
+            11..13 => self.change(at),
+            13 if self.dice.chance(20) => self.ask(at, Order::Scrub, Asked::Scrub),
             _ => match self.some_hash() {
                 Some(hash) => self.ask(at, Order::Stat(hash), Asked::Stat { must: false }),
                 None => self.ask(at, Order::Status, Asked::Status),
@@ -310,6 +325,42 @@ impl Play {
         self.ask(at, order, Asked::Put { path, content });
     }
 
+    /// Puts what may be removed later: each to a path of its own, and no content twice.
+    fn put_doomed(&mut self, at: usize) {
+        self.doomed += 1;
+        let path = Some(format!("/doomed-letter-{:03}.txt", self.doomed));
+        let content = Arc::new(self.fresh_content());
+        let order = Order::Put { path: path.clone(), content: content.clone(), replicas: None };
+        self.ledger.tried(path.as_ref(), &content);
+        self.swarm.setup.secrets.add_file(path.as_ref(), &content, &hash_of(&content));
+        self.ask(at, order, Asked::Put { path, content });
+    }
+
+    /// Removes something, for good or not, or asks for it back.
+    fn change(&mut self, at: usize) {
+        let idle = self.removed.idle();
+        if idle.is_empty() {
+            return;
+        }
+        let path = idle[self.dice.below(idle.len() as u64) as usize].clone();
+        let change = self.dice.pick(&[
+            Change::Remove,
+            Change::Remove,
+            Change::Restore,
+            Change::Purge,
+            Change::Purge,
+        ]);
+        let order = Order::Change(PathText(path.clone().into_bytes()), change);
+        if let Some(number) = self.swarm.order(at, order) {
+            let hash = self.removed.asked(&path, change);
+            self.ledger.unlist(&path);
+            if change == Change::Purge {
+                self.ledger.let_go(&hash);
+            }
+            self.asked.insert(number, Asked::Change { path, change });
+        }
+    }
+
     /// Different each time, except that now and then an older one comes again.
     fn new_content(&mut self) -> Vec<u8> {
         if self.dice.chance(10)
@@ -318,6 +369,10 @@ impl Play {
         {
             return file.content.to_vec();
         }
+        self.fresh_content()
+    }
+
+    fn fresh_content(&mut self) -> Vec<u8> {
         self.content += 1;
         let len = match self.dice.below(20) {
             0 => 0,
@@ -397,6 +452,13 @@ impl Play {
                 ("status", format!("{} alive, {:?}", status.peers_alive, status.problems))
             }
             (Outcome::Approve(Ok(())), _) => ("approve", String::new()),
+            (Outcome::Change(Ok(())), Asked::Change { path, change }) => {
+                (change.name(), path.clone())
+            }
+            (Outcome::Change(Ok(())), _) => ("change", String::new()),
+            (Outcome::Change(Err(err)), _) => ("change failed", err.clone()),
+            (Outcome::Scrub(Ok(())), _) => ("scrub", String::new()),
+            (Outcome::Scrub(Err(err)), _) => ("scrub failed", err.clone()),
             (Outcome::Put(Err(err)), _) => ("put failed", err.clone()),
             (Outcome::Get(Err(err)), _) => ("get failed", err.clone()),
             (Outcome::Ls(Err(err)), _) => ("ls failed", err.clone()),
@@ -418,6 +480,9 @@ impl Play {
         match (report.outcome, asked) {
             (Outcome::Put(Ok(stored)), Asked::Put { path, content, .. }) => {
                 let ahead = is_far(&self.swarm.machines[at]);
+                if let Some(path) = path.clone().filter(|path| path.starts_with("/doomed")) {
+                    self.removed.put(path, stored.hash);
+                }
                 let done = self.ledger.acknowledged(path.as_ref(), content, &stored, ahead);
                 done.map_err(|wrong| format!("I1: {wrong}"))
             }
@@ -438,6 +503,10 @@ impl Play {
             }
             (Outcome::Stat(Err(err)), Asked::Stat { must: true }) => {
                 Err(format!("I6: n{at} does not know who holds a file: {err}"))
+            }
+            (Outcome::Change(done), Asked::Change { path, change }) => {
+                self.removed.answered(&path, change, done.is_ok());
+                Ok(())
             }
             (Outcome::Status(status), _) => {
                 self.states[at].0 = status.ok();
@@ -504,8 +573,13 @@ impl Play {
         self.count(&format!("well within {} s", took.next_multiple_of(15)));
         // What was asked before may still come to its end.
         self.finish(ANSWERED_WITHIN);
+        self.look();
         let tree = self.states[self.swarm.members()[0]].1.clone().unwrap_or_default();
-        match wrong.and_then(|()| equal::check_tree(&self.ledger, &tree)) {
+        let tree_is_right = equal::check_tree(&self.ledger, &tree).and_then(|()| {
+            // Who had heard of a removal may have been lost.
+            if self.ledger.losses == 0 { self.removed.check(&tree) } else { Ok(()) }
+        });
+        match wrong.and(tree_is_right) {
             Ok(()) => true,
             Err(wrong) => {
                 self.violation(format!("I7: not well {took} s after the last fault: {wrong}"));
@@ -541,6 +615,25 @@ impl Play {
             if self.has_enough() {
                 return;
             }
+        }
+    }
+
+    /// Nothing stays that nobody wants.
+    fn look_for_rest(&mut self) {
+        if self.ledger.rotted || self.disks().len() < self.swarm.members().len() {
+            return;
+        }
+        let until = self.swarm.now() + FREED_WITHIN;
+        let mut found = removed::check_disks(&self.disks());
+        while found.is_err() && self.swarm.now() < until {
+            let next = self.swarm.now() + LOOK_EVERY;
+            while self.swarm.now() < next {
+                self.step();
+            }
+            found = removed::check_disks(&self.disks());
+        }
+        if let Err(wrong) = found {
+            self.violation(wrong);
         }
     }
 

@@ -84,6 +84,16 @@ impl Ledger {
         Ok(())
     }
 
+    /// Nothing is promised of a path any more.
+    pub(crate) fn unlist(&mut self, path: &str) {
+        self.listed.remove(path);
+    }
+
+    /// Somebody lets the content go.
+    pub(crate) fn let_go(&mut self, hash: &FileHash) {
+        self.files.get_mut(&hash.0).into_iter().for_each(|file| file.excused = true);
+    }
+
     /// Whether the disk of a machine says the truth: it does not lie.
     pub(crate) fn trusts(&self, name: &str) -> bool {
         !self.untrusted.contains(name)

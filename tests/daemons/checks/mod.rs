@@ -13,6 +13,7 @@
 //! | I8 who was turned out gets nothing more | nobody: nothing can be revoked yet | |
 //! | I9 no node uses more memory than its limit | `memory` | all the time |
 //! | I10 nothing lies in the clear on a disk or on the network | `plaintext` | all bytes delivered; at the end all disks |
+//! | I11 what was removed stays away, and its space comes back | `removed` | after healing: nodes and disks |
 
 pub(crate) mod acknowledged;
 pub(crate) mod content;
@@ -22,4 +23,5 @@ pub(crate) mod index;
 pub(crate) mod kept;
 pub(crate) mod memory;
 pub(crate) mod plaintext;
+pub(crate) mod removed;
 pub(crate) mod visible;
