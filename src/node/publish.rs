@@ -139,7 +139,7 @@ impl Shared {
         needed: usize,
         made: u64,
     ) -> Result<BTreeSet<NodeId>, PublishError> {
-        if !self.doubts_clock() {
+        if !self.doubts(made) {
             return Ok(BTreeSet::new());
         }
         let mut asking = JoinSet::new();
@@ -205,10 +205,10 @@ impl Shared {
         ms as i64 - (self.sys.clock.now().0 / 1000) as i64
     }
 
-    /// Whether the clock is later than anything that others agreed to.
-    fn doubts_clock(&self) -> bool {
+    /// Whether a clock reading is later than anything that others agreed to.
+    fn doubts(&self, made: u64) -> bool {
         let agreed = *self.catalogue.agreed.lock().unwrap_or_else(PoisonError::into_inner);
-        let lead = self.lead_of(self.sys.clock.wall_ms());
+        let lead = self.lead_of(hlc::ms_of(made));
         agreed.is_none_or(|agreed| lead > agreed.saturating_add(CLOCK_SLACK_MS))
     }
 

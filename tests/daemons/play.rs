@@ -183,7 +183,14 @@ impl Play {
     fn disks(&self) -> Vec<Contents> {
         let machines = self.swarm.members().into_iter().map(|at| &self.swarm.machines[at]);
         let trusted = machines.filter(|machine| self.ledger.trusts(&machine.name));
-        trusted.map(|machine| segments::read(&machine.disk())).collect()
+        trusted
+            .map(|machine| {
+                if std::env::var("XCID").is_ok() {
+                    println!("XCID {} at {:?}", machine.name, self.swarm.now());
+                }
+                segments::read(&machine.disk())
+            })
+            .collect()
     }
 
     /// Looks whether anything that was safe is not so any more.

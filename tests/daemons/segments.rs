@@ -160,6 +160,12 @@ fn record_at(bytes: &[u8], at: usize) -> Option<(Record<'_>, usize)> {
 }
 
 impl Contents {
+    /// Whether anything claims a chunk here.
+    pub(crate) fn claims(&self, cid: &ChunkId) -> bool {
+        let range = (*cid, ClaimId([0; 16]))..=(*cid, ClaimId([255; 16]));
+        self.claims.range(range).next().is_some()
+    }
+
     fn take(&mut self, record: &Record<'_>) {
         let Record { kind, body, payload } = record;
         match kind {

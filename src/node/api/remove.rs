@@ -206,7 +206,7 @@ impl Shared {
         let needed = 2.min(1 + self.view().others().count());
         match self.publish(records, Vec::new(), needed, Some(planning)).await {
             // It is said here, and the others hear of it when they answer again.
-            Ok(_) | Err(PublishError::TooFew { .. }) => Ok(()),
+            Ok(_) | Err(PublishError::TooFew { kept: 1.., .. }) => Ok(()),
             Err(err) => Err(err.into()),
         }
     }

@@ -27,10 +27,8 @@ pub(crate) fn check_disks(disks: &[Contents]) -> Result<(), String> {
         *wanted = usize::from(*replicas).min(disks.len()).max(*wanted);
     }
     // A copy that nothing claims may be freed at any time.
-    let is_kept = |disk: &&Contents, cid: &ChunkId| {
-        let mut claims = disk.claims.range((*cid, ClaimId([0; 16]))..=(*cid, ClaimId([255; 16])));
-        disk.replicas.contains_key(cid) && claims.next().is_some()
-    };
+    let is_kept =
+        |disk: &&Contents, cid: &ChunkId| disk.replicas.contains_key(cid) && disk.claims(cid);
     let copies = |cid: &ChunkId| disks.iter().filter(|disk| is_kept(disk, cid)).count();
     let below: Vec<String> = wanted
         .iter()

@@ -14,6 +14,8 @@ const PROMISED: usize = 2;
 pub(crate) struct Kept {
     /// Chunks that enough disks held, and why they are kept.
     safe: BTreeMap<ChunkId, BTreeSet<ClaimId>>,
+    /// Claims that have ended; a compacted segment may not say so any more.
+    ended: BTreeSet<ClaimId>,
 }
 
 impl Kept {
@@ -23,19 +25,22 @@ impl Kept {
         for cid in disks.iter().flat_map(|disk| disk.replicas.keys()) {
             *copies.entry(*cid).or_default() += 1;
         }
-        let ended: BTreeSet<&ClaimId> = disks.iter().flat_map(|disk| &disk.ended).collect();
+        self.ended.extend(disks.iter().flat_map(|disk| &disk.ended));
         let count = |cid: &ChunkId| copies.get(cid).copied().unwrap_or(0);
         let wrong: Vec<ChunkId> = self
             .safe
             .iter()
             .filter(|(cid, claims)| {
-                count(cid) < PROMISED && !claims.iter().any(|claim| ended.contains(claim))
+                count(cid) < PROMISED && !claims.iter().any(|claim| self.ended.contains(claim))
             })
             .map(|(cid, _)| *cid)
             .collect();
         let mut synced: BTreeMap<ChunkId, usize> = BTreeMap::new();
-        for cid in disks.iter().flat_map(|disk| &disk.synced) {
-            *synced.entry(*cid).or_default() += 1;
+        for disk in disks {
+            // A copy that nothing claims there may be freed at any time.
+            for cid in disk.synced.iter().filter(|cid| disk.claims(cid)) {
+                *synced.entry(*cid).or_default() += 1;
+            }
         }
         for (cid, claim) in disks.iter().flat_map(|disk| disk.claims.keys()) {
             if synced.get(cid).is_some_and(|count| *count >= PROMISED) {

@@ -4,7 +4,7 @@
 
 use crate::life::Listing;
 use crate::segments::Contents;
-use p2pfs::id::{ChunkId, ClaimId, FileHash};
+use p2pfs::id::FileHash;
 use std::collections::BTreeMap;
 
 /// What is asked of a path.
@@ -89,11 +89,7 @@ impl Removed {
 /// What lies on a disk although nothing claims it there.
 pub(crate) fn check_disks(disks: &[Contents]) -> Result<(), String> {
     for disk in disks {
-        let claimed = |cid: &ChunkId| {
-            let range = (*cid, ClaimId([0; 16]))..=(*cid, ClaimId([255; 16]));
-            disk.claims.range(range).next().is_some()
-        };
-        if let Some(cid) = disk.replicas.keys().find(|cid| !claimed(cid)) {
+        if let Some(cid) = disk.replicas.keys().find(|cid| !disk.claims(cid)) {
             return Err(format!("I11: {} is kept although nothing claims it", cid.short()));
         }
     }
