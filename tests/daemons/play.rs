@@ -373,6 +373,7 @@ impl Play {
         if self.dice.chance(10)
             && let Some(hash) = self.some_hash()
             && let Some(file) = self.ledger.file(&hash)
+            && !self.removed.knows(&hash)
         {
             return file.content.to_vec();
         }
