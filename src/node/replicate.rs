@@ -5,7 +5,8 @@
 //! its memory is free.
 
 use super::Shared;
-use super::view::View;
+use super::serve::refusal;
+use super::view::{Member, View};
 use super::worker::handover::Late;
 use crate::core::limits;
 use crate::id::{ChunkId, NodeId};
@@ -37,8 +38,15 @@ pub(super) struct Promise {
 impl Promise {
     /// `min(2, R, live members with room)` nodes, on distinct machines where there are any.
     pub(super) fn now(view: &View, replicas: u8) -> Self {
-        let nodes = usize::from(replicas).min(2).min(view.with_room().max(1));
-        Self { replicas, nodes, machines: nodes.min(view.machines_with_room().max(1)) }
+        Self::among(view, replicas, |member| member.has_space())
+    }
+
+    /// The same, with those for members with room.
+    fn among(view: &View, replicas: u8, takes: impl Fn(&Member) -> bool) -> Self {
+        let takers: Vec<_> = view.members.values().filter(|member| takes(member)).collect();
+        let nodes = usize::from(replicas).min(2).min(takers.len().max(1));
+        let machines = view.machines(takers.iter().map(|member| &member.record.id));
+        Self { replicas, nodes, machines: nodes.min(machines.max(1)) }
     }
 
     pub(super) fn kept(&self, view: &View, holders: &BTreeSet<NodeId>) -> bool {
@@ -204,6 +212,7 @@ enum Attempt {
     Refused,
     /// It said nothing.
     Silent,
+    /// It has no space, or this node has none.
     NoSpace(WriteError),
 }
 
@@ -230,6 +239,8 @@ struct Run {
     tally: Arc<Tally>,
     holders: BTreeSet<NodeId>,
     tried: BTreeSet<NodeId>,
+    /// Who has said that it has no space, which others may not have heard yet.
+    full: BTreeSet<NodeId>,
     under_way: JoinSet<(NodeId, Attempt)>,
     /// Who has not answered yet, and since when it was asked.
     asking: BTreeMap<NodeId, Time>,
@@ -250,6 +261,7 @@ impl Run {
             tally,
             holders: BTreeSet::new(),
             tried: BTreeSet::new(),
+            full: BTreeSet::new(),
             under_way: JoinSet::new(),
             asking: BTreeMap::new(),
             promised: false,
@@ -362,15 +374,28 @@ impl Run {
                 self.next_candidate(Some(id));
             }
             Attempt::NoSpace(err) => {
-                self.tally.with(|state| state.failed = Some(Arc::new(err)));
+                // What this node says of its own disk is the better reason.
+                let here = id == self.shared.me;
+                self.tally.with(|state| {
+                    if here || state.failed.is_none() {
+                        state.failed = Some(Arc::new(err));
+                    }
+                });
+                self.full.insert(id);
+                self.look_at_promise(&self.shared.view());
                 self.next_candidate(Some(id));
             }
         }
     }
 
-    /// The promise counts live members: when one dies meanwhile, less may keep it.
+    /// The promise counts live members that took the chunk or may take it: when one dies meanwhile
+    /// or turns out to be full, less may keep it.
     fn look_at_promise(&mut self, view: &View) {
-        let promise = Promise::now(view, self.delivery.promise.replicas);
+        let promise = Promise::among(view, self.delivery.promise.replicas, |member| {
+            let id = &member.record.id;
+            let kept = self.holders.contains(id) && member.lives();
+            kept || member.has_space() && !self.full.contains(id)
+        });
         if !self.promised && !self.holders.is_empty() && promise.kept(view, &self.holders) {
             self.promised = true;
             self.tally.with(|state| state.promised += 1);
@@ -461,7 +486,13 @@ async fn keep_there(
         Err(err) => {
             let peer = shared.view().name(&id);
             tracing::debug!(peer = %peer.escape_debug(), %err, "a chunk was not taken");
-            if err.is_no() { Attempt::Refused } else { Attempt::Silent }
+            match err {
+                _ if err.refused_with(refusal::NO_SPACE) => {
+                    Attempt::NoSpace(WriteError::NoCapacity)
+                }
+                _ if err.is_no() => Attempt::Refused,
+                _ => Attempt::Silent,
+            }
         }
     }
 }

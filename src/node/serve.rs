@@ -34,7 +34,7 @@ pub(super) mod refusal {
     /// The chunk is not held here.
     pub(super) const NOT_HELD: u16 = 17;
     /// There is no room for it.
-    pub(super) const NO_SPACE: u16 = 18;
+    pub(in crate::node) const NO_SPACE: u16 = 18;
     /// The chunk is not what its name says.
     pub(super) const WRONG: u16 = 19;
     /// The disk failed.

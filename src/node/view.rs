@@ -3,7 +3,7 @@
 //! decision takes, and never waits for a lock.
 
 use crate::core::access::two_words;
-use crate::core::placement::{Balance, Candidate, Choice, Placement, write_order};
+use crate::core::placement::{Balance, Candidate, Choice, Placement, used_up, write_order};
 use crate::id::{ChunkId, NodeId};
 use crate::sys::Time;
 use crate::transport::PeerAddr;
@@ -17,9 +17,6 @@ use std::time::Duration;
 
 /// A member that has been dead for so long is not waited for any more.
 const GONE_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// From so many 64ths of its capacity on a node is full, whatever the others have.
-const USED_UP: u8 = 59;
 
 /// A member as the shell sees it, this node included.
 #[derive(Debug, Clone)]
@@ -48,7 +45,7 @@ impl Member {
     /// it has space.
     pub(super) fn has_space(&self) -> bool {
         let shut = [MemberFlags::READ_ONLY, MemberFlags::DRAINING];
-        let out_of_space = self.record.flags.has(MemberFlags::FULL) && self.record.used >= USED_UP;
+        let out_of_space = self.record.flags.has(MemberFlags::FULL) && used_up(self.record.used);
         self.lives() && !out_of_space && !shut.iter().any(|flag| self.record.flags.has(*flag))
     }
 
@@ -204,12 +201,6 @@ impl View {
     pub(super) fn zones<'a>(&self, ids: impl IntoIterator<Item = &'a NodeId>) -> usize {
         let zone = |id| self.members.get(id).map(|m: &Member| zone_of(&m.record));
         ids.into_iter().filter_map(zone).collect::<BTreeSet<_>>().len()
-    }
-
-    /// On how many machines live members with room are.
-    pub(super) fn machines_with_room(&self) -> usize {
-        let ids: Vec<_> = self.members.values().filter(|m| m.has_space()).collect();
-        self.machines(ids.iter().map(|m| &m.record.id))
     }
 
     /// Members that a person may mean by `text`: a name, or an id prefix of at least 8 digits.

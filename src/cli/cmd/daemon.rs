@@ -9,7 +9,7 @@ use crate::cli::unable;
 use crate::config::{Layer, Places, Settings};
 use crate::gateway::control::{BindError, ControlSocket, Service, ask};
 use crate::sys::Clock;
-use crate::sys::os::OsClock;
+use crate::sys::os::{OsClock, keep_memory_small};
 use crate::text::{self, reason, shown, shown_path};
 use crate::wire::control::{Code, Failure, Request, Status};
 use running::Running;
@@ -30,6 +30,7 @@ const OPEN_FILES: u64 = 65_536;
 
 pub(in crate::cli) fn run(ui: &Ui, given: Layer) -> Result<(), CommandError> {
     let settings = Settings::resolve(given)?;
+    keep_memory_small();
     log(ui)?;
     prepare(&settings.places)?;
     raise_open_files();

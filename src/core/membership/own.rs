@@ -5,6 +5,7 @@
 
 use super::spread::Tell;
 use super::{Effect, Member, MemberState, Membership, Timer, Turn};
+use crate::core::placement::used_up;
 use crate::crypto::NodeKey;
 use crate::id::NodeId;
 use crate::sys::Time;
@@ -129,7 +130,9 @@ impl Membership {
             counted: self.own.state.counted,
             ..state.clone()
         };
-        self.own.urgent |= slow != self.own.state;
+        // That there is no space left must be known before the next put.
+        let out_of_space = used_up(state.used) != used_up(self.own.record.used);
+        self.own.urgent |= slow != self.own.state || out_of_space;
         self.own.state = state;
         self.announce_if_due(turn);
     }

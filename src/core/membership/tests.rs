@@ -251,6 +251,21 @@ fn what_changes_often_is_announced_seldom_and_the_rest_at_once() {
 }
 
 #[test]
+fn that_the_space_is_used_up_is_announced_at_once() {
+    let mut node = Node::new(Box::new(All));
+    node.meet(1);
+    let mut state = SelfState { used: 57, ..identity(0).state };
+    node.give(Input::SetSelf(state.clone()));
+    node.pass(Duration::from_secs(70), &[1]);
+    for (used, said) in [(57, 57), (58, 57), (60, 60), (64, 60), (58, 58)] {
+        state.used = used;
+        node.give(Input::SetSelf(state.clone()));
+        node.pass(Duration::from_secs(1), &[1]);
+        assert_eq!(node.core.own().used, said, "{used}");
+    }
+}
+
+#[test]
 fn after_a_goodbye_nothing_is_done() {
     let mut node = Node::new(Box::new(All));
     node.meet(1);

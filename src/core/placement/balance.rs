@@ -103,6 +103,12 @@ pub fn over_full(was: bool, used: u64, capacity: u64, swarm_used: u64, swarm: u6
     per_mille(used, capacity) > limit
 }
 
+/// Whether a node that has used so many 64ths of its capacity has, when it is over-full, no space
+/// left for others' chunks, whatever the others have: from 59, which is where the last 8 % begin.
+pub fn used_up(used: u8) -> bool {
+    used >= 59
+}
+
 /// A share in thousandths, at most 1,000.
 fn per_mille(part: u64, whole: u64) -> u64 {
     let share = u128::from(part) * 1000 / u128::from(whole.max(1));

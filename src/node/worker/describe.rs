@@ -4,6 +4,7 @@
 
 use super::repair::Tally;
 use super::shape::{Next, Worked, Worker};
+use crate::chunk::CHUNK_LEN;
 use crate::core::membership::SelfState;
 use crate::core::placement::over_full;
 use crate::id::NodeId;
@@ -23,6 +24,9 @@ use tokio::sync::watch;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Without a chunk in memory for so long, caches shrink.
 const IDLE: Duration = Duration::from_secs(60);
+/// With less left of its capacity a node has no space: the next chunk, with its claims and the
+/// head of a segment, may be refused.
+const LEAST_LEFT: u64 = 2 * CHUNK_LEN as u64;
 /// Addresses in a member record.
 const ADDRS: usize = 4;
 
@@ -110,11 +114,12 @@ impl Shared {
             flags = flags.with(MemberFlags::DRAINING);
         }
         // On a disk that others have filled the capacity does not count.
-        let disk_full = self.is_disk_full();
-        if disk_full || self.is_full(usage.stored_bytes, usage.capacity) {
+        let left = usage.capacity.saturating_sub(usage.stored_bytes);
+        let no_space = left < LEAST_LEFT || self.is_disk_full();
+        if no_space || self.is_full(usage.stored_bytes, usage.capacity) {
             flags = flags.with(MemberFlags::FULL);
         }
-        let used = if disk_full { usage.capacity } else { usage.stored_bytes };
+        let used = if no_space { usage.capacity } else { usage.stored_bytes };
         let sixty_fourths = u128::from(used) * 64 / u128::from(usage.capacity.max(1));
         SelfState {
             addrs: self.own_addrs(),

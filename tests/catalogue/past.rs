@@ -1,0 +1,235 @@
+//! What was removed or superseded: what can be given back, and what is due at which horizon.
+
+use crate::world::{Replica, new_file};
+use p2pfs::core::catalogue::{Applied, Checked, Node, Release, Scope};
+use p2pfs::core::tree::{Due, Removed, Version};
+use p2pfs::id::{ClaimId, InodeId};
+
+const EVER: u64 = u64::MAX;
+
+fn claim(number: u8) -> ClaimId {
+    ClaimId([number; 16])
+}
+
+/// Puts a file under a claim; the clock of that, which is when what it replaces ended.
+fn put(by: &mut Replica, path: &str, content: u64, under: u8) -> u64 {
+    let mut file = new_file(content);
+    file.version.claim = claim(under);
+    let ids: Vec<InodeId> = (0..4).map(|_| by.inode()).collect();
+    let mut ids = ids.into_iter();
+    let planned = by.tree().plan_put(path.as_bytes(), file, &mut || ids.next().unwrap()).unwrap();
+    clock(by.commit(&planned.draft))
+}
+
+fn remove(by: &mut Replica, path: &str) -> u64 {
+    clock(by.remove(path).unwrap())
+}
+
+fn clock(record: Vec<u8>) -> u64 {
+    Checked::new(record).unwrap().record().header.clock
+}
+
+fn release(by: &mut Replica, release: Release) {
+    let at = by.tick();
+    let bytes = release.sign(&by.key, at).unwrap();
+    assert_eq!(by.apply(&bytes), Applied::New);
+}
+
+fn inode(at: &Replica, path: &str) -> InodeId {
+    at.tree().resolve(path.as_bytes()).unwrap().inode
+}
+
+fn due(at: &Replica, inode: &InodeId, horizon: u64) -> Option<Due> {
+    at.tree().due(inode, horizon).unwrap()
+}
+
+fn version_length(version: &Version) -> u64 {
+    match &version.node {
+        Node::File(file) => file.size,
+        Node::Dir { .. } | Node::Link(_) => panic!("no file: {version:?}"),
+    }
+}
+
+fn lengths(versions: &[Version]) -> Vec<u64> {
+    let mut lengths: Vec<u64> = versions.iter().map(version_length).collect();
+    lengths.sort_unstable();
+    lengths
+}
+
+/// Under which claim versions are due, which ones, and which are kept.
+fn versions(due: Option<Due>) -> (ClaimId, Vec<u64>, Vec<u64>) {
+    match due {
+        Some(Due::Versions { claim, ended, kept }) => (claim, lengths(&ended), lengths(&kept)),
+        other => panic!("no versions: {other:?}"),
+    }
+}
+
+/// The names that can be restored, with the lengths of their files.
+fn removed(at: &Replica, dir: &InodeId) -> Vec<(String, u64)> {
+    let tree = at.tree();
+    let all = tree.removed_in(dir).unwrap();
+    for one in &all {
+        assert_eq!(tree.removed(dir, &one.name).unwrap().as_ref(), Some(one));
+    }
+    let shown = |removed: &Removed| {
+        let size = if removed.is_dir() { 0 } else { version_length(&removed.version) };
+        (String::from_utf8(removed.name.clone()).unwrap(), size)
+    };
+    all.iter().map(shown).collect()
+}
+
+fn pair() -> (Replica, Replica) {
+    let (mut a, mut b) = (Replica::new(10, 1), Replica::new(11, 1));
+    meet(&mut a, &mut b);
+    (a, b)
+}
+
+fn meet(a: &mut Replica, b: &mut Replica) {
+    a.send_all(b);
+    b.send_all(a);
+    assert!(a.store.tables == b.store.tables, "the same set, other tables");
+}
+
+#[test]
+fn content_is_due_from_the_moment_on_at_which_its_last_name_ended() {
+    let mut a = Replica::new(10, 1);
+    put(&mut a, "/a", 1, 1);
+    let file = inode(&a, "/a");
+    let moved = clock(a.rename("/a", "/b").unwrap());
+    assert_eq!(due(&a, &file, EVER), None, "it has a name");
+    let ended = remove(&mut a, "/b");
+    // That an earlier name ended earlier does not count.
+    assert!(moved < ended);
+    assert_eq!(due(&a, &file, moved), None);
+    assert_eq!(due(&a, &file, ended - 1), None);
+    assert_eq!(due(&a, &file, ended), Some(Due::Claims(vec![claim(1)])));
+    let first = |horizon| a.tree().ended_until(None, horizon, 100).unwrap().len();
+    assert_eq!((first(moved - 1), first(moved), first(ended - 1), first(ended)), (0, 1, 1, 2));
+    release(&mut a, Release { claim: claim(1), scope: Scope::All });
+    assert_eq!(due(&a, &file, EVER), None, "it is released already");
+}
+
+#[test]
+fn a_name_that_is_given_back_keeps_its_content() {
+    let mut a = Replica::new(10, 1);
+    put(&mut a, "/a", 1, 1);
+    let file = inode(&a, "/a");
+    remove(&mut a, "/a");
+    let planned = {
+        let tree = a.tree();
+        let gone = tree.removed_at(b"/a").unwrap().unwrap();
+        tree.plan_restore(&gone).unwrap()
+    };
+    a.commit(&planned.draft);
+    assert_eq!(inode(&a, "/a"), file);
+    assert_eq!(due(&a, &file, EVER), None);
+    assert!(removed(&a, &InodeId::ROOT).is_empty());
+    // Removed again, the second removal counts.
+    let ended = remove(&mut a, "/a");
+    assert_eq!(due(&a, &file, ended - 1), None);
+    assert!(due(&a, &file, ended).is_some());
+}
+
+#[test]
+fn superseded_versions_are_due_one_by_one_and_the_others_are_named_as_kept() {
+    let mut a = Replica::new(10, 1);
+    put(&mut a, "/a", 1, 1);
+    let first = a.tree().resolve(b"/a").unwrap().version.record;
+    let (second, third) = (put(&mut a, "/a", 2, 1), put(&mut a, "/a", 3, 1));
+    let file = inode(&a, "/a");
+    assert_eq!(due(&a, &file, second - 1), None);
+    assert_eq!(versions(due(&a, &file, second)), (claim(1), vec![1], vec![2, 3]));
+    assert_eq!(versions(due(&a, &file, third - 1)), (claim(1), vec![1], vec![2, 3]));
+    assert_eq!(versions(due(&a, &file, third)), (claim(1), vec![1, 2], vec![3]));
+    // What was let go is neither due again nor in the way.
+    let scope = Scope::Versions { until_ms: 0, versions: vec![first], chunks: Vec::new() };
+    release(&mut a, Release { claim: claim(1), scope });
+    assert_eq!(due(&a, &file, second), None);
+    assert_eq!(versions(due(&a, &file, third)), (claim(1), vec![2], vec![3]));
+    // A version under another claim has chunks of its own.
+    put(&mut a, "/a", 4, 2);
+    assert_eq!(versions(due(&a, &file, EVER)), (claim(1), vec![2, 3], vec![]));
+    release(&mut a, Release { claim: claim(1), scope: Scope::All });
+    assert_eq!(due(&a, &file, EVER), None);
+    // Without a name, only what is not released yet is due.
+    remove(&mut a, "/a");
+    assert_eq!(due(&a, &file, EVER), Some(Due::Claims(vec![claim(2)])));
+}
+
+#[test]
+fn conflict_copies_are_kept_while_there_is_a_name_and_go_with_it() {
+    let (mut a, mut b) = pair();
+    put(&mut a, "/a", 1, 1);
+    meet(&mut a, &mut b);
+    let file = inode(&a, "/a");
+    put(&mut a, "/a", 2, 1);
+    put(&mut b, "/a", 3, 1);
+    meet(&mut a, &mut b);
+    assert_eq!(versions(due(&b, &file, EVER)), (claim(1), vec![1], vec![2, 3]));
+    assert!(removed(&a, &InodeId::ROOT).is_empty());
+    // Others, under claims of their own, replace the one that has the name; its copy stays.
+    put(&mut a, "/a", 4, 2);
+    put(&mut b, "/a", 5, 3);
+    meet(&mut a, &mut b);
+    assert_eq!(versions(due(&a, &file, EVER)), (claim(1), vec![1, 2], vec![3]));
+    remove(&mut a, "/a");
+    meet(&mut a, &mut b);
+    let all = Some(Due::Claims(vec![claim(1), claim(2), claim(3)]));
+    assert_eq!(due(&b, &file, EVER), all);
+    assert_eq!(removed(&b, &InodeId::ROOT).len(), 1);
+}
+
+#[test]
+fn what_somebody_changed_while_somebody_else_removed_it_is_not_due() {
+    let (mut a, mut b) = pair();
+    put(&mut a, "/a", 1, 1);
+    meet(&mut a, &mut b);
+    let file = inode(&a, "/a");
+    put(&mut b, "/a", 2, 1);
+    remove(&mut a, "/a");
+    assert!(matches!(due(&a, &file, EVER), Some(Due::Claims(_))), "alone it looks so");
+    meet(&mut a, &mut b);
+    assert_eq!(inode(&a, "/a"), file);
+    assert_eq!(versions(due(&a, &file, EVER)), (claim(1), vec![1], vec![2]));
+    assert!(removed(&a, &InodeId::ROOT).is_empty());
+}
+
+#[test]
+fn a_name_that_was_moved_away_is_not_removed() {
+    let mut a = Replica::new(10, 1);
+    put(&mut a, "/d/x", 1, 1);
+    let dir = inode(&a, "/d");
+    a.rename("/d/x", "/e").unwrap();
+    assert!(removed(&a, &dir).is_empty() && removed(&a, &InodeId::ROOT).is_empty());
+    assert_eq!(a.tree().removed(&dir, b"x").unwrap(), None);
+    let at = remove(&mut a, "/e");
+    assert!(removed(&a, &dir).is_empty(), "its last name was another one");
+    assert_eq!(removed(&a, &InodeId::ROOT), [("e".to_owned(), 1)]);
+    assert_eq!(a.tree().removed(&InodeId::ROOT, b"e").unwrap().unwrap().at, at);
+}
+
+#[test]
+fn a_removed_name_leads_to_what_it_led_to_last() {
+    let mut a = Replica::new(10, 1);
+    a.mkdir("/dir").unwrap();
+    put(&mut a, "/f", 1, 1);
+    put(&mut a, "/g", 2, 2);
+    a.mkdir("/dir/kept").unwrap();
+    remove(&mut a, "/dir/kept");
+    remove(&mut a, "/dir");
+    remove(&mut a, "/f");
+    remove(&mut a, "/g");
+    let names = |a: &Replica| removed(a, &InodeId::ROOT);
+    let all = [("dir".to_owned(), 0), ("f".to_owned(), 1), ("g".to_owned(), 2)];
+    assert_eq!(names(&a), all);
+    // A name that is used again cannot be restored until that has ended, too.
+    put(&mut a, "/f", 3, 3);
+    assert_eq!(names(&a), [all[0].clone(), all[2].clone()]);
+    remove(&mut a, "/f");
+    assert_eq!(names(&a)[1], ("f".to_owned(), 3));
+    // What was let go cannot be given back.
+    release(&mut a, Release { claim: claim(2), scope: Scope::All });
+    assert_eq!(names(&a).len(), 2);
+    assert_eq!(a.tree().removed(&InodeId::ROOT, b"g").unwrap(), None);
+    assert_eq!(a.tree().removed(&InodeId::ROOT, b"never").unwrap(), None);
+}
