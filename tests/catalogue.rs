@@ -13,6 +13,8 @@ mod golden;
 mod maptables;
 #[path = "catalogue/order.rs"]
 mod order;
+#[path = "catalogue/past.rs"]
+mod past;
 #[path = "catalogue/refusals.rs"]
 mod refusals;
 #[path = "catalogue/speed.rs"]

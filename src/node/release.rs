@@ -14,7 +14,7 @@ use crate::core::catalogue::{
     id_of,
 };
 use crate::core::hlc;
-use crate::core::tree::{NewFile, Tree, TreeError, Version};
+use crate::core::tree::{NewFile, TreeError, Version};
 use crate::crypto::EpochKeys;
 use crate::id::{ChunkId, ClaimId, InodeId, NodeId};
 use crate::store::Claim;
@@ -142,14 +142,15 @@ impl Shared {
         })
     }
 
-    /// Gives a file that has a name although its claim was released a claim of its own: its winning
-    /// version, which comes first, and its conflict copies.
+    /// Gives a file that has a name although its claim `released` was released a claim of its own:
+    /// its winning version, which comes first, and its conflict copies. False, and nothing has
+    /// changed, when the file was removed or changed meanwhile.
     pub(super) async fn reissue(
         self: &Arc<Self>,
+        released: &ClaimId,
         inode: InodeId,
         versions: &[Version],
-    ) -> Result<(), ReleaseError> {
-        let Some(path) = self.path_of(&inode)? else { return Ok(()) };
+    ) -> Result<bool, ReleaseError> {
         let now = self.sys.clock.wall_ms();
         let mut claim = Claim { id: ClaimId(self.sys.rng.bytes()), replicas: 1, renewed_ms: now };
         let mut records = Vec::new();
@@ -173,19 +174,19 @@ impl Shared {
             winner.get_or_insert(version);
             records.push(signed);
         }
-        let Some(winner) = winner else { return Ok(()) };
+        let Some(winner) = winner else { return Ok(false) };
         let planning = self.catalogue.planning.clone().lock_owned().await;
         let keys = self.keys().map_err(|_| ReleaseError::Unclaimed)?;
-        let named: Result<_, ReleaseError> =
-            self.sign_plan(&keys, |tree, inode| tree.plan_put(&path, winner, inode));
-        records.push(named?);
+        // Seconds have passed: what is planned is judged by what is known now.
+        let kept: Result<_, ReleaseError> =
+            self.sign_plan(&keys, |tree, _| tree.plan_keep(released, (inode, versions), winner));
+        match kept {
+            Ok(kept) => records.push(kept),
+            Err(ReleaseError::Tree(TreeError::NotFound)) => return Ok(false),
+            Err(err) => return Err(err),
+        }
         let needed = Promise::now(&self.view(), claim.replicas).nodes;
         self.publish(records, vec![claim.id], needed, Some(planning)).await?;
-        Ok(())
-    }
-
-    fn path_of(&self, inode: &InodeId) -> io::Result<Option<Vec<u8>>> {
-        let keyring = self.catalogue.keyring();
-        self.read_records(|view| Ok(Tree::new(view, &keyring).paths_of(inode, 1)?.pop()))
+        Ok(true)
     }
 }

@@ -16,7 +16,7 @@ use crate::node::Shared;
 use crate::node::release::ReleaseError;
 use crate::store::Op;
 use crate::sys::Time;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,8 @@ const TURNS_MAX: u32 = 8;
 const KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
 /// What is let go early in one look, when there is no room.
 const EARLY_MAX: usize = 64;
-/// How often is looked for what is due, at most.
+/// Between two looks for what is due, at least and at most.
+const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// The worker.
@@ -44,7 +45,7 @@ pub(in crate::node) struct Releases {
     /// Behind which that look goes on.
     seen: Option<Ended>,
     /// Claims that were released although their file has a name, and how often they were found.
-    wrong: BTreeSet<(ClaimId, u32)>,
+    wrong: BTreeMap<ClaimId, usize>,
     /// Releases done here since the start.
     settled: u64,
 }
@@ -52,7 +53,7 @@ pub(in crate::node) struct Releases {
 impl Releases {
     pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
         let (changes, due) = (shared.records_changed.subscribe(), shared.sys.clock.now());
-        Self { shared, changes, due, seen: None, wrong: BTreeSet::new(), settled: 0 }
+        Self { shared, changes, due, seen: None, wrong: BTreeMap::new(), settled: 0 }
     }
 }
 
@@ -68,9 +69,14 @@ impl Worker for Releases {
             self.put_right().await;
         }
         if now >= self.due {
-            let every = self.shared.config.gc_grace / 4;
-            self.due = now + every.clamp(Duration::from_secs(1), LOOK_EVERY_MAX);
+            let grace = self.shared.config.gc_grace;
+            self.due = now + (grace / 4).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
             self.look_for_due().await;
+        }
+        if !self.wrong.is_empty() {
+            // All turns have to come before the content goes.
+            let again = self.shared.config.gc_grace / 16;
+            self.due = self.due.min(now + again.clamp(LOOK_EVERY_MIN / 4, LOOK_EVERY_MAX));
         }
         Ok(Next::Idle(self.due))
     }
@@ -122,11 +128,14 @@ impl Releases {
             Vec::new()
         });
         let before = std::mem::take(&mut self.wrong);
+        // The removal, or a newer version, may be on its way and come behind the release.
+        let told = self.shared.has_reconciled_lately();
         for claim in found {
-            let looks = before.range((claim, 0)..=(claim, u32::MAX)).next().map_or(0, |w| w.1);
-            self.wrong.insert((claim, looks + 1));
-            // The others do it in the order of their turns, one look later each.
-            if self.shared.turn(&claim) as u32 <= looks
+            let looks = before.get(&claim).copied().unwrap_or(0);
+            self.wrong.insert(claim, looks + 1);
+            // From the second look on; the others in the order of their turns, one look later each.
+            if told
+                && self.shared.turn(&claim) < looks
                 && let Err(err) = self.reissue(&claim).await
             {
                 tracing::warn!(%err, "a file whose content was let go is not kept yet");
@@ -162,8 +171,9 @@ impl Releases {
         let named =
             self.shared.read_records(|view| Tree::new(view, &keyring).named_under(claim))?;
         for (inode, versions) in named {
-            self.shared.reissue(inode, &versions).await?;
-            tracing::info!("a file whose content had been let go is kept after all");
+            if self.shared.reissue(claim, inode, &versions).await? {
+                tracing::info!("a file whose content had been let go is kept after all");
+            }
         }
         Ok(())
     }

@@ -1,0 +1,63 @@
+//! What was superseded, and what releases make of it.
+
+use crate::world::{Replica, new_file};
+use p2pfs::core::catalogue::{Applied, Node, Release, Scope};
+use p2pfs::core::tree::{NewFile, TreeError};
+use p2pfs::id::ClaimId;
+
+/// The claim of all files of this world.
+const CLAIM: ClaimId = ClaimId([7; 16]);
+
+fn release(by: &mut Replica, claim: ClaimId, scope: Scope) -> Vec<u8> {
+    let clock = by.tick();
+    let record = Release { claim, scope }.sign(&by.key, clock).unwrap();
+    assert_eq!(by.apply(&record), Applied::New);
+    record
+}
+
+fn under(claim: u8, content: u64) -> NewFile {
+    let mut file = new_file(content);
+    file.version.claim = ClaimId([claim; 16]);
+    file
+}
+
+#[test]
+fn what_was_let_go_by_mistake_is_kept_but_no_removed_name_comes_back() {
+    let mut a = Replica::new(10, 1);
+    let mut b = Replica::new(11, 1);
+    a.put("/f", 1).unwrap();
+    a.send_all(&mut b);
+    release(&mut a, CLAIM, Scope::All);
+    let (inode, found) = a.tree().named_under(&CLAIM).unwrap().remove(0);
+
+    // The one who keeps it has not heard of the removal.
+    b.remove("/f").unwrap();
+    let keep = a.tree().plan_keep(&CLAIM, (inode, &found), under(8, 1)).unwrap();
+    a.commit(&keep.draft);
+    assert_eq!(a.lines(), ["/f 1"]);
+    let kept = a.tree().versions(&inode).unwrap();
+    assert!(
+        matches!(&kept[..], [one] if matches!(&one.node, Node::File(f) if f.claim.0 == [8; 16]))
+    );
+    assert!(a.tree().named_under(&CLAIM).unwrap().is_empty());
+    b.send_all(&mut a);
+    a.send_all(&mut b);
+    assert!(a.lines().is_empty() && b.lines().is_empty());
+}
+
+#[test]
+fn nothing_is_kept_that_was_changed_or_removed_meanwhile() {
+    let mut a = Replica::new(10, 1);
+    a.put("/f", 1).unwrap();
+    release(&mut a, CLAIM, Scope::All);
+    let (inode, found) = a.tree().named_under(&CLAIM).unwrap().remove(0);
+    let gone = |a: &Replica| {
+        let planned = a.tree().plan_keep(&CLAIM, (inode, &found), under(8, 1));
+        matches!(planned, Err(TreeError::NotFound))
+    };
+    assert!(!gone(&a));
+    a.put("/f", 2).unwrap();
+    assert!(gone(&a));
+    a.remove("/f").unwrap();
+    assert!(gone(&a));
+}
