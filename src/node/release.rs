@@ -41,6 +41,19 @@ pub(super) enum ReleaseError {
     Unclaimed,
 }
 
+impl ReleaseError {
+    /// Whether a version that cannot be read because of this will not be readable later.
+    fn is_for_good(&self) -> bool {
+        match self {
+            Self::Get(GetError::Unavailable(missing)) => missing.silent.is_empty(),
+            Self::Get(GetError::NotFound { .. } | GetError::Corrupt(_)) | Self::TooLarge => true,
+            Self::Get(_) | Self::Publish(_) | Self::Tree(_) | Self::Io(_) | Self::Unclaimed => {
+                false
+            }
+        }
+    }
+}
+
 impl Shared {
     /// Whether it is this node's turn to do what any member may do for a claim: its place in an
     /// order that all members agree on, 0 first.
@@ -66,7 +79,14 @@ impl Shared {
     ) -> Result<(), ReleaseError> {
         let mut cids = BTreeSet::new();
         for version in ended {
-            cids.extend(self.cids_of(version).await?);
+            match self.cids_of(version).await {
+                Ok(of) => cids.extend(of),
+                // It ends all the same, and its chunks go with the file.
+                Err(err) if err.is_for_good() => {
+                    tracing::debug!(record = %version.record, %err, "its chunks are kept");
+                }
+                Err(err) => return Err(err),
+            }
         }
         for version in kept {
             for cid in self.cids_of(version).await? {

@@ -30,6 +30,8 @@ const TURN: Duration = Duration::from_secs(600);
 const TURNS_MAX: u32 = 8;
 /// What is kept even when there is no room: an hour in which one can have second thoughts.
 const KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
+/// Files that are remembered because they could not be let go.
+const LEFT_MAX: usize = 256;
 /// What is let go early in one look, when there is no room.
 const EARLY_MAX: usize = 64;
 /// Between two looks for what is due, at least and at most.
@@ -44,6 +46,8 @@ pub(in crate::node) struct Releases {
     due: Time,
     /// Behind which that look goes on.
     seen: Option<Ended>,
+    /// Files in front of that which could not be let go.
+    left: BTreeSet<InodeId>,
     /// Claims that were released although their file has a name, and how often they were found.
     wrong: BTreeMap<ClaimId, usize>,
     /// Releases done here since the start.
@@ -53,7 +57,8 @@ pub(in crate::node) struct Releases {
 impl Releases {
     pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
         let (changes, due) = (shared.records_changed.subscribe(), shared.sys.clock.now());
-        Self { shared, changes, due, seen: None, wrong: BTreeMap::new(), settled: 0 }
+        let (left, wrong) = (BTreeSet::new(), BTreeMap::new());
+        Self { shared, changes, due, seen: None, left, wrong, settled: 0 }
     }
 }
 
@@ -201,7 +206,10 @@ impl Releases {
     /// Releases what ended before the horizon; all of it, or some that ended first.
     async fn release_until(&mut self, horizon: u64, all: bool) -> Result<(), ReleaseError> {
         let mut after = self.seen;
-        let mut done = BTreeSet::new();
+        let mut done = if all { self.left.clone() } else { BTreeSet::new() };
+        for inode in &done {
+            self.try_release(inode, horizon).await?;
+        }
         // What ended long before was released by whoever's turn it was.
         let settled = before(hlc::ms_of(horizon), TURN * TURNS_MAX);
         loop {
@@ -211,15 +219,15 @@ impl Releases {
             })?;
             let Some(last) = page.last().copied() else { return Ok(()) };
             for ended in &page {
-                if done.insert(ended.inode) && self.release_due(&ended.inode, horizon).await? {
-                    tracing::debug!(inode = %ended.inode, "let go what is not kept any longer");
+                if done.insert(ended.inode) {
+                    self.try_release(&ended.inode, horizon).await?;
                 }
                 if !all && done.len() >= EARLY_MAX {
                     return Ok(());
                 }
             }
             after = Some(last);
-            if all && last.ended <= settled {
+            if all && last.ended <= settled && self.left.len() < LEFT_MAX {
                 self.seen = after;
             }
             if done.len() > PAGE * PAGE {
@@ -227,6 +235,27 @@ impl Releases {
                 return Ok(());
             }
         }
+    }
+
+    /// Releases what is due of one inode; whether anything was. One that cannot be read is left for
+    /// the next look and stops no other; only that nothing can be published stops all.
+    async fn try_release(&mut self, inode: &InodeId, horizon: u64) -> Result<bool, ReleaseError> {
+        let released = match self.release_due(inode, horizon).await {
+            Err(err @ ReleaseError::Publish(_)) => return Err(err),
+            Err(err) => {
+                tracing::debug!(%inode, %err, "what is due of a file is not let go yet");
+                if self.left.len() < LEFT_MAX {
+                    self.left.insert(*inode);
+                }
+                return Ok(false);
+            }
+            Ok(released) => released,
+        };
+        if released {
+            tracing::debug!(%inode, "let go what is not kept any longer");
+        }
+        self.left.remove(inode);
+        Ok(released)
     }
 
     /// Releases what is due of one inode, when it is this node's turn; whether anything was.
