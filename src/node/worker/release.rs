@@ -32,7 +32,7 @@ const TURNS_MAX: u32 = 8;
 const KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
 /// Files that are remembered because they could not be let go.
 const LEFT_MAX: usize = 256;
-/// What is let go early in one look, when there is no room.
+/// Files of which something is let go early in one look, when there is no room.
 const EARLY_MAX: usize = 64;
 /// Between two looks for what is due, at least and at most.
 const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
@@ -210,6 +210,7 @@ impl Releases {
         for inode in &done {
             self.try_release(inode, horizon).await?;
         }
+        let mut early = 0;
         // What ended long before was released by whoever's turn it was.
         let settled = before(hlc::ms_of(horizon), TURN * TURNS_MAX);
         loop {
@@ -219,10 +220,13 @@ impl Releases {
             })?;
             let Some(last) = page.last().copied() else { return Ok(()) };
             for ended in &page {
-                if done.insert(ended.inode) {
-                    self.try_release(&ended.inode, horizon).await?;
+                if done.insert(ended.inode)
+                    && self.try_release(&ended.inode, horizon).await?
+                    && !all
+                {
+                    early += 1;
                 }
-                if !all && done.len() >= EARLY_MAX {
+                if early == EARLY_MAX {
                     return Ok(());
                 }
             }
