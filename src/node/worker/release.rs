@@ -14,8 +14,10 @@ use crate::core::tree::{Due, Ended, Tree};
 use crate::id::{ClaimId, InodeId, RecordId};
 use crate::node::Shared;
 use crate::node::release::ReleaseError;
+use crate::node::view::Member;
 use crate::store::Op;
 use crate::sys::Time;
+use crate::wire::gossip::MemberFlags;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -300,12 +302,14 @@ impl Releases {
 }
 
 impl Shared {
-    /// Whether fewer members have room than a file wants copies.
+    /// Whether fewer members have space than a file wants copies, of those that are there to
+    /// take any: who has more than its share, or is being emptied, is no reason to forget.
     fn lacks_room(&self) -> bool {
         let view = self.view();
-        let live = 1 + view.others().count();
-        let room = view.members.values().filter(|member| member.has_room()).count();
-        room < live.min(usize::from(self.config.replicas))
+        let shut = [MemberFlags::READ_ONLY, MemberFlags::DRAINING];
+        let takes = |m: &&Member| !shut.iter().any(|flag| m.record.flags.has(*flag));
+        let live = view.members.values().filter(|m| m.lives()).filter(takes).count();
+        view.with_room() < live.min(usize::from(self.config.replicas))
     }
 }
 
