@@ -1,7 +1,7 @@
 //! What was superseded, and what releases make of it.
 
 use crate::world::{Replica, new_file};
-use p2pfs::core::catalogue::{Applied, Node, Release, Scope};
+use p2pfs::core::catalogue::{Applied, Node, Release, Scope, id_of, owed, settle_owed};
 use p2pfs::core::tree::{NewFile, TreeError};
 use p2pfs::id::ClaimId;
 
@@ -60,4 +60,26 @@ fn nothing_is_kept_that_was_changed_or_removed_meanwhile() {
     assert!(gone(&a));
     a.remove("/f").unwrap();
     assert!(gone(&a));
+}
+
+#[test]
+fn a_release_that_cannot_be_read_stays_owed_and_hides_no_other() {
+    let mut a = Replica::new(10, 1);
+    let records: Vec<_> =
+        (1..=3).map(|n| id_of(&release(&mut a, ClaimId([n; 16]), Scope::All))).collect();
+    let rotten = a.store.records.remove(&records[1]).unwrap();
+    let pages = |a: &Replica| {
+        let (mut out, mut after) = (Vec::new(), None);
+        while let Some(one) = owed(&a.store, after.as_ref(), 1).unwrap().pop() {
+            after = Some(one.0);
+            out.push((one.0, one.1.is_some()));
+        }
+        out
+    };
+    let mut expected: Vec<_> = records.iter().map(|id| (*id, *id != records[1])).collect();
+    expected.sort_unstable();
+    assert_eq!(pages(&a), expected);
+    settle_owed(&mut a.store, &[records[0], records[2]]).unwrap();
+    a.store.records.insert(records[1], rotten);
+    assert_eq!(pages(&a), [(records[1], true)]);
 }

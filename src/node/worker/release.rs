@@ -101,31 +101,25 @@ impl Worker for Releases {
 }
 
 impl Releases {
-    /// Has the store do what releases say; how many there were.
+    /// Has the store do what releases say; how many it did.
     async fn settle(&self) -> io::Result<u64> {
-        let mut count = 0;
-        loop {
-            match self.settle_some().await? {
-                0 => return Ok(count),
-                some => count += some as u64,
-            }
-        }
-    }
-
-    async fn settle_some(&self) -> io::Result<usize> {
         let shared = &self.shared;
-        let owed = shared.read_records(|view| owed(view, PAGE))?;
-        let ids: Vec<RecordId> = owed.iter().map(|(id, _)| *id).collect();
-        for (_, release) in owed {
-            if let Some(release) = release {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = shared.read_records(|view| owed(view, after.as_ref(), PAGE))?;
+            let Some((last, _)) = page.last() else { return Ok(count) };
+            after = Some(*last);
+            // One that rotted stays owed until its bytes are back.
+            let known = page.into_iter().filter_map(|(id, release)| Some((id, release?)));
+            let (ids, releases): (Vec<RecordId>, Vec<Release>) = known.unzip();
+            count += ids.len() as u64;
+            for release in releases {
                 shared.write(vec![op(release)]).await.map_err(io::Error::other)?;
             }
+            if !ids.is_empty() {
+                shared.change_tables(move |tables| settle_owed(tables, &ids)).await?;
+            }
         }
-        let count = ids.len();
-        if count > 0 {
-            shared.change_tables(move |tables| settle_owed(tables, &ids)).await?;
-        }
-        Ok(count)
     }
 
     /// Gives files that have a name although their claim was released another one.
