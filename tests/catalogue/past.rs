@@ -1,9 +1,11 @@
 //! What was superseded, and what releases make of it.
 
 use crate::world::{Replica, new_file};
-use p2pfs::core::catalogue::{Applied, Node, Release, Scope, id_of, owed, settle_owed};
+use p2pfs::core::catalogue::{
+    Applied, Content, FileRecord, Node, Release, Scope, files_by_lookup, id_of, owed, settle_owed,
+};
 use p2pfs::core::tree::{NewFile, TreeError};
-use p2pfs::id::ClaimId;
+use p2pfs::id::{ClaimId, EpochId, LookupId};
 
 /// The claim of all files of this world.
 const CLAIM: ClaimId = ClaimId([7; 16]);
@@ -82,4 +84,27 @@ fn a_release_that_cannot_be_read_stays_owed_and_hides_no_other() {
     settle_owed(&mut a.store, &[records[0], records[2]]).unwrap();
     a.store.records.insert(records[1], rotten);
     assert_eq!(pages(&a), [(records[1], true)]);
+}
+
+#[test]
+fn a_file_is_found_behind_any_number_of_released_ones() {
+    let mut a = Replica::new(10, 1);
+    let lookup = LookupId([4; 32]);
+    let mut put = |number: u16| {
+        let mut claim = ClaimId([0; 16]);
+        claim.0[..2].copy_from_slice(&number.to_be_bytes());
+        let content = Content::Inline(vec![1; 100]);
+        let file = FileRecord { claim, lookup, content, replicas: 3, flags: 0 };
+        let clock = a.tick();
+        let record = file.sign(&a.key, clock, EpochId::NONE).unwrap();
+        assert_eq!(a.apply(&record), Applied::New);
+        if number > 0 {
+            release(&mut a, claim, Scope::All);
+        }
+        id_of(&record)
+    };
+    let kept = put(0);
+    (1..600).for_each(|number| _ = put(number));
+    let found = files_by_lookup(&a.store, &lookup).unwrap();
+    assert_eq!(found.iter().map(|one| one.id).collect::<Vec<_>>(), [kept]);
 }
