@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Rows that are looked at in one go.
+/// Rows that are looked at in one go; that many releases fit into one submission to the store.
 const PAGE: usize = 256;
 /// How long a member leaves what is due to the one before it.
 const TURN: Duration = Duration::from_secs(600);
@@ -69,21 +69,14 @@ impl Worker for Releases {
 
     async fn work(&mut self) -> Worked {
         self.changes.borrow_and_update();
-        let count = self.settle().await?;
-        self.settled += count;
+        self.settle().await?;
         let now = self.shared.sys.clock.now();
-        if count > 0 || now >= self.due {
-            self.put_right().await;
-        }
         if now >= self.due {
+            self.put_right().await;
             let grace = self.shared.config.gc_grace;
-            self.due = now + (grace / 4).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
+            let every = (grace / 4).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
+            self.due = now + if self.wrong.is_empty() { every } else { self.soon() };
             self.look_for_due().await;
-        }
-        if !self.wrong.is_empty() {
-            // All turns have to come before the content goes.
-            let again = self.shared.config.gc_grace / 16;
-            self.due = self.due.min(now + again.clamp(LOOK_EVERY_MIN / 4, LOOK_EVERY_MAX));
         }
         Ok(Next::Idle(self.due))
     }
@@ -101,33 +94,57 @@ impl Worker for Releases {
 }
 
 impl Releases {
-    /// Has the store do what releases say; how many it did.
-    async fn settle(&self) -> io::Result<u64> {
-        let shared = &self.shared;
-        let (mut count, mut after) = (0, None);
+    /// Has the store do what releases say.
+    async fn settle(&mut self) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let mut after = None;
         loop {
             let page = shared.read_records(|view| owed(view, after.as_ref(), PAGE))?;
-            let Some((last, _)) = page.last() else { return Ok(count) };
+            let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(*last);
             // One that rotted stays owed until its bytes are back.
             let known = page.into_iter().filter_map(|(id, release)| Some((id, release?)));
             let (ids, releases): (Vec<RecordId>, Vec<Release>) = known.unzip();
-            count += ids.len() as u64;
-            for release in releases {
-                shared.write(vec![op(release)]).await.map_err(io::Error::other)?;
+            if ids.is_empty() {
+                continue;
             }
-            if !ids.is_empty() {
-                shared.change_tables(move |tables| settle_owed(tables, &ids)).await?;
+            let ended = releases.iter().filter(|release| release.scope == Scope::All);
+            let ended: Vec<ClaimId> = ended.map(|release| release.claim).collect();
+            let ops = releases.into_iter().map(op).collect();
+            shared.write(ops).await.map_err(io::Error::other)?;
+            self.settled += ids.len() as u64;
+            shared.change_tables(move |tables| settle_owed(tables, &ids)).await?;
+            self.look_at(ended).await;
+        }
+    }
+
+    /// Notes which of the claims that ended just now are those of files with a name.
+    async fn look_at(&mut self, ended: Vec<ClaimId>) {
+        if ended.is_empty() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let found = self.shared.job(move || shared.named_among(&ended)).await;
+        for claim in found.flatten().unwrap_or_else(unseen) {
+            if self.wrong.is_empty() {
+                self.due = self.shared.sys.clock.now() + self.soon();
+            }
+            if self.wrong.len() < PAGE {
+                self.wrong.entry(claim).or_insert(1);
             }
         }
     }
 
+    /// How soon is looked again at a file that has no claim: all turns come before its content goes.
+    fn soon(&self) -> Duration {
+        (self.shared.config.gc_grace / 16).clamp(LOOK_EVERY_MIN / 4, LOOK_EVERY_MAX)
+    }
+
     /// Gives files that have a name although their claim was released another one.
     async fn put_right(&mut self) {
-        let found = self.named_but_released().unwrap_or_else(|err| {
-            tracing::warn!(%err, "released claims cannot be looked at");
-            Vec::new()
-        });
+        let shared = self.shared.clone();
+        let found = self.shared.job(move || shared.named_but_released()).await;
+        let found = found.flatten().unwrap_or_else(unseen);
         let before = std::mem::take(&mut self.wrong);
         // The removal, or a newer version, may be on its way and come behind the release.
         let told = self.shared.has_reconciled_lately();
@@ -140,29 +157,6 @@ impl Releases {
                 && let Err(err) = self.reissue(&claim).await
             {
                 tracing::warn!(%err, "a file whose content was let go is not kept yet");
-            }
-        }
-    }
-
-    fn named_but_released(&self) -> io::Result<Vec<ClaimId>> {
-        let shared = &self.shared;
-        let keyring = shared.catalogue.keyring();
-        let mut out = Vec::new();
-        let mut after = None;
-        loop {
-            let claims = shared.read_records(|view| {
-                let tree = Tree::new(view, &keyring);
-                let claims = released(view, after.as_ref(), PAGE)?;
-                for claim in &claims {
-                    if out.len() < PAGE && !tree.named_under(claim)?.is_empty() {
-                        out.push(*claim);
-                    }
-                }
-                Ok(claims)
-            })?;
-            match claims.last() {
-                Some(last) => after = Some(*last),
-                None => return Ok(out),
             }
         }
     }
@@ -296,6 +290,35 @@ impl Releases {
 }
 
 impl Shared {
+    /// Claims that were released although their file has a name, at most [`PAGE`].
+    fn named_but_released(&self) -> io::Result<Vec<ClaimId>> {
+        let mut out = Vec::new();
+        let mut after = None;
+        while out.len() < PAGE {
+            let claims = self.read_records(|view| released(view, after.as_ref(), PAGE))?;
+            let Some(last) = claims.last() else { break };
+            after = Some(*last);
+            out.extend(self.named_among(&claims)?);
+        }
+        out.truncate(PAGE);
+        Ok(out)
+    }
+
+    /// Which of the claims are those of files that have a name.
+    fn named_among(&self, claims: &[ClaimId]) -> io::Result<Vec<ClaimId>> {
+        let keyring = self.catalogue.keyring();
+        self.read_records(|view| {
+            let tree = Tree::new(view, &keyring);
+            let mut out = Vec::new();
+            for claim in claims {
+                if !tree.named_under(claim)?.is_empty() {
+                    out.push(*claim);
+                }
+            }
+            Ok(out)
+        })
+    }
+
     /// Whether fewer members have space than a file wants copies, of those that are there to
     /// take any: who has more than its share, or is being emptied, is no reason to forget.
     fn lacks_room(&self) -> bool {
@@ -305,6 +328,12 @@ impl Shared {
         let live = view.members.values().filter(|m| m.lives()).filter(takes).count();
         view.with_room() < live.min(usize::from(self.config.replicas))
     }
+}
+
+/// What cannot be looked at is looked at later.
+fn unseen(err: io::Error) -> Vec<ClaimId> {
+    tracing::warn!(%err, "released claims cannot be looked at");
+    Vec::new()
 }
 
 /// The clock reading of so long before a wall clock reading.
