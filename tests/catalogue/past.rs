@@ -2,9 +2,10 @@
 
 use crate::world::{Replica, new_file};
 use p2pfs::core::catalogue::{
-    Applied, Content, FileRecord, Node, Release, Scope, files_by_lookup, id_of, owed, settle_owed,
+    Applied, Content, FileRecord, Node, Record, Release, Scope, files_by_lookup, id_of, owed,
+    settle_owed,
 };
-use p2pfs::core::tree::{NewFile, TreeError};
+use p2pfs::core::tree::{Due, NewFile, TreeError};
 use p2pfs::id::{ClaimId, EpochId, LookupId};
 
 /// The claim of all files of this world.
@@ -107,4 +108,33 @@ fn a_file_is_found_behind_any_number_of_released_ones() {
     (1..600).for_each(|number| _ = put(number));
     let found = files_by_lookup(&a.store, &lookup).unwrap();
     assert_eq!(found.iter().map(|one| one.id).collect::<Vec<_>>(), [kept]);
+}
+
+#[test]
+fn the_last_of_thousands_of_versions_goes_too_and_none_that_is_kept_is_overlooked() {
+    const ALL: u64 = 4200;
+    const KEPT: u64 = 10;
+    let mut a = Replica::new(10, 1);
+    let puts: Vec<_> = (0..ALL).map(|content| a.put("/f", content).unwrap()).collect();
+    let replaced = Record::parse(puts[(ALL - KEPT) as usize].clone()).unwrap();
+    let inode = a.tree().resolve(b"/f").unwrap().inode;
+    let mut gone = 0;
+    while let Some(due) = a.tree().due(&inode, replaced.header.clock).unwrap() {
+        let Due::Versions { claim, ended, kept } = due else { panic!("the file has a name") };
+        let size = |node: &Node| if let Node::File(file) = node { file.size } else { 0 };
+        let mut sizes: Vec<u64> = kept.iter().map(|one| size(&one.node)).collect();
+        sizes.sort_unstable();
+        assert!(sizes.into_iter().eq(ALL - KEPT..ALL));
+        assert!(ended.iter().map(|one| size(&one.node)).eq((gone..).take(ended.len())));
+        gone += ended.len() as u64;
+        let mut versions: Vec<_> = ended.iter().map(|one| one.record).collect();
+        versions.sort_unstable();
+        let scope = Scope::Versions { until_ms: 1, versions, chunks: Vec::new() };
+        release(&mut a, claim, scope);
+    }
+    assert_eq!(gone, ALL - KEPT);
+    // A kept version that cannot be read might need anything.
+    a.store.records.remove(&id_of(&puts[ALL as usize - 2]));
+    let later = Record::parse(puts[ALL as usize - 4].clone()).unwrap().header.clock;
+    assert_eq!(a.tree().due(&inode, later).unwrap(), None);
 }
