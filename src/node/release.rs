@@ -95,7 +95,7 @@ impl Shared {
         }
         let made = ended.iter().map(|version| hlc::ms_of(version.clock));
         // What was claimed later than the newest of them was made is for a version after it.
-        let until_ms = made.max().unwrap_or(0);
+        let until_ms = made.max().unwrap_or(0).min(hlc::ms_of(self.tick()));
         let mut versions: Vec<_> = ended.iter().map(|version| version.record).collect();
         versions.sort_unstable();
         versions.dedup();

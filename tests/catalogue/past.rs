@@ -2,11 +2,12 @@
 
 use crate::world::{Replica, new_file};
 use p2pfs::core::catalogue::{
-    Applied, Content, FileRecord, Node, Record, Release, Scope, files_by_lookup, id_of, owed,
-    settle_owed,
+    Applied, Content, FileRecord, Node, Record, Refusal, Release, Scope, files_by_lookup, id_of,
+    owed, settle_owed,
 };
+use p2pfs::core::hlc::ms_of;
 use p2pfs::core::tree::{Due, NewFile, TreeError};
-use p2pfs::id::{ClaimId, EpochId, LookupId};
+use p2pfs::id::{ChunkId, ClaimId, EpochId, LookupId};
 
 /// The claim of all files of this world.
 const CLAIM: ClaimId = ClaimId([7; 16]);
@@ -137,4 +138,18 @@ fn the_last_of_thousands_of_versions_goes_too_and_none_that_is_kept_is_overlooke
     a.store.records.remove(&id_of(&puts[ALL as usize - 2]));
     let later = Record::parse(puts[ALL as usize - 4].clone()).unwrap().header.clock;
     assert_eq!(a.tree().due(&inode, later).unwrap(), None);
+}
+
+#[test]
+fn nobody_lets_go_what_is_claimed_only_later() {
+    let mut a = Replica::new(10, 1);
+    let clock = a.tick();
+    let mut until = |until_ms| {
+        let (versions, chunks) = (Vec::new(), vec![ChunkId([1; 32])]);
+        let scope = Scope::Versions { until_ms, versions, chunks };
+        a.apply(&Release { claim: CLAIM, scope }.sign(&a.key, clock).unwrap())
+    };
+    assert_eq!(until(ms_of(clock) + 1), Applied::Refused(Refusal::Body));
+    assert_eq!(until(u64::MAX), Applied::Refused(Refusal::Body));
+    assert_eq!(until(ms_of(clock)), Applied::New);
 }
