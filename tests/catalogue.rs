@@ -15,6 +15,7 @@ mod maptables;
 mod order;
 #[path = "catalogue/past.rs"]
 mod past;
+mod releases;
 #[path = "catalogue/refusals.rs"]
 mod refusals;
 #[path = "catalogue/speed.rs"]

@@ -14,7 +14,7 @@ use crate::core::catalogue::{
     id_of,
 };
 use crate::core::hlc;
-use crate::core::tree::{NewFile, Tree, TreeError, Version};
+use crate::core::tree::{NewFile, TreeError, Version};
 use crate::crypto::EpochKeys;
 use crate::id::{ChunkId, ClaimId, InodeId, NodeId};
 use crate::store::Claim;
@@ -39,6 +39,19 @@ pub(super) enum ReleaseError {
     /// Some chunks are not on enough nodes just now.
     #[error("not all of its chunks can be claimed")]
     Unclaimed,
+}
+
+impl ReleaseError {
+    /// Whether a version that cannot be read because of this will not be readable later.
+    fn is_for_good(&self) -> bool {
+        match self {
+            Self::Get(GetError::Unavailable(missing)) => missing.silent.is_empty(),
+            Self::Get(GetError::NotFound { .. } | GetError::Corrupt(_)) | Self::TooLarge => true,
+            Self::Get(_) | Self::Publish(_) | Self::Tree(_) | Self::Io(_) | Self::Unclaimed => {
+                false
+            }
+        }
+    }
 }
 
 impl Shared {
@@ -66,7 +79,14 @@ impl Shared {
     ) -> Result<(), ReleaseError> {
         let mut cids = BTreeSet::new();
         for version in ended {
-            cids.extend(self.cids_of(version).await?);
+            match self.cids_of(version).await {
+                Ok(of) => cids.extend(of),
+                // It ends all the same, and its chunks go with the file.
+                Err(err) if err.is_for_good() => {
+                    tracing::debug!(record = %version.record, %err, "its chunks are kept");
+                }
+                Err(err) => return Err(err),
+            }
         }
         for version in kept {
             for cid in self.cids_of(version).await? {
@@ -75,7 +95,7 @@ impl Shared {
         }
         let made = ended.iter().map(|version| hlc::ms_of(version.clock));
         // What was claimed later than the newest of them was made is for a version after it.
-        let until_ms = made.max().unwrap_or(0);
+        let until_ms = made.max().unwrap_or(0).min(hlc::ms_of(self.tick()));
         let mut versions: Vec<_> = ended.iter().map(|version| version.record).collect();
         versions.sort_unstable();
         versions.dedup();
@@ -142,14 +162,15 @@ impl Shared {
         })
     }
 
-    /// Gives a file that has a name although its claim was released a claim of its own: its winning
-    /// version, which comes first, and its conflict copies.
+    /// Gives a file that has a name although its claim `released` was released a claim of its own:
+    /// its winning version, which comes first, and its conflict copies. False, and nothing has
+    /// changed, when the file was removed or changed meanwhile.
     pub(super) async fn reissue(
         self: &Arc<Self>,
+        released: &ClaimId,
         inode: InodeId,
         versions: &[Version],
-    ) -> Result<(), ReleaseError> {
-        let Some(path) = self.path_of(&inode)? else { return Ok(()) };
+    ) -> Result<bool, ReleaseError> {
         let now = self.sys.clock.wall_ms();
         let mut claim = Claim { id: ClaimId(self.sys.rng.bytes()), replicas: 1, renewed_ms: now };
         let mut records = Vec::new();
@@ -173,19 +194,19 @@ impl Shared {
             winner.get_or_insert(version);
             records.push(signed);
         }
-        let Some(winner) = winner else { return Ok(()) };
+        let Some(winner) = winner else { return Ok(false) };
         let planning = self.catalogue.planning.clone().lock_owned().await;
         let keys = self.keys().map_err(|_| ReleaseError::Unclaimed)?;
-        let named: Result<_, ReleaseError> =
-            self.sign_plan(&keys, |tree, inode| tree.plan_put(&path, winner, inode));
-        records.push(named?);
+        // Seconds have passed: what is planned is judged by what is known now.
+        let kept: Result<_, ReleaseError> =
+            self.sign_plan(&keys, |tree, _| tree.plan_keep(released, (inode, versions), winner));
+        match kept {
+            Ok(kept) => records.push(kept),
+            Err(ReleaseError::Tree(TreeError::NotFound)) => return Ok(false),
+            Err(err) => return Err(err),
+        }
         let needed = Promise::now(&self.view(), claim.replicas).nodes;
         self.publish(records, vec![claim.id], needed, Some(planning)).await?;
-        Ok(())
-    }
-
-    fn path_of(&self, inode: &InodeId) -> io::Result<Option<Vec<u8>>> {
-        let keyring = self.catalogue.keyring();
-        self.read_records(|view| Ok(Tree::new(view, &keyring).paths_of(inode, 1)?.pop()))
+        Ok(true)
     }
 }

@@ -213,7 +213,10 @@ impl Body {
             Kind::Tree => Some(Self::Tree),
             Kind::Grant => authority.grant(body).map(Self::Grant),
             Kind::Epoch => EpochRecord::open(body, authority.swarm_public()).map(Self::Epoch),
-            Kind::Release => Release::from_bytes(body).ok().map(Self::Release),
+            Kind::Release => Release::from_bytes(body)
+                .ok()
+                .filter(|release| release.is_of_the_past(record.header.clock))
+                .map(Self::Release),
             Kind::OpenStatement => authority.open_statement(body).map(Self::Open),
         }
     }

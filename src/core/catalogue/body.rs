@@ -10,7 +10,8 @@
 //! release = claim 16, 1                           all that it was for, for good
 //!         | claim 16, 2, until ms u64, versions, chunks
 //! versions = count (0..=32), tree record id 32 …    chunks = count (0..=900), chunk id 32 …
-//!                                                 both ascending, each once, not both empty
+//!                                                 both ascending, each once, not both empty;
+//!                                                 until not later than the record's clock
 //! epoch   = epoch 32, made u64, count u32 (0..=128), box …, signature 64
 //! box     = 1 (node key) | 2 (owner key), public half 32, length u32 (1..=160), sealed secret
 //! ```
@@ -20,6 +21,7 @@
 //! version does not know are kept and mean nothing to it.
 
 use super::record::{Header, Kind, TooLarge, ascending, sign};
+use crate::core::hlc;
 use crate::crypto::{NodeKey, SIGNATURE_LEN, SwarmKey, verify};
 use crate::id::{ChunkId, ClaimId, EpochId, LookupId, RecordId};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, put_blob, put_list};
@@ -150,6 +152,15 @@ impl Release {
     pub fn sign(&self, key: &NodeKey, clock: u64) -> Result<Vec<u8>, TooLarge> {
         let header = Header::plain(Kind::Release, clock, key.id(), EpochId::NONE);
         sign(key, header, &self.to_bytes())
+    }
+
+    /// Whether it ends nothing that is claimed only after the record's clock reading: nobody knows
+    /// what that will be needed for.
+    pub(super) const fn is_of_the_past(&self, clock: u64) -> bool {
+        match &self.scope {
+            Scope::All => true,
+            Scope::Versions { until_ms, .. } => *until_ms <= hlc::ms_of(clock),
+        }
     }
 }
 

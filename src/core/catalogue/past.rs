@@ -9,7 +9,7 @@ use super::body::Release;
 use super::record::{Kind, Record};
 use super::table::{
     ChangeAt, ENDED, FILE, Fact, GONE, LET_GO, OWED, PAST, Parts, RELEASED, Version, View, any,
-    damaged, key, scan,
+    key, scan,
 };
 use crate::id::{ClaimId, InodeId, RecordId, Tag};
 use crate::sys::{TableRead, TableWrite};
@@ -183,14 +183,17 @@ pub(crate) fn inodes_of(
     Ok(out)
 }
 
-/// Releases that this node's store has not done yet, at most `limit`; none as the second part of
-/// one: it cannot be read here, so there is nothing that the store could do.
-pub fn owed(view: &dyn View, limit: usize) -> io::Result<Vec<(RecordId, Option<Release>)>> {
+/// Releases that this node's store has not done yet, behind `after`, at most `limit`; none as the
+/// second part of one: it cannot be read here just now and stays owed.
+pub fn owed(
+    view: &dyn View,
+    after: Option<&RecordId>,
+    limit: usize,
+) -> io::Result<Vec<(RecordId, Option<Release>)>> {
     let mut out = Vec::new();
-    for (row, _) in scan(view, OWED, &[], None, limit)? {
+    for (row, _) in scan(view, OWED, &[], after.map(|id| &id.0[..]), limit)? {
         let id = RecordId(Parts(&row).take()?);
-        let release = view.record(&id)?.map(|bytes| release_of(bytes).map_err(damaged));
-        out.push((id, release.transpose()?.flatten()));
+        out.push((id, view.record(&id)?.and_then(|bytes| release_of(bytes).ok().flatten())));
     }
     Ok(out)
 }

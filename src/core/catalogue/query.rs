@@ -19,8 +19,11 @@ use std::io;
 /// Most file records of one lookup id that are tried: junk under somebody else's file costs a
 /// reader at most this many small fetches.
 pub const CANDIDATES_MAX: usize = 16;
-/// Most rows of one lookup id that are looked at to find one per author.
+/// Most rows of one lookup id that are looked at to find one per author; those of records that were
+/// released do not count …
 const LOOKUP_ROWS_MAX: usize = 256;
+/// … up to so many times as many.
+const LOOKUP_PAGES_MAX: usize = 64;
 /// Most records that a question about a tag or a hash prefix finds.
 pub const FOUND_MAX: usize = 64;
 
@@ -42,21 +45,34 @@ pub struct FileCandidate {
 pub fn files_by_lookup(view: &dyn View, lookup: &LookupId) -> io::Result<Vec<FileCandidate>> {
     let mut out = Vec::new();
     let mut authors = BTreeSet::new();
-    for (row, author) in scan(view, LOOKUP, &lookup.0, None, LOOKUP_ROWS_MAX)? {
-        let author: NodeId = value(&author)?;
-        if out.len() == CANDIDATES_MAX || authors.contains(&author) {
-            continue;
-        }
-        let mut parts = Parts(&row);
-        parts.take::<32>()?;
-        let clock = !u64::from_be_bytes(parts.take()?);
-        let id = RecordId(parts.take()?);
-        // What was released may be gone already.
-        if let Some(file) = file_record(view, &id)?
-            && !is_released(view, &file.claim)?
-        {
+    let (mut looked, mut after) = (0, None::<Vec<u8>>);
+    for _ in 0..LOOKUP_PAGES_MAX {
+        let page = scan(view, LOOKUP, &lookup.0, after.as_deref(), LOOKUP_ROWS_MAX)?;
+        for (row, author) in &page {
+            if out.len() == CANDIDATES_MAX || looked == LOOKUP_ROWS_MAX {
+                return Ok(out);
+            }
+            looked += 1;
+            let author: NodeId = value(author)?;
+            if authors.contains(&author) {
+                continue;
+            }
+            let mut parts = Parts(row);
+            parts.take::<32>()?;
+            let clock = !u64::from_be_bytes(parts.take()?);
+            let id = RecordId(parts.take()?);
+            let Some(file) = file_record(view, &id)? else { continue };
+            // What was released may be gone already.
+            if is_released(view, &file.claim)? {
+                looked -= 1;
+                continue;
+            }
             authors.insert(author);
             out.push(FileCandidate { id, author, clock, file });
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == LOOKUP_ROWS_MAX => after = Some(last.clone()),
+            _ => break,
         }
     }
     Ok(out)

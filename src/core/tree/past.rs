@@ -1,23 +1,25 @@
 //! What was removed or superseded: the names that can be given back, and what need not be kept any
-//! longer. Owns both rules; when somebody acts on them is decided elsewhere, and the changes that
-//! give a name back are made in `plan`.
+//! longer; and the change that keeps what was let go by mistake. Owns the rules; when somebody acts
+//! on them is decided elsewhere, and the changes that give a name back are made in `plan`.
 //!
 //! Rules (DESIGN 7, 8): what was removed can be restored until its content is let go. The content
 //! of a file is due when its last name ended before the horizon; a superseded version of a file
 //! that still has a name is due when it was superseded before the horizon.
 
-use super::{Tree, Version};
+use super::{NewFile, Planned, Tree, TreeError, Version};
 use crate::core::catalogue::browse::{self, Child};
 use crate::core::catalogue::past::{self, Ended, PastName};
-use crate::core::catalogue::{Change, Node, Target, is_released};
+use crate::core::catalogue::{
+    Change, Draft, ENDED_MAX, Node, PARENTS_MAX, Target, inode_tag, is_released,
+};
 use crate::id::{ClaimId, InodeId, Tag};
 use std::collections::BTreeSet;
 use std::io;
 
 /// Rows that are read at a time.
 const ROWS: usize = 1024;
-/// Most superseded versions of one file that are looked at: those of an hourly thinned history are
-/// far fewer.
+/// Most superseded versions of one file that are kept in memory, or claims: those of an hourly
+/// thinned history are far fewer.
 const VERSIONS: usize = 4096;
 /// Most names of one directory that a list of removed names has: some MiB.
 const NAMES: usize = 32 * 1024;
@@ -53,9 +55,9 @@ pub enum Due {
     Versions {
         /// The claim of them all.
         claim: ClaimId,
-        /// Which are due, at most [`ENDED_MAX`](crate::core::catalogue::ENDED_MAX).
+        /// Which are due, at most [`ENDED_MAX`]: those that were superseded first.
         ended: Vec<Version>,
-        /// All others that are kept under the claim.
+        /// All that are kept under the claim and not due.
         kept: Vec<Version>,
     },
 }
@@ -186,62 +188,70 @@ impl Tree<'_> {
         past::ended(self.view, after, horizon, limit)
     }
 
-    /// What of an inode need not be kept any longer.
+    /// What of an inode need not be kept any longer. Of more versions than can be looked at, or one
+    /// that cannot be read just now, nothing: it might need what another one lets go.
     pub fn due(&self, inode: &InodeId, horizon: u64) -> io::Result<Option<Due>> {
-        let past = past::past_versions(self.view, inode, None, VERSIONS)?;
         if browse::links_of(self.view, inode, 1)?.is_empty() {
             let since = past::unnamed_since(self.view, inode)?;
             if since.is_some_and(|since| since <= horizon) {
                 return self.due_claims(inode);
             }
         }
-        self.due_versions(inode, &past, horizon)
+        self.due_versions(inode, horizon)
     }
 
-    /// The claims of all versions of an inode that are not released yet.
+    /// The claims of all versions of an inode that are not released yet, at most 4096 at a time.
     pub fn due_claims(&self, inode: &InodeId) -> io::Result<Option<Due>> {
-        let mut versions = self.versions(inode)?;
-        for row in past::past_versions(self.view, inode, None, VERSIONS)? {
-            versions.extend(self.version(&row.at)?);
-        }
         let mut claims = BTreeSet::new();
-        for version in versions {
-            if let Node::File(file) = version.node
-                && !is_released(self.view, &file.claim)?
-            {
-                claims.insert(file.claim);
-            }
+        for version in self.versions(inode)? {
+            let of = claim_of(&version);
+            claims.extend(if self.is_kept(of)? { of } else { None });
+        }
+        let mut rows = PastVersions::of(inode);
+        while claims.len() < VERSIONS
+            && let Some(row) = rows.next(self)?
+        {
+            let of = self.version(&row.at)?.as_ref().and_then(claim_of);
+            claims.extend(if self.is_kept(of)? { of } else { None });
         }
         let claims: Vec<ClaimId> = claims.into_iter().collect();
         Ok((!claims.is_empty()).then_some(Due::Claims(claims)))
     }
 
-    fn due_versions(
-        &self,
-        inode: &InodeId,
-        past: &[Ended],
-        horizon: u64,
-    ) -> io::Result<Option<Due>> {
-        let mut kept = self.versions(inode)?;
-        let mut ended: Vec<Version> = Vec::new();
+    fn due_versions(&self, inode: &InodeId, horizon: u64) -> io::Result<Option<Due>> {
+        let (mut ended, mut kept) = (Vec::new(), Vec::new());
         let mut claim = None;
-        for row in past {
-            if past::is_let_go(self.view, &row.at.id)? {
+        let mut rows = PastVersions::of(inode);
+        while let Some(row) = rows.next(self)? {
+            let is_due = row.ended <= horizon;
+            if !is_due && claim.is_none() {
+                return Ok(None);
+            }
+            // What is due and has no place among these comes after them.
+            if is_due && ended.len() == ENDED_MAX || past::is_let_go(self.view, &row.at.id)? {
                 continue;
             }
-            let Some(version) = self.version(&row.at)? else { continue };
-            let of = claim_of(&version);
-            let fits = ended.len() < crate::core::catalogue::ENDED_MAX;
-            let same = claim.is_none() || claim == of;
-            if row.ended <= horizon && fits && same && self.is_kept(of)? {
-                claim = of;
-                ended.push(version);
-            } else {
-                kept.push(version);
+            let version = self.version(&row.at)?;
+            let of = version.as_ref().and_then(claim_of);
+            match version {
+                Some(version) if is_due => {
+                    if (claim.is_none() || claim == of) && self.is_kept(of)? {
+                        claim = of;
+                        ended.push(version);
+                    }
+                }
+                None if is_due => {}
+                Some(_) if of != claim => {}
+                Some(version) if kept.len() < VERSIONS => kept.push(version),
+                Some(_) | None => return Ok(None),
             }
         }
         let Some(claim) = claim else { return Ok(None) };
-        kept.retain(|version| claim_of(version) == Some(claim));
+        let heads = self.versions(inode)?;
+        if heads.len() < browse::heads_of(self.view, self.keyring, inode)?.len() {
+            return Ok(None);
+        }
+        kept.extend(heads.into_iter().filter(|version| claim_of(version) == Some(claim)));
         Ok(Some(Due::Versions { claim, ended, kept }))
     }
 
@@ -264,6 +274,63 @@ impl Tree<'_> {
             }
         }
         Ok(out)
+    }
+
+    /// Makes a version of an inode that has its content under another claim: only while the inode
+    /// has a name and is what [`Self::named_under`] found, else it is not found. No name is
+    /// touched, so that one which was removed, here or elsewhere, stays removed.
+    pub fn plan_keep(
+        &self,
+        released: &ClaimId,
+        (inode, found): (InodeId, &[Version]),
+        file: NewFile,
+    ) -> Result<Planned, TreeError> {
+        if !self.named_under(released)?.iter().any(|(id, now)| *id == inode && now == found) {
+            return Err(TreeError::NotFound);
+        }
+        let sealing = self.keyring.newest().ok_or(TreeError::NoKeys)?.epoch();
+        let heads = self.versions(&inode)?;
+        // Naming the record of a conflict copy would end it.
+        let copy = |id| heads.iter().any(|v| v.record == id && !v.same_content(&heads[0]));
+        let (mut parents, mut also) = (BTreeSet::new(), BTreeSet::new());
+        for keys in self.keyring.iter() {
+            let tag = inode_tag(keys, &inode);
+            for head in browse::heads_under(self.view, &tag)? {
+                if !copy(head.id) {
+                    parents.insert(head.id);
+                    also.extend((keys.epoch() != sealing).then_some(tag));
+                }
+            }
+        }
+        let node = Node::File(file.version);
+        let draft = Draft {
+            changes: vec![Change::Inode { inode, node, attributes: file.attributes }],
+            parents: parents.into_iter().take(PARENTS_MAX).collect(),
+            also: also.into_iter().collect(),
+        };
+        Ok(Planned { draft, inode })
+    }
+}
+
+/// Goes through the superseded versions of an inode, those first that were superseded first.
+struct PastVersions {
+    inode: InodeId,
+    page: std::vec::IntoIter<Ended>,
+    last: Option<Ended>,
+}
+
+impl PastVersions {
+    fn of(inode: &InodeId) -> Self {
+        Self { inode: *inode, page: Vec::new().into_iter(), last: None }
+    }
+
+    fn next(&mut self, tree: &Tree<'_>) -> io::Result<Option<Ended>> {
+        if self.page.len() == 0 {
+            let rows = past::past_versions(tree.view, &self.inode, self.last.as_ref(), ROWS)?;
+            self.last = rows.last().copied().or(self.last);
+            self.page = rows.into_iter();
+        }
+        Ok(self.page.next())
     }
 }
 

@@ -14,15 +14,17 @@ use crate::core::tree::{Due, Ended, Tree};
 use crate::id::{ClaimId, InodeId, RecordId};
 use crate::node::Shared;
 use crate::node::release::ReleaseError;
+use crate::node::view::Member;
 use crate::store::Op;
 use crate::sys::Time;
-use std::collections::BTreeSet;
+use crate::wire::gossip::MemberFlags;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Rows that are looked at in one go.
+/// Rows that are looked at in one go; that many releases fit into one submission to the store.
 const PAGE: usize = 256;
 /// How long a member leaves what is due to the one before it.
 const TURN: Duration = Duration::from_secs(600);
@@ -30,9 +32,12 @@ const TURN: Duration = Duration::from_secs(600);
 const TURNS_MAX: u32 = 8;
 /// What is kept even when there is no room: an hour in which one can have second thoughts.
 const KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
-/// What is let go early in one look, when there is no room.
+/// Files that are remembered because they could not be let go.
+const LEFT_MAX: usize = 256;
+/// Files of which something is let go early in one look, when there is no room.
 const EARLY_MAX: usize = 64;
-/// How often is looked for what is due, at most.
+/// Between two looks for what is due, at least and at most.
+const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// The worker.
@@ -43,8 +48,10 @@ pub(in crate::node) struct Releases {
     due: Time,
     /// Behind which that look goes on.
     seen: Option<Ended>,
+    /// Files in front of that which could not be let go.
+    left: BTreeSet<InodeId>,
     /// Claims that were released although their file has a name, and how often they were found.
-    wrong: BTreeSet<(ClaimId, u32)>,
+    wrong: BTreeMap<ClaimId, usize>,
     /// Releases done here since the start.
     settled: u64,
 }
@@ -52,7 +59,8 @@ pub(in crate::node) struct Releases {
 impl Releases {
     pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
         let (changes, due) = (shared.records_changed.subscribe(), shared.sys.clock.now());
-        Self { shared, changes, due, seen: None, wrong: BTreeSet::new(), settled: 0 }
+        let (left, wrong) = (BTreeSet::new(), BTreeMap::new());
+        Self { shared, changes, due, seen: None, left, wrong, settled: 0 }
     }
 }
 
@@ -61,15 +69,13 @@ impl Worker for Releases {
 
     async fn work(&mut self) -> Worked {
         self.changes.borrow_and_update();
-        let count = self.settle().await?;
-        self.settled += count;
+        self.settle().await?;
         let now = self.shared.sys.clock.now();
-        if count > 0 || now >= self.due {
-            self.put_right().await;
-        }
         if now >= self.due {
-            let every = self.shared.config.gc_grace / 4;
-            self.due = now + every.clamp(Duration::from_secs(1), LOOK_EVERY_MAX);
+            self.put_right().await;
+            let grace = self.shared.config.gc_grace;
+            let every = (grace / 4).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
+            self.due = now + if self.wrong.is_empty() { every } else { self.soon() };
             self.look_for_due().await;
         }
         Ok(Next::Idle(self.due))
@@ -88,71 +94,69 @@ impl Worker for Releases {
 }
 
 impl Releases {
-    /// Has the store do what releases say; how many there were.
-    async fn settle(&self) -> io::Result<u64> {
-        let mut count = 0;
+    /// Has the store do what releases say.
+    async fn settle(&mut self) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let mut after = None;
         loop {
-            match self.settle_some().await? {
-                0 => return Ok(count),
-                some => count += some as u64,
+            let page = shared.read_records(|view| owed(view, after.as_ref(), PAGE))?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(*last);
+            // One that rotted stays owed until its bytes are back.
+            let known = page.into_iter().filter_map(|(id, release)| Some((id, release?)));
+            let (ids, releases): (Vec<RecordId>, Vec<Release>) = known.unzip();
+            if ids.is_empty() {
+                continue;
+            }
+            let ended = releases.iter().filter(|release| release.scope == Scope::All);
+            let ended: Vec<ClaimId> = ended.map(|release| release.claim).collect();
+            let ops = releases.into_iter().map(op).collect();
+            shared.write(ops).await.map_err(io::Error::other)?;
+            self.settled += ids.len() as u64;
+            shared.change_tables(move |tables| settle_owed(tables, &ids)).await?;
+            self.look_at(ended).await;
+        }
+    }
+
+    /// Notes which of the claims that ended just now are those of files with a name.
+    async fn look_at(&mut self, ended: Vec<ClaimId>) {
+        if ended.is_empty() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let found = self.shared.job(move || shared.named_among(&ended)).await;
+        for claim in found.flatten().unwrap_or_else(unseen) {
+            if self.wrong.is_empty() {
+                self.due = self.shared.sys.clock.now() + self.soon();
+            }
+            if self.wrong.len() < PAGE {
+                self.wrong.entry(claim).or_insert(1);
             }
         }
     }
 
-    async fn settle_some(&self) -> io::Result<usize> {
-        let shared = &self.shared;
-        let owed = shared.read_records(|view| owed(view, PAGE))?;
-        let ids: Vec<RecordId> = owed.iter().map(|(id, _)| *id).collect();
-        for (_, release) in owed {
-            if let Some(release) = release {
-                shared.write(vec![op(release)]).await.map_err(io::Error::other)?;
-            }
-        }
-        let count = ids.len();
-        if count > 0 {
-            shared.change_tables(move |tables| settle_owed(tables, &ids)).await?;
-        }
-        Ok(count)
+    /// How soon is looked again at a file that has no claim: all turns come before its content goes.
+    fn soon(&self) -> Duration {
+        (self.shared.config.gc_grace / 16).clamp(LOOK_EVERY_MIN / 4, LOOK_EVERY_MAX)
     }
 
     /// Gives files that have a name although their claim was released another one.
     async fn put_right(&mut self) {
-        let found = self.named_but_released().unwrap_or_else(|err| {
-            tracing::warn!(%err, "released claims cannot be looked at");
-            Vec::new()
-        });
+        let shared = self.shared.clone();
+        let found = self.shared.job(move || shared.named_but_released()).await;
+        let found = found.flatten().unwrap_or_else(unseen);
         let before = std::mem::take(&mut self.wrong);
+        // The removal, or a newer version, may be on its way and come behind the release.
+        let told = self.shared.has_reconciled_lately();
         for claim in found {
-            let looks = before.range((claim, 0)..=(claim, u32::MAX)).next().map_or(0, |w| w.1);
-            self.wrong.insert((claim, looks + 1));
-            // The others do it in the order of their turns, one look later each.
-            if self.shared.turn(&claim) as u32 <= looks
+            let looks = before.get(&claim).copied().unwrap_or(0);
+            self.wrong.insert(claim, looks + 1);
+            // From the second look on; the others in the order of their turns, one look later each.
+            if told
+                && self.shared.turn(&claim) < looks
                 && let Err(err) = self.reissue(&claim).await
             {
                 tracing::warn!(%err, "a file whose content was let go is not kept yet");
-            }
-        }
-    }
-
-    fn named_but_released(&self) -> io::Result<Vec<ClaimId>> {
-        let shared = &self.shared;
-        let keyring = shared.catalogue.keyring();
-        let mut out = Vec::new();
-        let mut after = None;
-        loop {
-            let claims = shared.read_records(|view| {
-                let tree = Tree::new(view, &keyring);
-                let claims = released(view, after.as_ref(), PAGE)?;
-                for claim in &claims {
-                    if out.len() < PAGE && !tree.named_under(claim)?.is_empty() {
-                        out.push(*claim);
-                    }
-                }
-                Ok(claims)
-            })?;
-            match claims.last() {
-                Some(last) => after = Some(*last),
-                None => return Ok(out),
             }
         }
     }
@@ -162,8 +166,9 @@ impl Releases {
         let named =
             self.shared.read_records(|view| Tree::new(view, &keyring).named_under(claim))?;
         for (inode, versions) in named {
-            self.shared.reissue(inode, &versions).await?;
-            tracing::info!("a file whose content had been let go is kept after all");
+            if self.shared.reissue(claim, inode, &versions).await? {
+                tracing::info!("a file whose content had been let go is kept after all");
+            }
         }
         Ok(())
     }
@@ -191,7 +196,11 @@ impl Releases {
     /// Releases what ended before the horizon; all of it, or some that ended first.
     async fn release_until(&mut self, horizon: u64, all: bool) -> Result<(), ReleaseError> {
         let mut after = self.seen;
-        let mut done = BTreeSet::new();
+        let mut done = if all { self.left.clone() } else { BTreeSet::new() };
+        for inode in &done {
+            self.try_release(inode, horizon).await?;
+        }
+        let mut early = 0;
         // What ended long before was released by whoever's turn it was.
         let settled = before(hlc::ms_of(horizon), TURN * TURNS_MAX);
         loop {
@@ -201,15 +210,18 @@ impl Releases {
             })?;
             let Some(last) = page.last().copied() else { return Ok(()) };
             for ended in &page {
-                if done.insert(ended.inode) && self.release_due(&ended.inode, horizon).await? {
-                    tracing::debug!(inode = %ended.inode, "let go what is not kept any longer");
+                if done.insert(ended.inode)
+                    && self.try_release(&ended.inode, horizon).await?
+                    && !all
+                {
+                    early += 1;
                 }
-                if !all && done.len() >= EARLY_MAX {
+                if early == EARLY_MAX {
                     return Ok(());
                 }
             }
             after = Some(last);
-            if all && last.ended <= settled {
+            if all && last.ended <= settled && self.left.len() < LEFT_MAX {
                 self.seen = after;
             }
             if done.len() > PAGE * PAGE {
@@ -217,6 +229,27 @@ impl Releases {
                 return Ok(());
             }
         }
+    }
+
+    /// Releases what is due of one inode; whether anything was. One that cannot be read is left for
+    /// the next look and stops no other; only that nothing can be published stops all.
+    async fn try_release(&mut self, inode: &InodeId, horizon: u64) -> Result<bool, ReleaseError> {
+        let released = match self.release_due(inode, horizon).await {
+            Err(err @ ReleaseError::Publish(_)) => return Err(err),
+            Err(err) => {
+                tracing::debug!(%inode, %err, "what is due of a file is not let go yet");
+                if self.left.len() < LEFT_MAX {
+                    self.left.insert(*inode);
+                }
+                return Ok(false);
+            }
+            Ok(released) => released,
+        };
+        if released {
+            tracing::debug!(%inode, "let go what is not kept any longer");
+        }
+        self.left.remove(inode);
+        Ok(released)
     }
 
     /// Releases what is due of one inode, when it is this node's turn; whether anything was.
@@ -257,13 +290,50 @@ impl Releases {
 }
 
 impl Shared {
-    /// Whether fewer members have room than a file wants copies.
+    /// Claims that were released although their file has a name, at most [`PAGE`].
+    fn named_but_released(&self) -> io::Result<Vec<ClaimId>> {
+        let mut out = Vec::new();
+        let mut after = None;
+        while out.len() < PAGE {
+            let claims = self.read_records(|view| released(view, after.as_ref(), PAGE))?;
+            let Some(last) = claims.last() else { break };
+            after = Some(*last);
+            out.extend(self.named_among(&claims)?);
+        }
+        out.truncate(PAGE);
+        Ok(out)
+    }
+
+    /// Which of the claims are those of files that have a name.
+    fn named_among(&self, claims: &[ClaimId]) -> io::Result<Vec<ClaimId>> {
+        let keyring = self.catalogue.keyring();
+        self.read_records(|view| {
+            let tree = Tree::new(view, &keyring);
+            let mut out = Vec::new();
+            for claim in claims {
+                if !tree.named_under(claim)?.is_empty() {
+                    out.push(*claim);
+                }
+            }
+            Ok(out)
+        })
+    }
+
+    /// Whether fewer members have space than a file wants copies, of those that are there to
+    /// take any: who has more than its share, or is being emptied, is no reason to forget.
     fn lacks_room(&self) -> bool {
         let view = self.view();
-        let live = 1 + view.others().count();
-        let room = view.members.values().filter(|member| member.has_room()).count();
-        room < live.min(usize::from(self.config.replicas))
+        let shut = [MemberFlags::READ_ONLY, MemberFlags::DRAINING];
+        let takes = |m: &&Member| !shut.iter().any(|flag| m.record.flags.has(*flag));
+        let live = view.members.values().filter(|m| m.lives()).filter(takes).count();
+        view.with_room() < live.min(usize::from(self.config.replicas))
     }
+}
+
+/// What cannot be looked at is looked at later.
+fn unseen(err: io::Error) -> Vec<ClaimId> {
+    tracing::warn!(%err, "released claims cannot be looked at");
+    Vec::new()
 }
 
 /// The clock reading of so long before a wall clock reading.
