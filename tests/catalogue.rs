@@ -15,9 +15,10 @@ mod maptables;
 mod order;
 #[path = "catalogue/past.rs"]
 mod past;
-mod releases;
 #[path = "catalogue/refusals.rs"]
 mod refusals;
+#[path = "catalogue/releases.rs"]
+mod releases;
 #[path = "catalogue/speed.rs"]
 mod speed;
 #[path = "catalogue/world.rs"]

@@ -63,11 +63,16 @@ impl Shared {
         self.view().others().filter(|member| score(&member.record.id) < mine).count()
     }
 
-    /// Lets everything go that these claims are for.
-    pub(super) async fn release(self: &Arc<Self>, claims: &[ClaimId]) -> Result<(), ReleaseError> {
+    /// Lets everything go that these claims are for; `judged_ms` is the wall clock by which that was
+    /// found right.
+    pub(super) async fn release(
+        self: &Arc<Self>,
+        claims: &[ClaimId],
+        judged_ms: u64,
+    ) -> Result<(), ReleaseError> {
         let releases: Vec<Release> =
             claims.iter().map(|claim| Release { claim: *claim, scope: Scope::All }).collect();
-        self.publish_releases(releases).await
+        self.publish_releases(releases, judged_ms).await
     }
 
     /// Lets superseded versions of a file go, but for the chunks that other versions need.
@@ -76,6 +81,7 @@ impl Shared {
         claim: ClaimId,
         ended: &[Version],
         kept: &[Version],
+        judged_ms: u64,
     ) -> Result<(), ReleaseError> {
         let mut cids = BTreeSet::new();
         for version in ended {
@@ -111,17 +117,20 @@ impl Shared {
             Some(Scope::Versions { versions: ended, .. }) => *ended = versions,
             _ => releases.push(release(versions, &[])),
         }
-        self.publish_releases(releases).await
+        self.publish_releases(releases, judged_ms).await
     }
 
     async fn publish_releases(
         self: &Arc<Self>,
         releases: Vec<Release>,
+        judged_ms: u64,
     ) -> Result<(), ReleaseError> {
-        let sign = |release: &Release| release.sign(&self.key, self.tick());
+        // A clock that is ahead takes everything for old. It may have been set right since: the
+        // others judge the time by which this was found due, and refuse it.
+        let judged = hlc::at_ms(judged_ms);
+        let sign = |release: &Release| release.sign(&self.key, self.tick().max(judged));
         let records: Vec<Vec<u8>> =
             releases.iter().map(sign).collect::<Result<_, _>>().map_err(PublishError::from)?;
-        // A clock that is ahead takes everything for old; the others refuse it.
         let needed = 1 + self.view().others().take(1).count();
         self.publish(records, Vec::new(), needed, None).await?;
         Ok(())

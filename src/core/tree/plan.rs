@@ -130,6 +130,9 @@ impl<'a> Tree<'a> {
     /// as well: they are seen again with what is in them.
     pub fn plan_restore(&self, removed: &Removed) -> Result<Planned, TreeError> {
         let name = Name::new(&removed.name).ok_or(TreeError::BadPath)?;
+        if !self.group(&removed.parent, &removed.name)?.is_empty() {
+            return Err(TreeError::Exists);
+        }
         let mut planner = self.planner()?;
         if removed.is_dir() {
             let place = Place { parent: removed.parent, name };

@@ -4,12 +4,14 @@
 use super::{Error, Outcome};
 use crate::core::catalogue::{
     Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
-    Node as TreeNode, UNLISTED, View as _, entry_tag, files_by_lookup, id_of, is_released,
+    Node as TreeNode, UNLISTED, View as _, entry_tag, files_by_lookup, id_of, is_committed,
+    is_released,
 };
 use crate::core::limits;
 use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, InodeId, RecordId};
+use crate::node::again::Holders;
 use crate::node::get::{GetError, OpenFile, Reading};
 use crate::node::put::{Content, Upload, Whereabouts};
 use crate::node::records::{Snapshot, records_of};
@@ -136,25 +138,21 @@ impl Shared {
     async fn write_down(
         self: &Arc<Self>,
         put: &Put,
-        keys: &EpochKeys,
-        claim: Claim,
+        keys: &Arc<EpochKeys>,
+        mut claim: Claim,
         content: &Content,
         needed: usize,
     ) -> Outcome<()> {
-        let file = FileRecord {
-            claim: claim.id,
-            lookup: keys.lookup(&content.hash),
-            content: match &content.manifest {
-                Whereabouts::Inline(sealed) => RecordContent::Inline(sealed.clone()),
-                Whereabouts::Stored { cid, len } => {
-                    RecordContent::Stored { manifest: *cid, sealed_len: *len }
-                }
-            },
-            replicas: claim.replicas,
-            flags: if put.path.is_some() { 0 } else { UNLISTED },
-        };
+        let mut file = file_record(put, keys, claim, content);
         // Two plans for one path must see each other, so plan and record are one step.
-        let planning = self.catalogue.planning.clone().lock_owned().await;
+        let mut planning = self.catalogue.planning.clone().lock_owned().await;
+        if !self.may_claim(put.path.as_ref(), claim.id)? {
+            drop(planning);
+            claim.id = ClaimId(self.sys.rng.bytes());
+            file = file_record(put, keys, claim, content);
+            self.claim_anew(&file, keys, claim, content).await?;
+            planning = self.catalogue.planning.clone().lock_owned().await;
+        }
         if let Some(records) = self.written_down(put, content, &file)? {
             drop(planning);
             // Whoever wrote them may have died before others had them.
@@ -167,6 +165,39 @@ impl Shared {
             records.push(self.name_it(put, path, keys, claim, content, id)?);
         }
         self.publish(records, vec![claim.id], needed, Some(planning)).await?;
+        Ok(())
+    }
+
+    /// Whether a claim can still be that of the file at this path: it is, or nobody's yet. Somebody
+    /// may have removed the file or let its content go while it was put.
+    fn may_claim(&self, path: Option<&PathText>, claim: ClaimId) -> Outcome<bool> {
+        let keyring = self.catalogue.keyring();
+        let Some(path) = path else { return Ok(true) };
+        let mut target = Ok(None);
+        let fresh = self.read_records(|view| {
+            target = Tree::new(view, &keyring).put_target(&path.0);
+            Ok(!is_committed(view, &claim)? && !is_released(view, &claim)?)
+        })?;
+        let there = target?.is_some_and(
+            |entry| matches!(entry.version.node, TreeNode::File(file) if file.claim == claim),
+        );
+        let released = self.read_records(|view| is_released(view, &claim))?;
+        Ok(fresh || there && !released)
+    }
+
+    /// Has the holders of what was put keep it for another claim.
+    async fn claim_anew(
+        self: &Arc<Self>,
+        file: &FileRecord,
+        keys: &Arc<EpochKeys>,
+        claim: Claim,
+        content: &Content,
+    ) -> Outcome<()> {
+        let mut records = vec![(file.clone(), keys.clone())];
+        let opened = self.open_file(content.hash, &mut records).await?;
+        let needed = Promise::now(&self.view(), claim.replicas).nodes;
+        let claimed = self.claim_all(&opened, claim, Holders::Any).await;
+        claimed.ok_or(PutError::TooFewCopies { copies: 0, needed })?;
         Ok(())
     }
 
@@ -183,7 +214,8 @@ impl Shared {
         let same = |known: &FileCandidate| {
             let FileRecord { replicas, content, flags, .. } = &known.file;
             (*replicas, content) == (file.replicas, &file.content)
-                && (put.path.is_some() || flags & UNLISTED != 0)
+                // What stands for itself is its author's, who may let it go.
+                && (put.path.is_some() || flags & UNLISTED != 0 && known.author == self.me)
         };
         Ok(self.read_records(|view| {
             let known = files_by_lookup(view, &file.lookup)?;
@@ -744,4 +776,20 @@ fn span(range: Option<Range>, size: u64) -> std::ops::Range<u64> {
 
 pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a put says of the file.
+fn file_record(put: &Put, keys: &EpochKeys, claim: Claim, content: &Content) -> FileRecord {
+    FileRecord {
+        claim: claim.id,
+        lookup: keys.lookup(&content.hash),
+        content: match &content.manifest {
+            Whereabouts::Inline(sealed) => RecordContent::Inline(sealed.clone()),
+            Whereabouts::Stored { cid, len } => {
+                RecordContent::Stored { manifest: *cid, sealed_len: *len }
+            }
+        },
+        replicas: claim.replicas,
+        flags: if put.path.is_some() { 0 } else { UNLISTED },
+    }
 }

@@ -231,7 +231,7 @@ impl Shared {
             }
         }
         for claims in claims.chunks(BATCH) {
-            self.release(claims).await?;
+            self.release(claims, self.sys.clock.wall_ms()).await?;
         }
         Ok(())
     }
@@ -277,7 +277,7 @@ impl Shared {
         if claims.is_empty() {
             return Err(Error::NotYours);
         }
-        self.release(&claims).await?;
+        self.release(&claims, self.sys.clock.wall_ms()).await?;
         removed.files = 1;
         Ok(())
     }

@@ -46,6 +46,8 @@ pub(in crate::node) struct Releases {
     changes: watch::Receiver<u64>,
     /// When it looks for what is due again.
     due: Time,
+    /// The wall clock of the look that runs.
+    now_ms: u64,
     /// Behind which that look goes on.
     seen: Option<Ended>,
     /// Files in front of that which could not be let go.
@@ -60,7 +62,7 @@ impl Releases {
     pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
         let (changes, due) = (shared.records_changed.subscribe(), shared.sys.clock.now());
         let (left, wrong) = (BTreeSet::new(), BTreeMap::new());
-        Self { shared, changes, due, seen: None, left, wrong, settled: 0 }
+        Self { shared, changes, due, now_ms: 0, seen: None, left, wrong, settled: 0 }
     }
 }
 
@@ -178,15 +180,15 @@ impl Releases {
         if self.shared.keys().is_err() {
             return;
         }
-        let now = self.shared.sys.clock.wall_ms();
+        self.now_ms = self.shared.sys.clock.wall_ms();
         let history = self.shared.config.history;
-        let horizon = before(now, history);
+        let horizon = before(self.now_ms, history);
         if let Err(err) = self.release_until(horizon, true).await {
             return tracing::debug!(%err, "what is due is not released yet");
         }
         let kept = history.min(KEPT_AT_LEAST);
         if self.shared.lacks_room() && kept < history {
-            let early = before(now, kept);
+            let early = before(self.now_ms, kept);
             if let Err(err) = self.release_until(early, false).await {
                 tracing::debug!(%err, "nothing could be released early");
             }
@@ -274,9 +276,9 @@ impl Releases {
                 }
             }
             match due {
-                Some(Due::Claims(claims)) => self.shared.release(&claims).await?,
+                Some(Due::Claims(claims)) => self.shared.release(&claims, self.now_ms).await?,
                 Some(Due::Versions { claim, ended, kept }) => {
-                    match self.shared.release_versions(claim, &ended, &kept).await {
+                    match self.shared.release_versions(claim, &ended, &kept, self.now_ms).await {
                         // They go with the file.
                         Err(ReleaseError::TooLarge) => return Ok(any),
                         done => done?,
