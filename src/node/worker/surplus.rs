@@ -4,13 +4,14 @@
 //!
 //! Invariant: a copy is given up only when each of the better holders has shown just now that it has
 //! the bytes, with all claims on them, and has promised to keep them. Who promised gives up nothing
-//! until the promise has ended, so two nodes cannot count on each other and both let go.
+//! until the promise has ended, so two nodes cannot count on each other and both let go. A claim that
+//! was not handed over keeps the copy.
 
 use super::judge::Judged;
 use crate::id::{ChunkId, NodeId};
 use crate::node::memory::User;
 use crate::node::{Shared, lock};
-use crate::store::{Op, Replica};
+use crate::store::{Claim, Op, Outcome, Replica};
 use crate::sys::Time;
 use crate::wire::message::{PROVE_MAX, Proofs, Prove};
 use bytes::BytesMut;
@@ -117,14 +118,42 @@ impl Surplus {
 impl Shared {
     /// Gives up what of these chunks others prove to have.
     async fn give_up(self: &Arc<Self>, spare: &[Spare]) -> Given {
+        let began = self.sys.clock.now();
+        // Before they are handed over: whatever comes later keeps the copy here.
+        let claims: Vec<Vec<Claim>> = spare.iter().map(|(of, _)| self.claims_on(of.cid)).collect();
+        let nonce: [u8; 32] = self.sys.rng.bytes();
+        let proofs = self.proofs(spare, nonce).await;
+        let mut given = 0;
+        for ((Replica { cid, .. }, keepers), claims) in spare.iter().zip(claims) {
+            let Some(expected) = self.proof(*cid, u8::MAX, nonce).await else { continue };
+            let good = |id: &NodeId| proofs.get(&(*cid, *id)) == Some(&expected);
+            // Long before any of the promises ends.
+            let fresh = self.sys.clock.now().since(began) < PROMISED_FOR / 2;
+            if fresh && keepers.iter().all(good) && self.drop_copy(*cid, claims).await {
+                given += 1;
+            }
+        }
+        Given { spare: spare.len() as u64, given }
+    }
+
+    fn claims_on(&self, cid: ChunkId) -> Vec<Claim> {
+        let claims = self.store.claims(cid).unwrap_or_default();
+        claims.into_iter().map(|(claim, _)| claim).collect()
+    }
+
+    /// What the keepers of these chunks show, once they have the claims on them.
+    async fn proofs(
+        self: &Arc<Self>,
+        spare: &[Spare],
+        nonce: [u8; 32],
+    ) -> BTreeMap<(ChunkId, NodeId), [u8; 32]> {
         let mut by_keeper: BTreeMap<(NodeId, u8), Vec<ChunkId>> = BTreeMap::new();
         for (Replica { cid, replicas, .. }, keepers) in spare {
             for id in keepers {
                 by_keeper.entry((*id, *replicas)).or_default().push(*cid);
             }
         }
-        let nonce: [u8; 32] = self.sys.rng.bytes();
-        let mut proofs: BTreeMap<(ChunkId, NodeId), [u8; 32]> = BTreeMap::new();
+        let mut proofs = BTreeMap::new();
         for ((id, copies), cids) in by_keeper {
             let all: Vec<(ChunkId, u8)> = cids.iter().map(|cid| (*cid, 0)).collect();
             if !self.hand_over_claims(id, &all).await {
@@ -138,24 +167,17 @@ impl Shared {
                 Err(err) => tracing::debug!(peer = %id.short(), %err, "no proof came"),
             }
         }
-        let mut given = 0;
-        for (Replica { cid, .. }, keepers) in spare {
-            let Some(expected) = self.proof(*cid, u8::MAX, nonce).await else { continue };
-            let good = |id: &NodeId| proofs.get(&(*cid, *id)) == Some(&expected);
-            if keepers.iter().all(good) && self.drop_copy(*cid).await {
-                given += 1;
-            }
-        }
-        Given { spare: spare.len() as u64, given }
+        proofs
     }
 
-    async fn drop_copy(&self, cid: ChunkId) -> bool {
+    /// Gives up a copy on which there are these claims and no others.
+    async fn drop_copy(&self, cid: ChunkId, claims: Vec<Claim>) -> bool {
         if !lock(&self.promises).let_go(cid, self.sys.clock.now()) {
             return false;
         }
-        let dropped = self.write(vec![Op::Drop { cid }]).await;
+        let outcomes = self.write(vec![Op::Drop { cid, claims }]).await;
         lock(&self.promises).going.remove(&cid);
-        dropped.is_ok()
+        matches!(outcomes.as_deref(), Ok([Outcome::Dropped { dropped: true }]))
     }
 
     /// What shows that this node has a chunk on its disk, whole and claimed for so many copies at
