@@ -500,6 +500,12 @@ impl Model {
                 (*count, *latest) = (*count + 1, (*latest).max(*renewed));
             }
         }
+        for id in 0..8 {
+            let pending = store.is_pending(ClaimId([id; 16])).map_err(fail)?;
+            if pending != expected.contains_key(&id) {
+                return Err(format!("claim {id} is pending: {pending}"));
+            }
+        }
         if listed == expected { Ok(()) } else { Err(format!("pending: {listed:?}, {expected:?}")) }
     }
 
