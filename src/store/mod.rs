@@ -378,6 +378,14 @@ pub struct Usage {
     pub read_only: Option<String>,
 }
 
+impl Usage {
+    /// Replicas that something claims. While some are damaged it may count a few too many: of those
+    /// without a claim it is not known which are.
+    pub const fn claimed(&self) -> u64 {
+        self.replicas.saturating_sub(self.condemned.saturating_sub(self.damaged))
+    }
+}
+
 /// Called with what became of a submission, in the order of submissions, by the writer: it must
 /// not wait.
 pub type Done = Box<dyn FnOnce(Result<Vec<Outcome>, WriteError>) + Send>;

@@ -488,6 +488,10 @@ impl Model {
         {
             return Err(format!("condemned are {listed:?}, not {expected:?}; {usage:?}"));
         }
+        let claimed = (self.chunks.len() - expected.len()) as u64;
+        if usage.claimed() < claimed || usage.damaged == 0 && usage.claimed() > claimed {
+            return Err(format!("{claimed} are claimed, not {}", usage.claimed()));
+        }
         let mut listed = BTreeMap::new();
         let mut visit = |found: Pending| {
             listed.insert(found.claim.0[0], (found.chunks, found.renewed_ms)).is_none()
