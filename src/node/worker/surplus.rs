@@ -102,7 +102,10 @@ type Spare = (Replica, Vec<NodeId>);
 pub(super) struct Surplus {
     shared: Arc<Shared>,
     waiting: VecDeque<Vec<Spare>>,
+    /// One at a time.
     under_way: JoinSet<Given>,
+    /// The chunks of that one.
+    current: BTreeSet<ChunkId>,
 }
 
 /// What became of some copies.
@@ -115,12 +118,17 @@ pub(super) struct Given {
 
 impl Surplus {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, waiting: VecDeque::new(), under_way: JoinSet::new() }
+        let (waiting, under_way, current) = Default::default();
+        Self { shared, waiting, under_way, current }
     }
 
-    /// Takes on those of the chunks that are not needed here; false when too many wait.
+    /// Takes on those of the chunks that are not needed here, each once; false when too many wait.
     pub(super) fn add(&mut self, judged: &[Judged]) -> bool {
-        let spare = judged.iter().filter(|one| !one.keepers.is_empty());
+        let mut taken: BTreeSet<ChunkId> =
+            self.waiting.iter().flatten().map(|(replica, _)| replica.cid).collect();
+        taken.append(&mut self.current.clone());
+        let new = |one: &&Judged| !one.keepers.is_empty() && !taken.contains(&one.replica.cid);
+        let spare = judged.iter().filter(new);
         let spare: Vec<Spare> = spare.map(|one| (one.replica, one.keepers.clone())).collect();
         for some in spare.chunks(PROVE_MAX) {
             if self.waiting.len() == SPARE_MAX {
@@ -143,9 +151,12 @@ impl Surplus {
                 && let Some(spare) = self.waiting.pop_front()
             {
                 let shared = self.shared.clone();
+                self.current = spare.iter().map(|(replica, _)| replica.cid).collect();
                 self.under_way.spawn(async move { shared.give_up(&spare).await });
             }
-            match self.under_way.join_next().await {
+            let ended = self.under_way.join_next().await;
+            self.current.clear();
+            match ended {
                 Some(Ok(given)) => return given,
                 Some(Err(_)) => {}
                 None => std::future::pending::<()>().await,
