@@ -220,6 +220,23 @@ fn a_failed_operation_anywhere_loses_nothing() {
 }
 
 #[test]
+fn a_chunk_that_was_claimed_again_meanwhile_is_not_dropped() {
+    let disk = Disk::new(SimFs::new(1));
+    let (store, _) = disk.open().unwrap();
+    let mut model = Model::default();
+    let claim = |claim| Act::Claim { chunks: vec![1], claim };
+    model.run(&store, vec![Act::Put { chunk: 1, claim: Some(1) }]);
+    for again in [claim(2), claim(1), Act::Put { chunk: 1, claim: Some(3) }] {
+        model.run(&store, vec![again, Act::Drop(1)]);
+        assert!(model.chunks.contains_key(&1));
+        assert_eq!(model.check(&store), Ok(()));
+    }
+    model.run(&store, vec![Act::Drop(1)]);
+    assert!(model.chunks.is_empty());
+    assert_eq!(model.check(&store), Ok(()));
+}
+
+#[test]
 fn the_second_failure_makes_the_store_read_only_and_reads_go_on() {
     let disk = Disk::new(SimFs::new(1));
     let (store, _) = disk.open().unwrap();

@@ -1,5 +1,5 @@
 //! Chunk buffers: for work that starts here (put, get, repair), and of a second budget for what
-//! peers fetch. Owns the byte budgets and the buffers themselves, which are used again and again,
+//! peers fetch or have proved. Owns the byte budgets and the buffers themselves, which are used again and again,
 //! because fresh pages for every chunk would cost more than hashing it.
 //!
 //! Invariant: whoever waits for work's memory waits for other work of this node only, never for a
@@ -25,7 +25,7 @@ pub(super) enum User {
     Work,
     /// Work on a pipe or terminal, which somebody may leave lying for hours.
     Pipe,
-    /// A peer that fetches.
+    /// A peer that fetches, or asks for proofs.
     Peer(NodeId),
 }
 

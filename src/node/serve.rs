@@ -152,7 +152,7 @@ impl Shared {
             kind::HOLDS => self.answer_holds(parse(&head)?).await?,
             kind::POINTERS => self.answer_pointers(peer, parse(&head)?),
             kind::BELOW => self.answer_below(parse(&head)?).await?,
-            kind::PROVE => self.prove(parse(&head)?).await.to_bytes(),
+            kind::PROVE => self.prove(peer, parse(&head)?).await.to_bytes(),
             kind::WHO_HOLDS => self.answer_who(parse(&head)?).await?,
             kind::COMMIT => self.answer_commit(parse(&head)?).await?,
             kind::PUSH => self.answer_push(peer, parse(&head)?).await?,

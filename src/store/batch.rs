@@ -108,7 +108,7 @@ impl Planner<'_> {
                 }
                 Ok(Outcome::Committed)
             }
-            Op::Drop { cid } => self.drop_chunk(*cid),
+            Op::Drop { cid, claims } => self.drop_chunk(*cid, claims),
             Op::Release { claim } => self.release(*claim),
             Op::ReleaseRows { claim, cids, renewed_ms } => {
                 self.release_rows(*claim, cids, *renewed_ms)
@@ -236,16 +236,16 @@ impl Planner<'_> {
         Ok(new)
     }
 
-    fn drop_chunk(&mut self, cid: ChunkId) -> io::Result<Outcome> {
-        let held = self.is_held(cid)?;
-        let any = rows::chunk(self.index.tables, cid)?.is_some()
-            || !rows::claims(self.index.tables, cid)?.is_empty();
-        let cached = rows::cached(self.index.tables, cid)?.is_some();
-        if any {
+    fn drop_chunk(&mut self, cid: ChunkId, known: &[Claim]) -> io::Result<Outcome> {
+        let claims = rows::claim_rows(self.index.tables, cid)?;
+        if !claims.iter().map(|row| &row.claim).eq(known) {
+            return Ok(Outcome::Dropped { dropped: false });
+        }
+        if !claims.is_empty() || rows::chunk(self.index.tables, cid)?.is_some() {
             self.add(&Entry::Drop { cid }, None)?;
-        } else if cached {
+        } else {
             self.index.forget_cached(cid)?;
         }
-        Ok(Outcome::Dropped { held: held || cached })
+        Ok(Outcome::Dropped { dropped: true })
     }
 }

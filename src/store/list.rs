@@ -167,6 +167,11 @@ impl Store {
         }
     }
 
+    /// Whether [`Store::pending`] lists this claim id.
+    pub fn is_pending(&self, claim: ClaimId) -> io::Result<bool> {
+        self.read_tables(|tables| rows::is_pending(tables, claim))
+    }
+
     /// Notes that these condemned chunks were seen in this round, where no earlier one is noted.
     /// What was not durable is forgotten in a crash, all of it in a rebuild, and with each claim:
     /// then the grace starts anew.

@@ -150,10 +150,13 @@ pub enum Op {
         /// The claim.
         claim: ClaimId,
     },
-    /// Gives up the copy of a chunk, replica or cached, and the claims on it.
+    /// Gives up the copy of a chunk, replica or cached, and the claims on it, if these are the ones
+    /// that the caller knows of: one that was added or renewed since then stays, with the chunk.
     Drop {
         /// The chunk.
         cid: ChunkId,
+        /// The claims, as [`Store::claims`] lists them.
+        claims: Vec<Claim>,
     },
     /// Ends all claims of this id for good: one that comes later is not taken.
     Release {
@@ -208,10 +211,10 @@ pub enum Outcome {
     },
     /// The claim is committed.
     Committed,
-    /// Nothing of the chunk is held; `held`: something was.
+    /// Whether nothing of the chunk is held now; otherwise there are other claims on it.
     Dropped {
-        /// Whether there was a copy.
-        held: bool,
+        /// Whether it was given up.
+        dropped: bool,
     },
     /// The claims in question have ended.
     Ended {
@@ -373,6 +376,14 @@ pub struct Usage {
     pub capacity: u64,
     /// Why nothing is written any more.
     pub read_only: Option<String>,
+}
+
+impl Usage {
+    /// Replicas that something claims. While some are damaged it may count a few too many: of those
+    /// without a claim it is not known which are.
+    pub const fn claimed(&self) -> u64 {
+        self.replicas.saturating_sub(self.condemned.saturating_sub(self.damaged))
+    }
 }
 
 /// Called with what became of a submission, in the order of submissions, by the writer: it must

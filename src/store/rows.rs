@@ -457,6 +457,11 @@ pub(super) fn pending(
     found.into_iter().collect()
 }
 
+/// Whether this claim id has claims here and is not committed.
+pub(super) fn is_pending(tables: &dyn TableRead, id: ClaimId) -> io::Result<bool> {
+    Ok(tables.get(PENDING, &id.0)?.is_some())
+}
+
 /// Up to `most` condemned chunks from `from` on, with the round in which each was seen first.
 pub(super) fn condemned(
     tables: &dyn TableRead,

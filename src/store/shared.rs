@@ -13,8 +13,8 @@ use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use super::tables::Tables;
 use super::{
-    Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, SubmitError, TableChange,
-    Usage,
+    Claim, Done, MAX_OPS, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_SUBMISSION, Op, SubmitError,
+    TableChange, Usage,
 };
 use crate::id::{ChunkId, RecordId};
 use bytes::Bytes;
@@ -100,10 +100,12 @@ pub(super) fn cost(ops: &[Op]) -> Option<usize> {
         if payload > MAX_PAYLOAD {
             return None;
         }
-        cost += payload + OP_COST;
-        if let Op::Claim { cids, .. } | Op::ReleaseRows { cids, .. } = op {
-            cost += cids.len() * ChunkId::LEN;
-        }
+        let listed = match op {
+            Op::Claim { cids, .. } | Op::ReleaseRows { cids, .. } => cids.len() * ChunkId::LEN,
+            Op::Drop { claims, .. } => claims.len() * size_of::<Claim>(),
+            _ => 0,
+        };
+        cost += payload + OP_COST + listed;
     }
     (ops.len() <= MAX_OPS && cost <= MAX_SUBMISSION).then_some(cost)
 }

@@ -797,9 +797,9 @@ pub struct Status {
     pub files_bytes: u64,
     /// Number of replicas that the swarm keeps.
     pub replicas: u8,
-    /// Chunks stored here as replicas.
+    /// Chunks stored here as replicas that somebody needs.
     pub chunks_here: u64,
-    /// Bytes of them.
+    /// Bytes of all replicas, also of those that wait to be freed.
     pub bytes_here: u64,
     /// Bytes of evictable cached copies.
     pub cached_bytes: u64,

@@ -183,6 +183,7 @@ pub(crate) enum Act {
     },
     Record(u8),
     Commit(u8),
+    /// Gives the chunk up if its claims are those from before this submission.
     Drop(u8),
     Release(u8),
     /// Ends the claims if they were not renewed in this many of the last submissions.
@@ -238,6 +239,8 @@ pub(crate) struct Model {
     released: BTreeSet<u8>,
     /// Changes that were neither answered nor refused for good.
     pub(crate) unsure: Vec<Act>,
+    /// The claims on each replica before the last submission.
+    before: BTreeMap<u8, BTreeMap<u8, u64>>,
     now: u64,
 }
 
@@ -245,6 +248,7 @@ impl Model {
     /// Submits these changes together and follows the answer.
     pub(crate) fn run(&mut self, store: &Store, acts: Vec<Act>) {
         self.now += 1;
+        self.before = self.chunks.clone();
         let freeing = acts.iter().filter_map(|act| match act {
             Act::Free(n) => Some(chunk(*n).0),
             _ => None,
@@ -279,7 +283,11 @@ impl Model {
                 Op::Record { id, bytes }
             }
             Act::Commit(n) => Op::Commit { claim: ClaimId([*n; 16]) },
-            Act::Drop(n) => Op::Drop { cid: chunk(*n).0 },
+            Act::Drop(n) => {
+                let claims = self.before.get(n).into_iter().flatten();
+                let claims = claims.map(|(id, renewed)| claim(*id, *renewed)).collect();
+                Op::Drop { cid: chunk(*n).0, claims }
+            }
             Act::Release(n) => Op::Release { claim: ClaimId([*n; 16]) },
             Act::ReleaseRows { claim, chunks, since } => Op::ReleaseRows {
                 claim: ClaimId([*claim; 16]),
@@ -323,8 +331,14 @@ impl Model {
                     self.committed.insert(*n);
                 }
             }
-            (Act::Drop(n), Outcome::Dropped { .. }) => {
-                self.chunks.remove(n);
+            (Act::Drop(n), Outcome::Dropped { dropped }) => {
+                let claims = self.chunks.get(n).into_iter().flatten();
+                let same = claims.eq(self.before.get(n).into_iter().flatten());
+                let sure = self.unsure.is_empty();
+                assert!(!sure || *dropped == same, "dropped: {dropped}, the same claims: {same}");
+                if *dropped {
+                    self.chunks.remove(n);
+                }
             }
             (Act::Free(n), Outcome::Freed { freed }) => {
                 if *freed {
@@ -474,6 +488,10 @@ impl Model {
         {
             return Err(format!("condemned are {listed:?}, not {expected:?}; {usage:?}"));
         }
+        let claimed = (self.chunks.len() - expected.len()) as u64;
+        if usage.claimed() < claimed || usage.damaged == 0 && usage.claimed() > claimed {
+            return Err(format!("{claimed} are claimed, not {}", usage.claimed()));
+        }
         let mut listed = BTreeMap::new();
         let mut visit = |found: Pending| {
             listed.insert(found.claim.0[0], (found.chunks, found.renewed_ms)).is_none()
@@ -484,6 +502,12 @@ impl Model {
             if !self.committed.contains(id) {
                 let (count, latest) = expected.entry(*id).or_default();
                 (*count, *latest) = (*count + 1, (*latest).max(*renewed));
+            }
+        }
+        for id in 0..8 {
+            let pending = store.is_pending(ClaimId([id; 16])).map_err(fail)?;
+            if pending != expected.contains_key(&id) {
+                return Err(format!("claim {id} is pending: {pending}"));
             }
         }
         if listed == expected { Ok(()) } else { Err(format!("pending: {listed:?}, {expected:?}")) }

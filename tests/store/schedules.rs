@@ -73,7 +73,7 @@ fn race() {
     put(&store, MOVES, Some(1));
     put(&store, CONTESTED, None);
     put(&store, 15, None);
-    submit(&store, Op::Drop { cid: chunk(15).0 }).unwrap();
+    submit(&store, Op::Drop { cid: chunk(15).0, claims: Vec::new() }).unwrap();
     let (sent, got) = mpsc::channel();
     let cid = chunk(CONTESTED).0;
     store.stamp(vec![cid], 1, Box::new(move |done| sent.send(done).unwrap())).unwrap();

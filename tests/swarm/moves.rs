@@ -1,6 +1,8 @@
 //! Copies that move: off a node that is emptied, and away where more were made than are wanted.
 
 use crate::daemon::{Daemon, Swarm, noise, until};
+use rustix::process::Signal;
+use std::process::Stdio;
 
 const MIB: usize = 1 << 20;
 
@@ -73,6 +75,35 @@ fn the_last_node_is_not_emptied() {
     assert_eq!(said.code, 11, "{}", said.err);
     assert!(said.err.contains("no other node"), "{}", said.err);
     assert_eq!(swarm[0].run(&["status", "--check"]).code, 0);
+}
+
+#[test]
+fn a_purged_file_does_not_keep_a_node_from_being_empty() {
+    let swarm = swarm(2, &["--gc-grace", "1h"]);
+    swarm[0].put("/gone", &noise(4, 3 * MIB), &["--wait", "2"]);
+    assert!(chunks_here(&swarm[1]) > 0);
+    assert_eq!(swarm[1].run(&["rm", "--purge", "--yes", "/gone"]).code, 0);
+    until("nobody to need its chunks", || chunks_here(&swarm[1]) == 0);
+    assert!(swarm[1].status()["bytes_here"].as_u64().unwrap() > 0, "freed within the grace");
+    let said = swarm[1].run(&["drain"]);
+    assert!(said.code == 0 && said.err.contains("this node is empty"), "{}", said.err);
+}
+
+#[test]
+fn who_waits_for_a_node_to_be_empty_hears_that_somebody_has_stopped_that() {
+    let swarm = swarm(2, &[]);
+    swarm[0].put("/f", &noise(3, 3 * MIB), &["--wait", "2"]);
+    // Nobody can prove that the copies here are not needed.
+    swarm[1].signal(Signal::STOP);
+    let mut drain = swarm[0].command(&["drain"]);
+    let waits = drain.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until("it to be emptied", || swarm[0].status()["draining"] == true);
+    let cancelled = swarm[0].run(&["drain", "--cancel"]).code;
+    swarm[1].signal(Signal::CONT);
+    let said = waits.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert_eq!((cancelled, said.status.code()), (0, Some(1)), "{text}");
+    assert!(text.contains("stopped the emptying") && text.contains("p2pfs drain"), "{text}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::cli::error::CommandError;
 use crate::cli::ui::Ui;
 use crate::client::Client;
 use crate::text::shown;
-use crate::wire::control::{Progress, Status};
+use crate::wire::control::{Code, Failure, Progress, Status};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -37,6 +37,10 @@ pub(in crate::cli) async fn drain(
     let mut status = client.drain(!args.cancel).await?;
     if !args.cancel && !args.no_wait {
         status = empty(ui, client, status).await?;
+        if !status.draining {
+            let why = "somebody has stopped the emptying of this node; it takes new data again";
+            return Err(Failure::new(Code::Failed, why).hint("p2pfs drain").into());
+        }
     }
     if ui.json {
         return ui.object(&status);

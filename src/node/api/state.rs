@@ -136,7 +136,7 @@ impl Shared {
             files: tally.files,
             files_bytes: tally.bytes,
             replicas: self.config.replicas,
-            chunks_here: usage.replicas,
+            chunks_here: usage.claimed(),
             bytes_here: usage.replica_bytes,
             cached_bytes: usage.cached_bytes,
             capacity: usage.capacity,

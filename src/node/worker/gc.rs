@@ -241,9 +241,7 @@ impl Shared {
                 page.push(pending);
                 page.len() < PAGE
             })?;
-            from = page.last().filter(|_| page.len() == PAGE).map(|last| {
-                ClaimId(u128::from_be_bytes(last.claim.0).saturating_add(1).to_be_bytes())
-            });
+            from = page.last().filter(|_| page.len() == PAGE).map(|last| behind(last.claim));
             let seen = page.iter().map(|pending| (pending.claim, pending.renewed_ms)).collect();
             let first = self.note_pending(seen, round).await?;
             let lapsed = page.iter().zip(first).filter(|(pending, first)| {
@@ -257,7 +255,7 @@ impl Shared {
                 self.write(ops).await?;
             }
         }
-        self.forget_settled().await
+        Ok(self.forget_settled().await?)
     }
 
     /// In which round each of these claims was seen first with this renewal.
@@ -282,25 +280,37 @@ impl Shared {
     }
 
     /// Forgets claims that are pending no more.
-    async fn forget_settled(&self) -> Result<(), GcError> {
-        let mut noted: Vec<Vec<u8>> = Vec::new();
-        self.store.read_tables(|tables| {
-            tables.range(PENDING, &[], None, &mut |key, _| {
-                noted.push(key.to_vec());
-                noted.len() < PAGE * PAGE
-            })
-        })?;
-        let mut pending = std::collections::BTreeSet::new();
-        self.store.pending(ClaimId([0; 16]), &mut |one| pending.insert(one.claim.0.to_vec()))?;
-        noted.retain(|key| !pending.contains(key));
-        if !noted.is_empty() {
-            let forget = self.change_tables(move |tables| {
-                noted.iter().try_for_each(|key| tables.remove(PENDING, key).map(drop))
-            });
-            forget.await?;
+    async fn forget_settled(&self) -> io::Result<()> {
+        let mut from = Some(ClaimId([0; 16]));
+        while let Some(next) = from {
+            let mut page: Vec<ClaimId> = Vec::with_capacity(PAGE);
+            self.store.read_tables(|tables| {
+                tables.range(PENDING, &next.0, None, &mut |key, _| {
+                    page.extend(key.try_into().map(ClaimId));
+                    page.len() < PAGE
+                })
+            })?;
+            from = page.last().filter(|_| page.len() == PAGE).map(|last| behind(*last));
+            let mut settled = Vec::new();
+            for claim in page {
+                if !self.store.is_pending(claim)? {
+                    settled.push(claim);
+                }
+            }
+            if !settled.is_empty() {
+                let forget = self.change_tables(move |tables| {
+                    settled.iter().try_for_each(|claim| tables.remove(PENDING, &claim.0).map(drop))
+                });
+                forget.await?;
+            }
         }
         Ok(())
     }
+}
+
+/// The next claim id; behind the last one itself.
+fn behind(claim: ClaimId) -> ClaimId {
+    ClaimId(u128::from_be_bytes(claim.0).saturating_add(1).to_be_bytes())
 }
 
 fn pending_row(row: &[u8]) -> Option<(u64, u64)> {

@@ -7,8 +7,10 @@ use crate::id::{ChunkId, NodeId};
 use crate::node::Shared;
 use crate::node::view::{Member, View};
 use crate::store::Replica;
+use crate::sys::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// What was found of one chunk, and how many copies were made since.
@@ -72,7 +74,7 @@ impl Shared {
                 let open = verdict.missing > 0 || !verdict.fill.is_empty();
                 let unsure =
                     open && candidates.iter().any(|c| c.alive && answers.silent.contains(&c.id));
-                let keepers = self.keepers(&view, &candidates, &others, replicas);
+                let keepers = self.keepers(&view, &candidates, &others, replicas, now);
                 Judged { replica, verdict, made: 0, unsure, keepers }
             })
             .collect()
@@ -149,15 +151,50 @@ impl Shared {
         candidates: &[Holder],
         others: &[NodeId],
         replicas: u8,
+        now: Time,
     ) -> Vec<NodeId> {
         let drains = view.members.get(&self.me).is_some_and(Member::drains);
         // Who is emptied cannot wait for nodes that are not there.
-        let most = if drains { view.others().filter(|m| m.has_space()).count() } else { 8 };
-        let wanted = replicas.min(u8::try_from(most).unwrap_or(u8::MAX));
+        let most = if drains { most(candidates, self.config.repair_delay, now) } else { u8::MAX };
+        let wanted = replicas.min(most);
         let keepers = repair::keepers(self.me, candidates, wanted).unwrap_or_default();
         // A copy in a second zone is worth more than a place in the order.
         let holding = candidates.iter().filter(|c| c.alive && c.holds).map(|c| &c.id);
         let zones = view.zones(holding.chain(others)).min(2);
         if view.zones(&keepers) < zones { Vec::new() } else { keepers }
+    }
+}
+
+/// How many copies of a chunk there can be elsewhere once a node has been emptied: where there is
+/// room or a copy, and where somebody went so lately that he may be back. Two, as long as two nodes
+/// are known, however long they have been away.
+fn most(candidates: &[Holder], delay: Duration, now: Time) -> u8 {
+    let counts = |c: &&Holder| if c.alive { c.room || c.holds } else { now.since(c.since) < delay };
+    let most = candidates.iter().filter(counts).count().max(candidates.len().min(2));
+    u8::try_from(most).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_emptied_waits_for_who_may_be_back_and_never_goes_down_to_one_copy() {
+        let delay = Duration::from_secs(600);
+        let (soon, late) = (Time(2_000_000), Time(1_000_000) + delay);
+        let holder = |n: u8, alive: bool| Holder {
+            id: NodeId([n; 32]),
+            alive,
+            room: alive,
+            over_full: false,
+            holds: alive,
+            since: Time(1_000_000),
+        };
+        let all = [holder(1, true), holder(2, true), holder(3, false)];
+        assert_eq!((most(&all, delay, soon), most(&all, delay, late)), (3, 2));
+        assert_eq!((most(&all[1..], delay, soon), most(&all[1..], delay, late)), (2, 2));
+        assert_eq!(most(&all[..1], delay, late), 1, "nobody else is known");
+        let full = Holder { room: false, holds: false, ..all[0] };
+        assert_eq!(most(&[full, all[1], full, all[0]], delay, late), 2);
     }
 }

@@ -347,7 +347,7 @@ impl Repair {
     }
 
     async fn end_sweep(&mut self) {
-        if *self.shared.draining.borrow() && self.shared.store.usage().replicas > 0 {
+        if *self.shared.draining.borrow() && self.shared.store.usage().claimed() > 0 {
             // The others are about to copy what is left here.
             self.failed = true;
         }
