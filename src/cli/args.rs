@@ -393,8 +393,8 @@ pub struct PeersArgs {
 /// Arguments of `drain`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
-Other nodes get copies of everything that is here, and this one gives up its own when they have shown
-that they have it. It takes nothing new meanwhile, also after a restart. Ctrl-C stops only the
+Other nodes get copies of everything that is here, and this one gives up its own when they have
+shown that they have it. It takes nothing new meanwhile, also after a restart. Ctrl-C stops only the
 waiting.
 
 Examples:

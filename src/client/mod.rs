@@ -366,7 +366,8 @@ impl Client {
         self.ask(Request::Deny { peer: peer.into() }).await
     }
 
-    /// Has the node emptied, or stops that. It is empty when its status says that no chunk is there.
+    /// Has the node emptied, or stops that. It is empty when its status says that no chunk is
+    /// there.
     ///
     /// # Errors
     /// What the daemon says.

@@ -3,8 +3,8 @@
 //! it never reads a wall clock, the caller passes the time in.
 //!
 //! Invariant: each reading is larger than every reading given and every reading observed before, so
-//! whoever saw a record writes a later one; unless the others refuse such readings. Source: Kulkarni et al., "Logical Physical Clocks",
-//! 2014.
+//! whoever saw a record writes a later one; unless the others refuse such readings. Source:
+//! Kulkarni et al., "Logical Physical Clocks", 2014.
 
 /// How far a reading may run ahead of this machine's wall clock, in milliseconds. One fast clock
 /// would otherwise win every conflict until real time caught up with it.

@@ -1,6 +1,6 @@
 //! Chunk buffers: for work that starts here (put, get, repair), and of a second budget for what
-//! peers fetch or have proved. Owns the byte budgets and the buffers themselves, which are used again and again,
-//! because fresh pages for every chunk would cost more than hashing it.
+//! peers fetch or have proved. Owns the byte budgets and the buffers themselves, which are used
+//! again and again, because fresh pages for every chunk would cost more than hashing it.
 //!
 //! Invariant: whoever waits for work's memory waits for other work of this node only, never for a
 //! peer's, and never for a person who reads or writes a pipe slowly: pipes have a share of their

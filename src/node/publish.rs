@@ -199,8 +199,8 @@ impl Shared {
         self.catalogue.clock.lock().unwrap_or_else(PoisonError::into_inner).tick(now)
     }
 
-    /// By how much a wall clock leads the monotonic one that is at `ms` milliseconds now. It changes
-    /// when somebody sets the clock.
+    /// By how much a wall clock leads the monotonic one that is at `ms` milliseconds now. It
+    /// changes when somebody sets the clock.
     fn lead_of(&self, ms: u64) -> i64 {
         ms as i64 - (self.sys.clock.now().0 / 1000) as i64
     }
@@ -242,8 +242,8 @@ impl Shared {
         others
     }
 
-    /// Has `wanted` other nodes but some keep the records, the fastest on other machines first; those who
-    /// do, and how many do not because of this machine's clock.
+    /// Has `wanted` other nodes but some keep the records, the fastest on other machines first;
+    /// those who do, and how many do not because of this machine's clock.
     async fn push_to_some(
         self: &Arc<Self>,
         pushes: &[Push],

@@ -1,5 +1,6 @@
 //! The catalogue in the shell: keeps records on disk and in the tables, takes those of others and
-//! passes on what is new; `publish` has them keep this node's own. What a record means is `core::catalogue`'s.
+//! passes on what is new; `publish` has them keep this node's own. What a record means is
+//! `core::catalogue`'s.
 //!
 //! Invariant: a record is passed on only after it is on this node's disk, and only once.
 

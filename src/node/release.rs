@@ -63,8 +63,8 @@ impl Shared {
         self.view().others().filter(|member| score(&member.record.id) < mine).count()
     }
 
-    /// Lets everything go that these claims are for; `judged_ms` is the wall clock by which that was
-    /// found right.
+    /// Lets everything go that these claims are for; `judged_ms` is the wall clock by which that
+    /// was found right.
     pub(super) async fn release(
         self: &Arc<Self>,
         claims: &[ClaimId],

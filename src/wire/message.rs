@@ -244,8 +244,8 @@ cid_lists! {
     WhoHolds <= WHO_MAX;
 }
 
-/// "Show that you have the bytes of these chunks on your disk, with claims on them, and give up none
-/// of them as superfluous for a while."
+/// "Show that you have the bytes of these chunks on your disk, with claims on them, and give up
+/// none of them as superfluous for a while."
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prove {
     /// Drawn for this question, so that nobody can answer without the bytes.

@@ -155,15 +155,7 @@ impl Faults {
                 let until = swarm.now() + self.between(20_000, 40_000);
                 self.due.push((until, Due::Resume(one)));
             }
-            Fault::ClockJump => {
-                let mut far = self.dice.pick(&JUMPS_MS);
-                if some_far || swarm.running().len() < swarm.members().len() || swarm.has_trouble()
-                {
-                    far = far.min(FAR_MS / 2);
-                }
-                swarm.machines[one].ahead_ms().fetch_add(far, Ordering::Relaxed);
-                self.later(swarm, Due::Clock(one));
-            }
+            Fault::ClockJump => self.jump(swarm, one, some_far),
             Fault::ClockDrift => {
                 self.drifting.insert(one, self.dice.pick(&[-10, 10]));
                 self.later(swarm, Due::Clock(one));
@@ -192,6 +184,16 @@ impl Faults {
                 (0..swarm.len()).filter(|at| *at != one).find(|at| swarm.copy_keys(*at, one));
             }
         }
+    }
+
+    /// Sets a clock wrong; far ahead only where the others are there to say so.
+    fn jump(&mut self, swarm: &Swarm, at: usize, some_far: bool) {
+        let mut far = self.dice.pick(&JUMPS_MS);
+        if some_far || swarm.running().len() < swarm.members().len() || swarm.has_trouble() {
+            far = far.min(FAR_MS / 2);
+        }
+        swarm.machines[at].ahead_ms().fetch_add(far, Ordering::Relaxed);
+        self.later(swarm, Due::Clock(at));
     }
 
     /// Lets one of the next changes of a disk fail.

@@ -1,5 +1,5 @@
-//! The clear bodies: file records, releases and epoch records. Owns their encoding and the epoch's signature.
-//! It does not know how a lookup id, a manifest or a sealed secret is made.
+//! The clear bodies: file records, releases and epoch records. Owns their encoding and the epoch's
+//! signature. It does not know how a lookup id, a manifest or a sealed secret is made.
 //!
 //! Formats (integers little-endian, `wire::codec`):
 //!

@@ -1,6 +1,6 @@
-//! What was superseded: names that lead elsewhere now, and versions of files that are not the newest.
-//! Owns the tables that tell when that was, for those who bring something back and those who let it
-//! go; whether and when either happens is not decided here.
+//! What was superseded: names that lead elsewhere now, and versions of files that are not the
+//! newest. Owns the tables that tell when that was, for those who bring something back and those
+//! who let it go; whether and when either happens is not decided here.
 //!
 //! Invariant: the rows follow from those of `cat_register` that are past and can be read.
 

@@ -126,8 +126,8 @@ impl<'a> Tree<'a> {
         Ok(planner.finish(entry.inode))
     }
 
-    /// Gives back a name that was removed, or a directory. The directories on the way may be removed
-    /// as well: they are seen again with what is in them.
+    /// Gives back a name that was removed, or a directory. The directories on the way may be
+    /// removed as well: they are seen again with what is in them.
     pub fn plan_restore(&self, removed: &Removed) -> Result<Planned, TreeError> {
         let name = Name::new(&removed.name).ok_or(TreeError::BadPath)?;
         if !self.group(&removed.parent, &removed.name)?.is_empty() {

@@ -1,5 +1,5 @@
-//! Removing and giving back. Owns the order in which a directory's names go, and who may let content
-//! go before its time; what a removal is, and what can be restored, is the tree's.
+//! Removing and giving back. Owns the order in which a directory's names go, and who may let
+//! content go before its time; what a removal is, and what can be restored, is the tree's.
 
 use super::files::millis;
 use super::{Error, Outcome};

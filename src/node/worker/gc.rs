@@ -1,10 +1,10 @@
-//! Gives space back: frees chunks that nothing claims, lets the claims of puts lapse that were never
-//! finished, and has the store compact its segments. Owns the rounds in which that is done; what may
-//! be freed is decided by the store when it is asked, under its own lock.
+//! Gives space back: frees chunks that nothing claims, lets the claims of puts lapse that were
+//! never finished, and has the store compact its segments. Owns the rounds in which that is done;
+//! what may be freed is decided by the store when it is asked, under its own lock.
 //!
-//! Time is counted in rounds of uptime and never by the wall clock alone, so that a clock that jumps
-//! frees nothing: a chunk is freed when it had no claim in [`ROUNDS`] rounds one after the other,
-//! a quarter of the grace each.
+//! Time is counted in rounds of uptime and never by the wall clock alone, so that a clock that
+//! jumps frees nothing: a chunk is freed when it had no claim in [`ROUNDS`] rounds one after the
+//! other, a quarter of the grace each.
 
 use super::board::Report;
 use super::repair::successor;

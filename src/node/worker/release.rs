@@ -137,7 +137,8 @@ impl Releases {
         }
     }
 
-    /// How soon is looked again at a file that has no claim: all turns come before its content goes.
+    /// How soon is looked again at a file that has no claim: all turns come before its content
+    /// goes.
     fn soon(&self) -> Duration {
         (self.shared.config.gc_grace / 16).clamp(LOOK_EVERY_MIN / 4, LOOK_EVERY_MAX)
     }

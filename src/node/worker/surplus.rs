@@ -2,10 +2,10 @@
 //! that a node's absence made necessary, and all of a node that is being emptied. Owns the proof
 //! that the others really have it, asked and given; who the better holders are is judged by repair.
 //!
-//! Invariant: a copy is given up only when each of the better holders has shown just now that it has
-//! the bytes, with all claims on them, and has promised to keep them. Who promised gives up nothing
-//! until the promise has ended, so two nodes cannot count on each other and both let go. A claim that
-//! was not handed over keeps the copy.
+//! Invariant: a copy is given up only when each of the better holders has shown just now that it
+//! has the bytes, with all claims on them, and has promised to keep them. Who promised gives up
+//! nothing until the promise has ended, so two nodes cannot count on each other and both let go. A
+//! claim that was not handed over keeps the copy.
 
 use super::judge::Judged;
 use crate::id::{ChunkId, NodeId};

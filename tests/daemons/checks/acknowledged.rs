@@ -42,8 +42,8 @@ impl Ledger {
         }
     }
 
-    /// A put was acknowledged, by a machine whose clock is far `ahead` or not: what only that machine
-    /// has the others refuse until then. Err: what was answered is not true.
+    /// A put was acknowledged, by a machine whose clock is far `ahead` or not: what only that
+    /// machine has the others refuse until then. Err: what was answered is not true.
     pub(crate) fn acknowledged(
         &mut self,
         path: Option<&String>,
