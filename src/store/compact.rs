@@ -50,7 +50,7 @@ pub enum CompactError {
 }
 
 /// What a compaction came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compacted {
     /// The segment that is gone.
     pub segment: u32,
@@ -58,12 +58,12 @@ pub struct Compacted {
     pub before: u64,
     /// The length of what has taken its place; 0: nothing.
     pub after: u64,
-    /// Replicas that turned out to be damaged.
-    pub damaged: u64,
+    /// Replicas that turned out to be damaged: they have to be fetched again.
+    pub damaged: Vec<ChunkId>,
 }
 
 /// What one step came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// There is more to do.
     More,
@@ -116,7 +116,7 @@ struct Copying {
     damage: bool,
     /// Where the look for such rows stands: the table, and the key in it.
     look: (usize, Vec<u8>),
-    damaged: u64,
+    damaged: Vec<ChunkId>,
 }
 
 impl Store {
@@ -156,7 +156,7 @@ impl Store {
                     at: 0,
                     damage: false,
                     look,
-                    damaged: 0,
+                    damaged: Vec::new(),
                 }))
             }
         };
@@ -183,14 +183,14 @@ impl Compaction {
     /// Copies about `budget` bytes. After an error the compaction is to be dropped.
     pub fn step(&mut self, budget: u64) -> Result<Progress, CompactError> {
         let copying = match &mut self.state {
-            State::Done(compacted) => return Ok(Progress::Done(*compacted)),
+            State::Done(compacted) => return Ok(Progress::Done(compacted.clone())),
             State::Copying(copying) => copying,
         };
         if copying.copy(&self.store, budget.clamp(1, MAX_STEP))? {
             return Ok(Progress::More);
         }
         let compacted = copying.switch(&self.store)?;
-        self.state = State::Done(compacted);
+        self.state = State::Done(compacted.clone());
         Ok(Progress::Done(compacted))
     }
 }
@@ -265,7 +265,12 @@ impl Copying {
         }
         (store.inner.wake)();
         let after = got.recv().map_err(|_| SubmitError::Closed)??;
-        Ok(Compacted { segment: number, before: len, after, damaged: self.damaged })
+        Ok(Compacted {
+            segment: number,
+            before: len,
+            after,
+            damaged: std::mem::take(&mut self.damaged),
+        })
     }
 }
 
@@ -391,7 +396,7 @@ impl Step<'_> {
         let len = row.place.payload;
         self.push(&Entry::Lost { cid, len, hint: row.hint }, None);
         if !row.damaged {
-            self.copying.damaged += 1;
+            self.copying.damaged.push(cid);
             self.reports.push(Damage::Replica(cid, row.place));
         }
     }

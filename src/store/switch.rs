@@ -59,7 +59,7 @@ impl Writer {
         if chosen.kept == 0 {
             self.shared.files.cut(head.previous, head.previous_end)?;
             self.remove_segment(number, len)?;
-            let gone = Compacted { segment: number, before: len, after: 0, damaged: 0 };
+            let gone = Compacted { segment: number, before: len, after: 0, damaged: Vec::new() };
             return Ok(Some(Begun::Gone(gone)));
         }
         // After a crash the tables must not have to read anything that the copy lacks.

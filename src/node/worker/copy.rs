@@ -116,7 +116,10 @@ impl Copier {
     /// A copy that waits for somebody who would not take it.
     fn take_lame(&mut self) -> Option<Copy> {
         let view = self.shared.view();
-        let hopeless = |copy: &Copy| self.lame.contains_key(&copy.to) || !view.lives(&copy.to);
+        let hopeless = |copy: &Copy| {
+            let elsewhere = copy.to != self.shared.me;
+            elsewhere && (self.lame.contains_key(&copy.to) || !view.lives(&copy.to))
+        };
         let at = self.waiting.iter().position(hopeless)?;
         self.waiting.remove(at)
     }

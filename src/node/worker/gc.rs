@@ -130,6 +130,7 @@ impl Gc {
             Progress::Done(compacted) => {
                 let (before, after) = (compacted.before, compacted.after);
                 tracing::debug!(before, after, "compacted a segment");
+                compacted.damaged.into_iter().for_each(|cid| self.shared.repair_when_noted(cid));
                 self.phase = Phase::Compact(None);
                 Ok(Next::More)
             }

@@ -530,7 +530,7 @@ impl Repair {
                     lost.insert(cid);
                 }
             }
-            Made::No => {}
+            Made::No => self.not_done(),
         }
     }
 
