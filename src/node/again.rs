@@ -31,6 +31,8 @@ pub(super) enum Holders {
     Homes,
     /// All who may have it.
     Any,
+    /// The same, also where there are fewer than a put promises: the content would be lost.
+    Last,
 }
 
 impl Shared {
@@ -129,12 +131,13 @@ impl Shared {
         for cid in &cids {
             let ids = match holders {
                 Holders::Homes => self.home(&view, cid, claim.replicas),
-                Holders::Any => view.candidates(cid),
+                Holders::Any | Holders::Last => view.candidates(cid),
             };
             for id in ids.into_iter().filter(|id| view.lives(id)) {
                 asked.entry(id).or_default().push(*cid);
             }
         }
+        let last = holders == Holders::Last;
         let mut asking = JoinSet::new();
         for (id, cids) in asked {
             let shared = self.clone();
@@ -147,7 +150,11 @@ impl Shared {
         }
         let held: Vec<BTreeSet<NodeId>> =
             cids.iter().map(|cid| holders.remove(cid).unwrap_or_default()).collect();
-        if !held.iter().all(|ids| promise.kept(&view, ids)) {
+        let enough = |ids: &BTreeSet<NodeId>| match last {
+            true => !ids.is_empty(),
+            false => promise.kept(&view, ids),
+        };
+        if !held.iter().all(enough) {
             return None;
         }
         for (cid, ids) in cids.iter().zip(&held) {

@@ -160,7 +160,11 @@ impl Shared {
         Ok((file, keys))
     }
 
-    fn record_of(&self, version: &FileVersion) -> io::Result<Option<(FileRecord, Arc<EpochKeys>)>> {
+    /// The file record that was written with a version, released or not.
+    pub(super) fn record_of(
+        &self,
+        version: &FileVersion,
+    ) -> io::Result<Option<(FileRecord, Arc<EpochKeys>)>> {
         let Some(id) = version.record else { return Ok(None) };
         let keyring = self.catalogue.keyring();
         self.read_records(|view| {
@@ -188,7 +192,7 @@ impl Shared {
             let TreeNode::File(file) = &version.node else { continue };
             let (opened, keys) = self.open_version(file).await?;
             claim.replicas = opened.record.replicas;
-            self.claim_all(&opened, claim, Holders::Any).await.ok_or(ReleaseError::Unclaimed)?;
+            self.claim_all(&opened, claim, Holders::Last).await.ok_or(ReleaseError::Unclaimed)?;
             let record = FileRecord { claim: claim.id, ..opened.record };
             let signed = record.sign(&self.key, self.tick(), keys.epoch());
             let signed = signed.map_err(PublishError::from)?;

@@ -415,7 +415,14 @@ impl Shared {
             (None, Target::Hash(hash)) => (*hash, None),
             (None, _) => return Ok(None),
         };
-        let records = self.read_records(|view| records_of(view, &keyring, &hash))?;
+        let mut records = self.read_records(|view| records_of(view, &keyring, &hash))?;
+        if records.is_empty()
+            && let Some(Entry { version, .. }) = &entry
+            && let TreeNode::File(file) = &version.node
+        {
+            // Its claim was released by somebody who did not know this name: it gets another one.
+            records.extend(self.record_of(file)?);
+        }
         if records.is_empty() {
             return Ok(None);
         }
