@@ -6,12 +6,18 @@
 
 #[path = "harness/daemon.rs"]
 mod daemon;
+#[path = "harness/damage.rs"]
+mod damage;
+#[path = "scrub/forge.rs"]
+mod forge;
 #[path = "harness/said.rs"]
 mod said;
 #[path = "harness/segments.rs"]
 mod segments;
 
 use daemon::{Daemon, Swarm, noise};
+use damage::flip;
+use forge::{forged, record, write};
 use segments::{Stored, replicas};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -47,7 +53,7 @@ fn rot(replicas: &[Stored]) {
             2 => replica.head + replica.len - 1,
             _ => replica.head + replica.len * number / 100,
         };
-        replica.flip(at);
+        flip(replica, at);
     }
 }
 
@@ -128,14 +134,14 @@ fn exchange(data: &Path) {
     assert!(alike.len() == 8 && alike.iter().all(|one| one.len == alike[0].len));
     let swap = |a: &Stored, b: &Stored, of: fn(&Stored, &Stored, &Path) -> Vec<u8>| {
         let (into_a, into_b) = (of(a, b, data), of(b, a, data));
-        a.write(a.head + a.len - into_a.len() as u64, &into_a);
-        b.write(b.head + b.len - into_b.len() as u64, &into_b);
+        write(a, a.head + a.len - into_a.len() as u64, &into_a);
+        write(b, b.head + b.len - into_b.len() as u64, &into_b);
     };
-    swap(alike[0], alike[1], |_, other, _| other.record());
-    swap(alike[2], alike[3], Stored::forged);
-    swap(alike[4], alike[5], |_, other, _| other.record().split_off(other.head as usize));
+    swap(alike[0], alike[1], |_, other, _| record(other));
+    swap(alike[2], alike[3], forged);
+    swap(alike[4], alike[5], |_, other, _| record(other).split_off(other.head as usize));
     // What is made here of a chunk that stays in its place holds, so the others are no mere noise.
-    alike[6].write(0, &alike[6].forged(alike[6], data));
+    write(alike[6], 0, &forged(alike[6], alike[6], data));
 }
 
 #[test]
@@ -198,7 +204,7 @@ fn what_nobody_else_has_is_lost_and_said_so() {
         said.out.starts_with("checked ") && said.out.ends_with(": 0 damaged, 0 repaired, 0 lost\n")
     );
     let stored = replicas(&swarm[0].data);
-    stored.iter().filter(|one| one.len > 100_000).take(2).for_each(|one| one.flip(one.head + 5));
+    stored.iter().filter(|one| one.len > 100_000).take(2).for_each(|one| flip(one, one.head + 5));
     let said = swarm[0].run(&["scrub", "--now"]);
     assert!(said.out.ends_with(": 2 damaged, 0 repaired, 2 lost\n"), "{}", said.out);
     assert_eq!((said.code, &*said.err), (9, ""));

@@ -11,6 +11,8 @@
 mod content;
 #[path = "harness/daemon.rs"]
 mod daemon;
+#[path = "harness/damage.rs"]
+mod damage;
 #[path = "swarm/entry.rs"]
 mod entry;
 #[path = "swarm/moves.rs"]

@@ -1,23 +1,9 @@
 //! The rules of concurrent changes, each as the story of two or three members that could not talk.
 
-use crate::world::{Replica, hash_of};
+use crate::world::{Replica, hash_of, meet, pair};
 use p2pfs::core::catalogue::{Attributes, Change, Draft, LOST_AND_FOUND, Name, Node, Place};
 use p2pfs::core::tree::TreeError;
 use p2pfs::id::InodeId;
-
-/// Two members that know the same.
-fn pair() -> (Replica, Replica) {
-    let (mut a, mut b) = (Replica::new(10, 1), Replica::new(11, 1));
-    meet(&mut a, &mut b);
-    (a, b)
-}
-
-fn meet(a: &mut Replica, b: &mut Replica) {
-    a.send_all(b);
-    b.send_all(a);
-    assert_eq!(a.lines(), b.lines());
-    assert!(a.store.tables == b.store.tables, "the same set, other tables");
-}
 
 #[test]
 fn a_put_makes_directories_and_the_same_name_again_a_new_version() {

@@ -1,6 +1,6 @@
 //! What was removed or superseded: what can be given back, and what is due at which horizon.
 
-use crate::world::{Replica, new_file};
+use crate::world::{Replica, meet, new_file, pair};
 use p2pfs::core::catalogue::{Applied, Checked, Node, Release, Scope};
 use p2pfs::core::tree::{Due, Removed, Version};
 use p2pfs::id::{ClaimId, InodeId};
@@ -76,18 +76,6 @@ fn removed(at: &Replica, dir: &InodeId) -> Vec<(String, u64)> {
         (String::from_utf8(removed.name.clone()).unwrap(), size)
     };
     all.iter().map(shown).collect()
-}
-
-fn pair() -> (Replica, Replica) {
-    let (mut a, mut b) = (Replica::new(10, 1), Replica::new(11, 1));
-    meet(&mut a, &mut b);
-    (a, b)
-}
-
-fn meet(a: &mut Replica, b: &mut Replica) {
-    a.send_all(b);
-    b.send_all(a);
-    assert!(a.store.tables == b.store.tables, "the same set, other tables");
 }
 
 #[test]

@@ -248,3 +248,18 @@ pub(crate) fn epoch_record(number: u8, key: &NodeKey) -> EpochRecord {
     let boxes = vec![SecretBox { recipient, sealed: vec![number; 80] }];
     EpochRecord { epoch: keys.epoch(), made, boxes }
 }
+
+/// Two members that know the same.
+pub(crate) fn pair() -> (Replica, Replica) {
+    let (mut a, mut b) = (Replica::new(10, 1), Replica::new(11, 1));
+    meet(&mut a, &mut b);
+    (a, b)
+}
+
+/// They tell each other all that they know.
+pub(crate) fn meet(a: &mut Replica, b: &mut Replica) {
+    a.send_all(b);
+    b.send_all(a);
+    assert_eq!(a.lines(), b.lines());
+    assert!(a.store.tables == b.store.tables, "the same set, other tables");
+}

@@ -1,21 +1,15 @@
 //! Where chunks lie in a node's segment files, read from the specification in `store::format` and
-//! not by the store's own code, and the changes that bad disks and enemies make there. The daemon
-//! may be running meanwhile.
-
-// Each test binary that shares this uses a part of it.
-#![allow(dead_code)]
+//! not by the store's own code. The daemon may be running meanwhile.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A stored replica.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Where its record begins.
-    at: u64,
+    pub(crate) at: u64,
     /// Bytes before the payload.
     pub(crate) head: u64,
     /// Bytes of the payload: the sealed chunk.
@@ -61,58 +55,4 @@ fn record(bytes: &[u8]) -> Option<(usize, usize, Option<[u8; 32]>)> {
     }
     let cid: [u8; 32] = *bytes[20..].first_chunk()?;
     (blake3::hash(payload) == cid).then_some((20 + body, len, Some(cid)))
-}
-
-impl Stored {
-    /// Its file, and where its record begins there.
-    pub(crate) fn place(&self) -> (&Path, u64) {
-        (&self.file, self.at)
-    }
-
-    fn open(&self) -> File {
-        File::options().read(true).write(true).open(&self.file).unwrap()
-    }
-
-    fn read(&self, from: u64, len: u64) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(len).unwrap()];
-        self.open().read_exact_at(&mut bytes, self.at + from).unwrap();
-        bytes
-    }
-
-    /// Its whole record.
-    pub(crate) fn record(&self) -> Vec<u8> {
-        self.read(0, self.head + self.len)
-    }
-
-    /// Writes over a part of its record.
-    pub(crate) fn write(&self, from: u64, bytes: &[u8]) {
-        assert!(from + bytes.len() as u64 <= self.head + self.len);
-        self.open().write_all_at(bytes, self.at + from).unwrap();
-    }
-
-    /// Flips a bit of one byte of its record.
-    pub(crate) fn flip(&self, from: u64) {
-        let byte = self.read(from, 1)[0];
-        self.write(from, &[byte ^ 4]);
-    }
-
-    /// The record of another chunk as the store would have written it in this place: its check
-    /// holds here. Both must be as long.
-    pub(crate) fn forged(&self, other: &Self, data: &Path) -> Vec<u8> {
-        assert_eq!((self.head, self.len), (other.head, other.len));
-        let marker = std::fs::read_to_string(data.join("store.format")).unwrap();
-        let salt = marker.lines().find_map(|line| line.strip_prefix("salt ")).unwrap();
-        let salt: Vec<u8> = (0..salt.len() / 2)
-            .map(|at| u8::from_str_radix(&salt[at * 2..at * 2 + 2], 16).unwrap())
-            .collect();
-        let key = blake3::derive_key("p2pfs 2026-11 store record check v1", &salt);
-        let name = self.file.file_name().unwrap().to_str().unwrap();
-        let number: u64 = name[..8].parse().unwrap();
-        let mut record = other.record();
-        let mut hasher = blake3::Hasher::new_keyed(&key);
-        hasher.update(&number.to_le_bytes()).update(&self.at.to_le_bytes());
-        hasher.update(&record[..12]).update(&record[20..usize::try_from(self.head).unwrap()]);
-        record[12..20].copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-        record
-    }
 }

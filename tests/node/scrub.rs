@@ -2,7 +2,7 @@
 
 use crate::badfs::BadFs;
 use crate::fixture::{Place, addr, get, get_now, noise, put, until, until_met};
-use crate::segments::replicas;
+use crate::segments::{Stored, replicas};
 use p2pfs::Node;
 use p2pfs::wire::control::{ScrubFound, Wait};
 use std::sync::Arc;
@@ -51,8 +51,7 @@ async fn what_the_disk_cannot_read_is_got_elsewhere_and_replaced() {
     let stored = replicas(&place.path("two"));
     let large: Vec<_> = stored.iter().filter(|one| one.len > 100_000).collect();
     for replica in &large[..2] {
-        let (path, at) = replica.place();
-        disk.spoil(path, at + 4096..at + 8192);
+        spoil(&disk, replica);
     }
     assert!(get_now(&two, hash).await.is_some_and(|got| got == bytes), "with bytes from the other");
 
@@ -64,10 +63,16 @@ async fn what_the_disk_cannot_read_is_got_elsewhere_and_replaced() {
 
     // Now nobody has another copy, and what cannot be read is kept: it may be read another day.
     let stored = replicas(&place.path("two"));
-    let (path, at) = stored.iter().find(|one| one.len > 100_000).unwrap().place();
-    disk.spoil(path, at + 4096..at + 8192);
+    spoil(&disk, stored.iter().find(|one| one.len > 100_000).unwrap());
     let found = two.scrub_now(|_, _| {}).await.unwrap().found;
     assert_eq!((found.damaged, found.repaired, found.lost), (1, 0, 1));
     assert_eq!(two.status().unwrap().chunks_here as usize, stored.len());
     two.stop().await;
+}
+
+/// Makes a page in the payload of a replica unreadable.
+fn spoil(disk: &BadFs, stored: &Stored) {
+    let payload = stored.at + stored.head;
+    assert!(stored.len > 8192);
+    disk.spoil(&stored.file, payload + 4096..payload + 8192);
 }

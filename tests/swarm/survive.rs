@@ -2,6 +2,7 @@
 //! again.
 
 use crate::daemon::{Daemon, Swarm, noise, until};
+use crate::damage::flip;
 use crate::segments::replicas;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -88,7 +89,7 @@ fn what_was_fetched_once_can_be_had_when_all_its_holders_are_dead() {
 fn rot(node: &Daemon) -> usize {
     let mut stored = replicas(&node.data);
     stored.retain(|replica| replica.len > 100_000);
-    stored.iter().for_each(|replica| replica.flip(replica.head + replica.len / 2));
+    stored.iter().for_each(|replica| flip(replica, replica.head + replica.len / 2));
     stored.len()
 }
 

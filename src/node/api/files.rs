@@ -1,39 +1,26 @@
-//! What is asked about files: put, get, ls, stat. Owns the way from what a person typed to a file
-//! record, and the order of records that makes a file visible.
+//! What is asked about files: get, ls, stat. Owns the way from what a person typed to a file
+//! record.
 
 use super::{Error, Outcome};
-use crate::core::catalogue::{
-    Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
-    Node as TreeNode, UNLISTED, View as _, entry_tag, files_by_lookup, id_of, is_committed,
-    is_released,
-};
+use crate::core::catalogue::{FileRecord, Keyring, Node as TreeNode, entry_tag};
 use crate::core::limits;
-use crate::core::tree::{Entry, Found, NewFile, Tree, TreeError, Walk};
+use crate::core::tree::{Entry, Found, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
-use crate::id::{ClaimId, FileHash, InodeId, RecordId};
-use crate::node::again::Holders;
+use crate::id::{FileHash, InodeId, RecordId};
 use crate::node::get::{GetError, OpenFile, Reading};
-use crate::node::put::{Content, Upload, Whereabouts};
 use crate::node::records::{Snapshot, records_of};
-use crate::node::replicate::{Promise, Tally};
-use crate::node::{NotReady, OnProgress, PublishError, PutError, Shared};
-use crate::store::Claim;
-use crate::sys::{Sink, Source, SourceChanged};
+use crate::node::{NotReady, OnProgress, Shared};
+use crate::sys::Sink;
 use crate::wire::control::{
-    Candidate, Event, Fetched, FileInfo, FileKind, FileStat, Get, HolderInfo, PathText, PeerState,
-    Put, Range, Stored, Target, Wait,
+    Candidate, Event, Fetched, FileInfo, FileKind, FileStat, Get, PathText, PeerState, Range,
+    Target,
 };
 use crate::wire::message::Find;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a command waits for a node that is just reading its swarm's catalogue.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
-/// How often a put that waits for repair looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// The same, when it takes long.
-const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Entries of a list that are read at once.
 const LIST_PAGE: usize = 1024;
 
@@ -45,59 +32,6 @@ struct Meant {
 }
 
 impl Shared {
-    pub(super) async fn put(
-        self: &Arc<Self>,
-        put: Put,
-        source: Box<dyn Source>,
-        progress: OnProgress,
-    ) -> Outcome<Stored> {
-        let began = self.sys.clock.now();
-        let keys = self.wait_for_keys().await?;
-        let replicas = put.replicas.unwrap_or(self.config.replicas).clamp(1, limits::REPLICAS_MAX);
-        let claim = Claim {
-            id: self.whole(|| self.claim_for(put.path.as_ref())).await?,
-            replicas,
-            renewed_ms: self.sys.clock.wall_ms(),
-        };
-        let again = self.put_again(source, &keys, claim).await.map_err(PutError::Read)?;
-        let content = match again {
-            (_, Some(content)) => content,
-            (source, None) => {
-                let progress = progress.clone();
-                let upload = Upload::new(self, keys.clone(), claim, put.compress, progress);
-                upload.run(source).await?
-            }
-        };
-        if put.len.is_some_and(|len| len != content.length) {
-            // It was longer or shorter when the command opened it.
-            return Err(PutError::from(SourceChanged).into());
-        }
-        let needed = Promise::now(&self.view(), replicas).nodes;
-        self.write_down(&put, &keys, claim, &content, needed).await?;
-        let wait_met = self.wait_for_copies(&put, claim, &content, &progress).await;
-        let wanted = wanted(put.wait, replicas).filter(|_| wait_met);
-        let mut stored = self.stored(put.path, &content, replicas, wait_met, began);
-        if wanted.is_some_and(|wanted| stored.copies < wanted) {
-            // The copies that were waited for are repair's: it has noted them, the tally has not.
-            self.count_again(&mut stored).await?;
-        } else {
-            self.note_copies_later(claim, content.tally.clone());
-        }
-        Ok(stored)
-    }
-
-    /// Asks who has the file now.
-    async fn count_again(self: &Arc<Self>, stored: &mut Stored) -> Outcome<()> {
-        let stat = self.stat(&Target::Hash(stored.hash)).await?;
-        let whole = stat.holders.iter().filter(|h| h.chunks + stat.zero_chunks == stat.chunks);
-        let whole: Vec<&HolderInfo> = whole.collect();
-        let machines = self.view().machines(whole.iter().map(|holder| &holder.id));
-        stored.copies = stat.info.copies.unwrap_or(stored.copies);
-        stored.machines = u8::try_from(machines).unwrap_or(u8::MAX).max(1);
-        stored.holders = whole.into_iter().map(|holder| holder.name.clone()).collect();
-        Ok(())
-    }
-
     /// The keys that seal new data. A node that has just started gets a moment to read them.
     pub(super) async fn wait_for_keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
         let mut changes = self.records_changed.subscribe();
@@ -115,239 +49,6 @@ impl Shared {
                 },
                 () = &mut deadline => return Err(NotReady::NoEpoch),
             }
-        }
-    }
-
-    /// The claim of the file that is at the path already; a new one otherwise.
-    fn claim_for(&self, path: Option<&PathText>) -> Outcome<ClaimId> {
-        let keyring = self.catalogue.keyring();
-        let Some(path) = path else { return Ok(ClaimId(self.sys.rng.bytes())) };
-        let mut target = Ok(None);
-        let claim = self.read_records(|view| {
-            target = Tree::new(view, &keyring).put_target(&path.0);
-            let Ok(Some(entry)) = &target else { return Ok(None) };
-            let TreeNode::File(file) = &entry.version.node else { return Ok(None) };
-            // A claim that was released is not taken again.
-            Ok((!is_released(view, &file.claim)?).then_some(file.claim))
-        })?;
-        target?;
-        Ok(claim.unwrap_or_else(|| ClaimId(self.sys.rng.bytes())))
-    }
-
-    /// Makes the file findable and, if it has a path, visible.
-    async fn write_down(
-        self: &Arc<Self>,
-        put: &Put,
-        keys: &Arc<EpochKeys>,
-        mut claim: Claim,
-        content: &Content,
-        needed: usize,
-    ) -> Outcome<()> {
-        let mut file = file_record(put, keys, claim, content);
-        // Two plans for one path must see each other, so plan and record are one step.
-        let mut planning = self.catalogue.planning.clone().lock_owned().await;
-        if !self.may_claim(put.path.as_ref(), claim.id)? {
-            drop(planning);
-            claim.id = ClaimId(self.sys.rng.bytes());
-            file = file_record(put, keys, claim, content);
-            self.claim_anew(&file, keys, claim, content).await?;
-            planning = self.catalogue.planning.clone().lock_owned().await;
-        }
-        if let Some(records) = self.written_down(put, content, &file)? {
-            drop(planning);
-            // Whoever wrote them may have died before others had them.
-            return Ok(self.publish_again(records, needed).await?);
-        }
-        let record = file.sign(&self.key, self.tick(), keys.epoch()).map_err(PublishError::from)?;
-        let mut records = vec![record];
-        if let Some(path) = &put.path {
-            let id = id_of(&records[0]);
-            records.push(self.name_it(put, path, keys, claim, content, id)?);
-        }
-        self.publish(records, vec![claim.id], needed, Some(planning)).await?;
-        Ok(())
-    }
-
-    /// Whether a claim can still be that of the file at this path: it is, or nobody's yet. Somebody
-    /// may have removed the file or let its content go while it was put.
-    fn may_claim(&self, path: Option<&PathText>, claim: ClaimId) -> Outcome<bool> {
-        let keyring = self.catalogue.keyring();
-        let Some(path) = path else { return Ok(true) };
-        let mut target = Ok(None);
-        let fresh = self.read_records(|view| {
-            target = Tree::new(view, &keyring).put_target(&path.0);
-            Ok(!is_committed(view, &claim)? && !is_released(view, &claim)?)
-        })?;
-        let there = target?.is_some_and(
-            |entry| matches!(entry.version.node, TreeNode::File(file) if file.claim == claim),
-        );
-        let released = self.read_records(|view| is_released(view, &claim))?;
-        Ok(fresh || there && !released)
-    }
-
-    /// Has the holders of what was put keep it for another claim.
-    async fn claim_anew(
-        self: &Arc<Self>,
-        file: &FileRecord,
-        keys: &Arc<EpochKeys>,
-        claim: Claim,
-        content: &Content,
-    ) -> Outcome<()> {
-        let mut records = vec![(file.clone(), keys.clone())];
-        let opened = self.open_file(content.hash, &mut records).await?;
-        let needed = Promise::now(&self.view(), claim.replicas).nodes;
-        let claimed = self.claim_all(&opened, claim, Holders::Any).await;
-        claimed.ok_or(PutError::TooFewCopies { copies: 0, needed })?;
-        Ok(())
-    }
-
-    /// The records that say what a put would write down, if all of it is said already: that the
-    /// file is made of the same chunks and, if the put has a path, that it is there.
-    fn written_down(
-        &self,
-        put: &Put,
-        content: &Content,
-        file: &FileRecord,
-    ) -> Outcome<Option<Vec<Vec<u8>>>> {
-        let keyring = self.catalogue.keyring();
-        // A file that stands for itself does not go when somebody removes a name of its content.
-        let same = |known: &FileCandidate| {
-            let FileRecord { replicas, content, flags, .. } = &known.file;
-            (*replicas, content) == (file.replicas, &file.content)
-                // What stands for itself is its author's, who may let it go.
-                && (put.path.is_some() || flags & UNLISTED != 0 && known.author == self.me)
-        };
-        Ok(self.read_records(|view| {
-            let known = files_by_lookup(view, &file.lookup)?;
-            let Some(known) = known.into_iter().find(same) else { return Ok(None) };
-            let mut ids = vec![known.id];
-            if let Some(path) = &put.path {
-                let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
-                let Some(entry) = entry.filter(|entry| is_version(entry, content)) else {
-                    return Ok(None);
-                };
-                ids.push(entry.version.record);
-            }
-            let records = ids.iter().map(|id| view.record(id));
-            Ok(records.collect::<io::Result<Vec<_>>>()?.into_iter().collect())
-        })?)
-    }
-
-    /// The tree record that gives the file its path.
-    fn name_it(
-        &self,
-        put: &Put,
-        path: &PathText,
-        keys: &EpochKeys,
-        claim: Claim,
-        content: &Content,
-        record: RecordId,
-    ) -> Outcome<Vec<u8>> {
-        let now_ns =
-            i64::try_from(self.sys.clock.wall_ms()).unwrap_or(i64::MAX / 1_000_000) * 1_000_000;
-        let version = FileVersion {
-            hash: content.hash,
-            size: content.length,
-            claim: claim.id,
-            record: Some(record),
-        };
-        let attributes = Attributes {
-            mode: put.mode.unwrap_or(0o644) & 0o7777,
-            mtime_ns: put.mtime_ns.unwrap_or(now_ns),
-            ..Attributes::default()
-        };
-        let file = NewFile { version, attributes };
-        self.sign_plan(keys, |tree, inode| tree.plan_put(&path.0, file, inode))
-    }
-
-    /// Waits for as many copies as were asked for; whether they are there.
-    async fn wait_for_copies(
-        self: &Arc<Self>,
-        put: &Put,
-        claim: Claim,
-        content: &Content,
-        progress: &OnProgress,
-    ) -> bool {
-        let Some(wanted) = wanted(put.wait, claim.replicas) else { return true };
-        let (hash, tally) = (content.hash, &content.tally);
-        let reached = async {
-            tally.reached(usize::from(wanted)).await;
-            let count = tally.count();
-            let mut enough = !count.any || count.copies >= usize::from(wanted);
-            let mut pause = LOOK_AGAIN;
-            if !enough {
-                progress(content.length, Some(content.length));
-            }
-            // What the put itself could not deliver, repair will: when there are nodes for it. What
-            // was noted of this claim may be of an earlier version, so the holders are asked.
-            while !enough {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LOOK_AGAIN_MAX);
-                enough = self.fewest_copies(hash).await.is_some_and(|copies| copies >= wanted);
-            }
-        };
-        match put.timeout_ms {
-            None => {
-                reached.await;
-                true
-            }
-            Some(ms) => tokio::time::timeout(Duration::from_millis(ms), reached).await.is_ok(),
-        }
-    }
-
-    /// How many copies every chunk of a file has now, as its holders say.
-    async fn fewest_copies(self: &Arc<Self>, hash: FileHash) -> Option<u8> {
-        let keyring = self.catalogue.keyring();
-        let mut records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
-        let file = self.open_file(hash, &mut records).await.ok()?;
-        self.survey(&file).await.ok()?.fewest
-    }
-
-    /// When all copies are there, or the put has given up on some, writes down how many.
-    fn note_copies_later(self: &Arc<Self>, claim: Claim, tally: Arc<Tally>) {
-        let shared = self.clone();
-        tokio::spawn(async move {
-            tally.reached(usize::from(claim.replicas)).await;
-            let count = tally.count();
-            let copies = if count.any {
-                u8::try_from(count.copies).unwrap_or(u8::MAX).max(1)
-            } else {
-                shared.copies_of_records(claim.replicas)
-            };
-            if let Err(err) = shared.set_copies(claim.id, copies).await {
-                tracing::debug!(%err, "the number of copies was not noted");
-            }
-        });
-    }
-
-    fn stored(
-        &self,
-        path: Option<PathText>,
-        content: &Content,
-        replicas: u8,
-        wait_met: bool,
-        began: crate::sys::Time,
-    ) -> Stored {
-        let view = self.view();
-        let mut count = content.tally.count();
-        if !count.any {
-            // Nothing but records: those are here, and at every member soon.
-            (count.copies, count.machines) = (1, 1);
-            count.holders = vec![self.me];
-        }
-        count.holders.sort_by_key(|id| *id != self.me);
-        Stored {
-            hash: content.hash,
-            size: content.length,
-            path,
-            copies: u8::try_from(count.copies).unwrap_or(u8::MAX),
-            replicas,
-            machines: u8::try_from(count.machines).unwrap_or(u8::MAX),
-            holders: count.holders.iter().map(|id| view.name(id)).collect(),
-            new_bytes: count.new_bytes,
-            nodes_with_room: u32::try_from(view.with_room()).unwrap_or(u32::MAX),
-            took_ms: millis(self.sys.clock.now().since(began)),
-            wait_met,
         }
     }
 
@@ -431,7 +132,7 @@ impl Shared {
 
     /// What is read from the catalogue, once more if records turned out to be damaged here and had
     /// to be fetched: without them an older version would be taken for the newest.
-    async fn whole<T>(self: &Arc<Self>, read: impl Fn() -> Outcome<T>) -> Outcome<T> {
+    pub(super) async fn whole<T>(self: &Arc<Self>, read: impl Fn() -> Outcome<T>) -> Outcome<T> {
         let first = read();
         if self.damaged.count() == 0 {
             return first;
@@ -594,7 +295,7 @@ impl Shared {
     }
 
     /// How many copies a file without chunks has: its records are at every member.
-    fn copies_of_records(&self, replicas: u8) -> u8 {
+    pub(super) fn copies_of_records(&self, replicas: u8) -> u8 {
         let members = 1 + self.view().others().count();
         replicas.min(u8::try_from(members).unwrap_or(u8::MAX))
     }
@@ -716,14 +417,6 @@ impl Shared {
     }
 }
 
-/// How many copies are waited for, when that is asked for.
-fn wanted(wait: Option<Wait>, replicas: u8) -> Option<u8> {
-    Some(match wait? {
-        Wait::All => replicas,
-        Wait::Copies(copies) => copies.min(replicas),
-    })
-}
-
 /// What a person meant, as far as the tree knows it.
 fn find_target(tree: &Tree<'_>, target: &Target) -> Outcome<Option<(FileHash, Option<Entry>)>> {
     match target {
@@ -765,10 +458,6 @@ fn entry_of(tree: &Tree<'_>, found: &Found) -> Outcome<Option<Entry>> {
     Ok(entry)
 }
 
-fn is_version(entry: &Entry, content: &Content) -> bool {
-    matches!(&entry.version.node, TreeNode::File(file) if file.hash == content.hash)
-}
-
 /// The bytes of a file of `size` that a range means.
 fn span(range: Option<Range>, size: u64) -> std::ops::Range<u64> {
     match range {
@@ -783,20 +472,4 @@ fn span(range: Option<Range>, size: u64) -> std::ops::Range<u64> {
 
 pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What a put says of the file.
-fn file_record(put: &Put, keys: &EpochKeys, claim: Claim, content: &Content) -> FileRecord {
-    FileRecord {
-        claim: claim.id,
-        lookup: keys.lookup(&content.hash),
-        content: match &content.manifest {
-            Whereabouts::Inline(sealed) => RecordContent::Inline(sealed.clone()),
-            Whereabouts::Stored { cid, len } => {
-                RecordContent::Stored { manifest: *cid, sealed_len: *len }
-            }
-        },
-        replicas: claim.replicas,
-        flags: if put.path.is_some() { 0 } else { UNLISTED },
-    }
 }

@@ -1,8 +1,10 @@
 //! What a person or a program may ask of a node, with typed replies: *the* API. The Unix socket
 //! (and later the web page and the mount) translate to it and nothing else; a simulation enters
-//! here too. `files` has what is about files, `state` what is about the node and its peers.
+//! here too. `files`, `put` and
+//! `remove` have what is about files, `state` what is about the node and its peers.
 
 mod files;
+mod put;
 mod remove;
 mod state;
 mod survey;
