@@ -158,6 +158,30 @@ fn steps() -> u64 {
 }
 
 #[test]
+fn what_waits_for_a_later_record_is_done_once_all_are_read_back() {
+    let disk = Disk::new(SimFs::new(1));
+    let mut model = Model::default();
+    let (store, _) = disk.open().unwrap();
+    let late = |store: &Store| {
+        let mut rows = 0;
+        let visit = &mut |_: &[u8], _: &[u8]| {
+            rows += 1;
+            true
+        };
+        store.read_tables(|tables| tables.range(model::LATE, &[], None, visit)).unwrap();
+        rows
+    };
+    model.run(&store, (0..5).map(Act::Record).collect());
+    assert_eq!(late(&store), 5);
+    drop(store);
+    disk.fs.remove_file(&table_file()).unwrap();
+    let (store, opened) = disk.open().unwrap();
+    assert!(opened.rebuilt.is_some());
+    assert_eq!(late(&store), 0);
+    model.check(&store).unwrap();
+}
+
+#[test]
 fn what_was_answered_survives_a_crash_at_every_step() {
     let steps = steps();
     assert!(steps > 150, "the workload is too small to mean much: {steps} steps");

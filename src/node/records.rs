@@ -121,6 +121,13 @@ impl Catalogue {
         self.with_context(|context| catalogue::vet(tables, context.authority, now_ms, checked))
     }
 
+    /// Applies some of what waited for a grant or a secret; nothing before the swarm is known.
+    fn catch_up(&self, tables: &mut dyn FollowTables) -> io::Result<CaughtUp> {
+        let both: &mut dyn ViewMut = &mut Both(tables);
+        let done = self.with_context(|context| catch_up(both, context, CATCH_UP));
+        done.unwrap_or_else(|| Ok(CaughtUp::default()))
+    }
+
     /// All secrets that this node has, and when each epoch was made.
     pub(super) fn secrets(&self) -> Vec<(ContentSecret, u64)> {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -199,6 +206,10 @@ impl Follow for Catalogue {
         let applied = self
             .with_context(|context| catalogue::apply(&mut both, context, Source::Disk, &checked));
         applied.transpose().map(drop)
+    }
+
+    fn settle(&self, tables: &mut dyn FollowTables) -> io::Result<bool> {
+        Ok(self.catch_up(tables)?.more)
     }
 }
 
@@ -442,12 +453,7 @@ impl Shared {
     /// Applies some of what waited; whether there may be more.
     pub(super) async fn catch_up_once(self: &Arc<Self>) -> bool {
         let catalogue = self.catalogue.clone();
-        let done = self.change_tables(move |tables| {
-            let done = catalogue.with_context(|context| {
-                catch_up(&mut Both(tables) as &mut dyn ViewMut, context, CATCH_UP)
-            });
-            done.unwrap_or_else(|| Ok(CaughtUp::default()))
-        });
+        let done = self.change_tables(move |tables| catalogue.catch_up(tables));
         let CaughtUp { more, lost } = done.await.unwrap_or_default();
         lost.into_iter().for_each(|id| self.damaged.note(id));
         more

@@ -298,6 +298,7 @@ impl Recovery<'_> {
         if live.is_none() {
             log.replaced.iter().try_for_each(|&(old, new)| self.replace(&mut run, old, new))?;
         }
+        run.settle()?;
         if run.opened.replayed > 0 || from == Position::default() || !log.replaced.is_empty() {
             run.tables.checkpoint()?;
         }
@@ -510,6 +511,21 @@ impl Run<'_> {
             }
             Ok(())
         })
+    }
+
+    /// Has the follower do what had to wait for a record further behind in the log.
+    fn settle(&mut self) -> io::Result<()> {
+        let follow = self.recovery.follow;
+        let mut more = true;
+        while more {
+            self.change(|index| {
+                index.change(|tables| {
+                    more = follow.settle(tables)?;
+                    Ok(())
+                })
+            })?;
+        }
+        Ok(())
     }
 
     /// One transaction.

@@ -36,16 +36,27 @@ pub(crate) fn claim(n: u8, renewed_ms: u64) -> Claim {
     Claim { id: ClaimId([n; 16]), replicas: n % 4 + 1, renewed_ms }
 }
 
-/// Counts the records and notes each, so that one applied twice shows.
+/// Counts the records and notes each, so that one applied twice shows; and each waits until the
+/// store says that there are no more behind it.
 pub(crate) struct Seen;
 
 const SEEN: Table = Table("seen");
+/// Records that wait.
+pub(crate) const LATE: Table = Table("late");
 
 impl Follow for Seen {
     fn apply(&self, id: RecordId, record: &[u8], tables: &mut dyn FollowTables) -> io::Result<()> {
         let count = tables.get(SEEN, b"")?.map_or(0, |row| row[0]);
         tables.insert(SEEN, b"", &[count + 1])?;
+        tables.insert(LATE, &id.0, &[])?;
         tables.insert(SEEN, &id.0, record)
+    }
+
+    fn settle(&self, tables: &mut dyn FollowTables) -> io::Result<bool> {
+        match tables.last(LATE, &[], None)? {
+            Some((id, _)) => tables.remove(LATE, &id),
+            None => Ok(false),
+        }
     }
 }
 

@@ -19,6 +19,10 @@ impl Follow for NoFollow {
     fn apply(&self, _: RecordId, _: &[u8], _: &mut dyn FollowTables) -> io::Result<()> {
         Ok(())
     }
+
+    fn settle(&self, _: &mut dyn FollowTables) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 struct Still;
