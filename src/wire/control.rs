@@ -197,6 +197,8 @@ pub struct Removed {
     pub bytes: u64,
     /// Whether the content was let go, too.
     pub purged: bool,
+    /// Purged files of which the content stays: another name leads to it, or somebody else put it.
+    pub kept: u64,
     /// How long it can be restored, in ms; 0 when it was purged.
     pub restorable_ms: u64,
     /// How long after that, in ms, the nodes keep the chunks before they use the room again.

@@ -100,6 +100,23 @@ fn a_purge_gives_the_space_back_on_every_node_and_takes_nothing_else() {
 }
 
 #[test]
+fn what_was_removed_before_is_purged_with_what_was_in_it_only_when_that_is_said() {
+    let swarm = swarm(&[]);
+    swarm[0].put("/d/one", &noise(5, 70_000), &[]);
+    ok(&swarm[0], &["rm", "-r", "/d"]);
+    let purge = |args: &[&str]| swarm[0].run(&[&["rm", "--purge", "--yes"], args].concat());
+    let refused = purge(&["/d"]);
+    assert_eq!(refused.code, 11, "{}", refused.err);
+    assert!(refused.err.contains("not empty") && refused.err.contains("-r"), "{}", refused.err);
+    assert_eq!(removed(&swarm[0]), ["/d", "/d/one"]);
+    let said = purge(&["-r", "/d"]);
+    assert!(said.code == 0 && said.err.starts_with("purged 1 file, 68.4 KiB;"), "{}", said.err);
+    let again = purge(&["-r", "/d"]);
+    assert!(again.code == 0 && again.err.contains("nothing left"), "{}", again.err);
+    assert_eq!(purge(&["/d/one"]).code, 3);
+}
+
+#[test]
 fn what_was_replaced_goes_after_the_history_time_but_for_what_is_still_in_use() {
     let swarm = swarm(&["--history", "1s"]);
     let mut bytes = noise(5, 12 * MIB);

@@ -38,15 +38,26 @@ pub(in crate::cli) async fn run(
 }
 
 fn sentence(target: &Target, args: &RmArgs, removed: &Removed) -> String {
-    let size = text::size(removed.bytes);
+    let size = match removed.bytes {
+        0 => String::new(),
+        bytes => format!(", {}", text::size(bytes)),
+    };
     let what = match (removed.files, removed.dirs) {
+        (0, 0) => return "there was nothing left to purge".to_owned(),
         (0, dirs) => directories(dirs),
-        (files, 0) => format!("{}, {size}", count(files, "file")),
-        (files, dirs) => format!("{} and {}, {size}", count(files, "file"), directories(dirs)),
+        (files, 0) => format!("{}{size}", count(files, "file")),
+        (files, dirs) => format!("{} and {}{size}", count(files, "file"), directories(dirs)),
     };
     let grace = text::span(removed.grace_ms);
     if removed.purged {
-        format!("purged {what}; the room is free again after {grace}")
+        let room = format!("purged {what}; the room is free again after {grace}");
+        match removed.kept {
+            0 => room,
+            all if all == removed.files => {
+                format!("purged {what}; the content stays, because it has another name or owner")
+            }
+            some => format!("{room}, but for {some} of them, which have another name or owner"),
+        }
     } else {
         let kept = text::span(removed.restorable_ms);
         let name = match target {

@@ -12,7 +12,7 @@ use crate::core::catalogue::past::{self, Ended, PastName};
 use crate::core::catalogue::{
     Change, Draft, ENDED_MAX, Node, PARENTS_MAX, Target, inode_tag, is_released,
 };
-use crate::id::{ClaimId, InodeId, Tag};
+use crate::id::{ClaimId, InodeId, NodeId, Tag};
 use std::collections::BTreeSet;
 use std::io;
 
@@ -216,6 +216,18 @@ impl Tree<'_> {
         }
         let claims: Vec<ClaimId> = claims.into_iter().collect();
         Ok((!claims.is_empty()).then_some(Due::Claims(claims)))
+    }
+
+    /// Whether all versions of an inode that are kept were made by one node.
+    pub fn is_all_by(&self, inode: &InodeId, author: &NodeId) -> io::Result<bool> {
+        let mut rows = PastVersions::of(inode);
+        while let Some(row) = rows.next(self)? {
+            let Some(version) = self.version(&row.at)? else { continue };
+            if version.author != *author && self.is_kept(claim_of(&version))? {
+                return Ok(false);
+            }
+        }
+        Ok(self.versions(inode)?.iter().all(|version| version.author == *author))
     }
 
     fn due_versions(&self, inode: &InodeId, horizon: u64) -> io::Result<Option<Due>> {

@@ -56,6 +56,7 @@ impl Shared {
             dirs: 0,
             bytes: 0,
             purged: rm.purge,
+            kept: 0,
             restorable_ms: if rm.purge { 0 } else { millis(self.config.history) },
             grace_ms: millis(self.config.gc_grace),
         };
@@ -171,7 +172,8 @@ impl Shared {
             return Ok(());
         }
         if purge {
-            names.iter().try_for_each(|(_, entry)| self.may_purge(entry))?;
+            let files = names.iter().filter(|(_, entry)| !entry.is_dir());
+            files.map(|(_, entry)| entry.inode).try_for_each(|inode| self.may_purge(&inode))?;
         }
         self.publish_plans(keys, names, |tree, (path, _)| tree.plan_remove(path)).await?;
         for (_, entry) in names {
@@ -185,7 +187,8 @@ impl Shared {
             }
         }
         if purge {
-            self.purge(names.iter().map(|(_, entry)| entry.inode)).await?;
+            let files = names.iter().filter(|(_, entry)| !entry.is_dir());
+            removed.kept += self.purge(files.map(|(_, entry)| entry.inode)).await?;
         }
         Ok(())
     }
@@ -212,28 +215,29 @@ impl Shared {
     }
 
     /// Only who put it, or an admin, may let content go before its time.
-    fn may_purge(&self, entry: &Entry) -> Outcome<()> {
-        let mine = entry.version.author == self.me || self.is_admin(&self.me);
-        if mine || entry.is_dir() { Ok(()) } else { Err(Error::NotYours) }
+    fn may_purge(&self, inode: &InodeId) -> Outcome<()> {
+        let mine = self.is_admin(&self.me)
+            || self.with_tree(|tree| Ok(tree.is_all_by(inode, &self.me)?))?;
+        if mine { Ok(()) } else { Err(Error::NotYours) }
     }
 
-    /// Lets everything go that inodes without a name ever held.
-    async fn purge(self: &Arc<Self>, inodes: impl Iterator<Item = InodeId>) -> Outcome<()> {
+    /// Lets everything go that files without a name ever held; how many of them have another name.
+    async fn purge(self: &Arc<Self>, inodes: impl Iterator<Item = InodeId>) -> Outcome<u64> {
         let mut claims: Vec<ClaimId> = Vec::new();
+        let mut named = 0;
         for inode in inodes {
-            // Another name still leads to it: then it is not gone.
-            let due = self.with_tree(|tree| match tree.paths_of(&inode, 1)?.is_empty() {
-                true => Ok(tree.due_claims(&inode)?),
-                false => Ok(None),
-            })?;
-            if let Some(Due::Claims(of)) = due {
+            if !self.with_tree(|tree| Ok(tree.paths_of(&inode, 1)?))?.is_empty() {
+                named += 1;
+            } else if let Some(Due::Claims(of)) =
+                self.with_tree(|tree| Ok(tree.due_claims(&inode)?))?
+            {
                 claims.extend(of);
             }
         }
         for claims in claims.chunks(BATCH) {
             self.release(claims, self.sys.clock.wall_ms()).await?;
         }
-        Ok(())
+        Ok(named)
     }
 
     /// Purges something that was removed before.
@@ -245,9 +249,12 @@ impl Shared {
     ) -> Outcome<()> {
         let mut inodes = Vec::new();
         let gone = self.removed_at(path)?;
+        if gone.is_dir() && !recursive {
+            return Err(TreeError::NotEmpty.into());
+        }
         self.removed_below(gone, &path.0, recursive, &mut |_, gone| {
-            if gone.version.author != self.me && !self.is_admin(&self.me) {
-                return Err(Error::NotYours);
+            if !gone.is_dir() {
+                self.may_purge(&gone.inode)?;
             }
             if let TreeNode::File(file) = &gone.version.node {
                 removed.files += 1;
@@ -256,7 +263,8 @@ impl Shared {
             }
             Ok(inodes.len() < DIRS_MAX)
         })?;
-        self.purge(inodes.into_iter()).await
+        removed.kept += self.purge(inodes.into_iter()).await?;
+        Ok(())
     }
 
     /// Purges a file that has no name, by its hash: the records that this node, or for an admin
@@ -279,6 +287,7 @@ impl Shared {
         }
         self.release(&claims, self.sys.clock.wall_ms()).await?;
         removed.files = 1;
+        removed.kept = u64::from(claims.len() < found.len());
         Ok(())
     }
 
