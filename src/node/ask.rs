@@ -9,8 +9,8 @@ use crate::transport::{Message as Frame, RequestError};
 use crate::wire::codec::{Decode, Encode, Malformed};
 use crate::wire::hello::Lane;
 use crate::wire::message::{
-    Below, Bits, ClaimTerms, Fetch, Find, Have, Holders, Holds, Message, Pointers, Proofs, Prove,
-    Push, Store, WhoHolds, kind,
+    Below, Bits, ClaimTerms, Compare, Compared, Fetch, Find, Have, Holders, Holds, Message,
+    Pointers, Proofs, Prove, Push, Store, WhoHolds, kind,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -29,6 +29,9 @@ pub enum AskError {
     /// It did not answer, or said no.
     #[error(transparent)]
     Request(Box<RequestError>),
+    /// What to ask for cannot be read here.
+    #[error(transparent)]
+    Disk(#[from] std::io::Error),
     /// Its answer makes no sense.
     #[error("the peer's answer is malformed: {0}")]
     Malformed(#[from] Malformed),
@@ -122,6 +125,22 @@ impl Shared {
         let asked = cids.len();
         let answer = self.ask(to, Lane::Control, &Holds { cids }, Bytes::new()).await?;
         bits(&answer, asked)
+    }
+
+    /// Which of the chunks `to` holds as replicas, and with the same claims.
+    pub(super) async fn ask_compare(
+        &self,
+        to: NodeId,
+        compare: &Compare,
+    ) -> Result<Compared, AskError> {
+        let answer = self.ask(to, Lane::Control, compare, Bytes::new()).await?;
+        let compared = Compared::from_bytes(&answer.head)?;
+        let lengths = [compared.held.bits.len(), compared.same.bits.len()];
+        if lengths == [compare.chunks.len(); 2] {
+            Ok(compared)
+        } else {
+            Err(Malformed::Short.into())
+        }
     }
 
     /// Gives `to` a chunk; returns once it is on the peer's disk.

@@ -132,7 +132,7 @@ pub(crate) struct Shared {
     gossip: Arc<Semaphore>,
     behind: worker::reconcile::Behind,
     /// When this node's catalogue was last made equal to a neighbour's.
-    reconciled: Mutex<BTreeMap<NodeId, crate::sys::Time>>,
+    reconciled: watch::Sender<BTreeMap<NodeId, crate::sys::Time>>,
     damaged: worker::mend::DamagedRecords,
     repair: mpsc::Sender<worker::handover::Wanted>,
     /// Chunks of answered puts whose further copies take long, until repair has counted them.

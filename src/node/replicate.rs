@@ -4,10 +4,10 @@
 //! further copies are slow is handed to the repair worker, which reads it from the store, so that
 //! its memory is free.
 
-use super::Shared;
 use super::serve::refusal;
 use super::view::{Member, View};
 use super::worker::handover::Late;
+use super::{AskError, Shared};
 use crate::core::limits;
 use crate::id::{ChunkId, NodeId};
 use crate::store::{Claim, Op, WriteError};
@@ -498,14 +498,18 @@ async fn keep_there(
 }
 
 impl Shared {
-    /// Has another holder of chunks add the claims that this node has on them, as far as they ask
-    /// for more than so many copies; whether it did.
-    pub(super) async fn hand_over_claims(&self, to: NodeId, chunks: &[(ChunkId, u8)]) -> bool {
+    /// Has another holder of chunks add the claims that this node has on them. Those that it holds
+    /// then; an error when it may not have taken all of them.
+    pub(super) async fn hand_over_claims(
+        &self,
+        to: NodeId,
+        chunks: &[ChunkId],
+    ) -> Result<BTreeSet<ChunkId>, AskError> {
+        let mut held: BTreeSet<ChunkId> = chunks.iter().copied().collect();
         // One claim may ask for more copies of some chunks than of others.
         let mut by_terms: BTreeMap<_, (ClaimTerms, Vec<ChunkId>)> = BTreeMap::new();
-        for (cid, copies) in chunks {
-            let Ok(claims) = self.store.claims(*cid) else { return false };
-            for (claim, committed) in claims.into_iter().filter(|(c, _)| c.replicas > *copies) {
+        for cid in chunks {
+            for (claim, committed) in self.store.claims(*cid)? {
                 let terms = ClaimTerms { committed, ..terms(&claim) };
                 let key = (claim.id, claim.replicas, claim.renewed_ms);
                 by_terms.entry(key).or_insert((terms, Vec::new())).1.push(*cid);
@@ -513,12 +517,12 @@ impl Shared {
         }
         for (terms, cids) in by_terms.into_values() {
             // Whoever is silent once would be waited for as often as there are claims.
-            if let Err(err) = self.ask_have(to, terms, cids).await {
-                tracing::debug!(peer = %to.short(), %err, "claims were not taken");
-                return false;
+            let bits = self.ask_have(to, terms, cids.clone()).await?;
+            for (cid, _) in cids.iter().zip(bits).filter(|(_, bit)| !bit) {
+                held.remove(cid);
             }
         }
-        true
+        Ok(held)
     }
 }
 

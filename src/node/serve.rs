@@ -132,6 +132,8 @@ impl Handler for Service {
                 if !lock(&shared.links).remove(peer) {
                     return;
                 }
+                // Much may happen there until the link comes up again.
+                shared.reconciled.send_modify(|reconciled| _ = reconciled.remove(peer));
                 *peer
             }
         };
@@ -150,6 +152,10 @@ impl Shared {
             kind::STORE => self.answer_store(parse(&head)?, message.body).await?,
             kind::FETCH => return self.answer_fetch(peer, parse(&head)?).await,
             kind::HOLDS => self.answer_holds(parse(&head)?).await?,
+            kind::COMPARE => {
+                let compared = self.compared(parse(&head)?).await;
+                compared.map_err(|err| disk(&err))?.to_bytes()
+            }
             kind::POINTERS => self.answer_pointers(peer, parse(&head)?),
             kind::BELOW => self.answer_below(parse(&head)?).await?,
             kind::PROVE => self.prove(peer, parse(&head)?).await.to_bytes(),

@@ -343,7 +343,7 @@ fn share(
         link_news: super::LinkNews::default(),
         gossip: Arc::new(tokio::sync::Semaphore::new(limits::GOSSIP_BYTES)),
         behind: worker::reconcile::Behind::default(),
-        reconciled: Mutex::default(),
+        reconciled: watch::Sender::default(),
         damaged: worker::mend::DamagedRecords::default(),
         repair,
         repair_missed: Default::default(),

@@ -17,6 +17,7 @@
 //! | 0x0207 | [`Commit`]: claims of these ids are committed | | empty | |
 //! | 0x0208 | [`Below`]: these have too few copies; you see to them | | empty | |
 //! | 0x0209 | [`Prove`]: show that you have the bytes of these, and keep them | | [`Proofs`] | |
+//! | 0x020a | [`Compare`]: which of these do you hold, and with these claims? | | [`Compared`] | |
 //! | 0x0301 | [`Push`]: keep these records | | empty, once they are on disk | |
 //! | 0x0302 | a step of reconciliation (`wire::sync`) | | the same | |
 //! | 0x0303 | [`Find`]: records that a member here may lack | | [`Push`] | |
@@ -58,6 +59,8 @@ pub mod kind {
     pub const BELOW: u16 = 0x0208;
     /// [`super::Prove`].
     pub const PROVE: u16 = 0x0209;
+    /// [`super::Compare`].
+    pub const COMPARE: u16 = 0x020a;
     /// [`super::Push`].
     pub const PUSH: u16 = 0x0301;
     /// A step of reconciliation.
@@ -117,6 +120,7 @@ message! {
     Pointers = kind::POINTERS;
     Below = kind::BELOW;
     Prove = kind::PROVE;
+    Compare = kind::COMPARE;
     WhoHolds = kind::WHO_HOLDS;
     Commit = kind::COMMIT;
     Push = kind::PUSH;
@@ -287,6 +291,50 @@ impl Encode for Proofs {
 impl Decode for Proofs {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self { proofs: from.list(PROVE_MAX)? })
+    }
+}
+
+/// Stands for all claims on a chunk: for what, and for how many copies (`node::worker::claims`).
+pub type ClaimsDigest = [u8; 16];
+
+/// "Which of these do you hold as replicas, and have you the same claims on them as I have?"
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compare {
+    /// The chunks, at most [`CIDS_MAX`], each with the claims of who asks.
+    pub chunks: Vec<(ChunkId, ClaimsDigest)>,
+}
+
+impl Encode for Compare {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_list(out, &self.chunks);
+    }
+}
+
+impl Decode for Compare {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { chunks: from.list(CIDS_MAX)? })
+    }
+}
+
+/// The answer to [`Compare`], a bit for each chunk, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Compared {
+    /// Whether it is held as a replica.
+    pub held: Bits,
+    /// Whether the claims on it are the same.
+    pub same: Bits,
+}
+
+impl Encode for Compared {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.held.encode(out);
+        self.same.encode(out);
+    }
+}
+
+impl Decode for Compared {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { held: Bits::decode(from)?, same: Bits::decode(from)? })
     }
 }
 
@@ -604,6 +652,9 @@ mod tests {
         round_trip(Store { cid: ChunkId([3; 32]), claims: vec![claim], hint });
         round_trip(Holders { lists: vec![vec![], vec![NodeId([5; 32])]] });
         round_trip(Prove { nonce: [8; 32], copies: 3, cids: vec![ChunkId([2; 32]); PROVE_MAX] });
+        round_trip(Compare { chunks: vec![(ChunkId([2; 32]), [7; 16]); 2] });
+        let bits = Bits { bits: vec![true, false, true] };
+        round_trip(Compared { held: bits.clone(), same: bits });
         round_trip(Proofs { proofs: vec![None, Some([9; 32])] });
         round_trip(Push { records: vec![vec![1, 2], vec![]] });
         round_trip(Find::Prefix([7; 8]));

@@ -3,7 +3,7 @@
 use crate::world::{Replica, new_file};
 use p2pfs::core::catalogue::{
     Applied, Content, FileRecord, Node, Record, Refusal, Release, Scope, files_by_lookup, id_of,
-    owed, settle_owed,
+    owed, settle_owed, thinned_until,
 };
 use p2pfs::core::hlc::ms_of;
 use p2pfs::core::tree::{Due, NewFile, TreeError};
@@ -152,4 +152,38 @@ fn nobody_lets_go_what_is_claimed_only_later() {
     assert_eq!(until(ms_of(clock) + 1), Applied::Refused(Refusal::Body));
     assert_eq!(until(u64::MAX), Applied::Refused(Refusal::Body));
     assert_eq!(until(ms_of(clock)), Applied::New);
+}
+
+#[test]
+fn what_was_let_go_of_a_chunk_is_known_whatever_came_first() {
+    let mut a = Replica::new(10, 1);
+    let mut b = Replica::new(11, 1);
+    let (chunk, other) = (ChunkId([3; 32]), ChunkId([4; 32]));
+    let thin = |until_ms, chunks| Scope::Versions { until_ms, versions: Vec::new(), chunks };
+    let releases = [thin(5, vec![chunk, other]), thin(9, vec![chunk])]
+        .map(|scope| release(&mut a, CLAIM, scope));
+    assert_eq!(b.apply(&a.grant()), Applied::New);
+    for record in releases.iter().rev() {
+        assert_eq!(b.apply(record), Applied::New);
+    }
+    for world in [&a, &b] {
+        let until = |claim, chunk| thinned_until(&world.store, claim, chunk).unwrap();
+        assert_eq!((until(&CLAIM, &chunk), until(&CLAIM, &other)), (Some(9), Some(5)));
+        assert_eq!(until(&ClaimId([8; 16]), &chunk), None);
+    }
+}
+
+#[test]
+fn a_file_that_two_have_written_is_not_of_one_alone() {
+    let mut a = Replica::new(10, 1);
+    let mut b = Replica::new(11, 1);
+    a.put("/f", 1).unwrap();
+    a.put("/f", 2).unwrap();
+    let inode = a.tree().resolve(b"/f").unwrap().inode;
+    assert!(a.tree().is_all_by(&inode, &a.key.id()).unwrap());
+    a.send_all(&mut b);
+    b.put("/f", 3).unwrap();
+    for by in [&a, &b] {
+        assert!(!b.tree().is_all_by(&inode, &by.key.id()).unwrap());
+    }
 }

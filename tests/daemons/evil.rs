@@ -13,7 +13,8 @@ use p2pfs::sys::ByteStream;
 use p2pfs::wire::codec::{Decode, Encode};
 use p2pfs::wire::frame::{FIRST_MESSAGE, HEADER_LEN, Header, Limits, Parsed, Role};
 use p2pfs::wire::message::{
-    Below, Bits, Have, Holders, Holds, Pointers, Push, RECORD_MAX, WhoHolds, kind,
+    Below, Bits, Compare, Compared, Have, Holders, Holds, Pointers, Push, RECORD_MAX, WhoHolds,
+    kind,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -195,6 +196,14 @@ impl Liar {
             kind::HOLDS => {
                 self.lied("holds all");
                 Holds::from_bytes(question.head()).map_or(truth, |q| yes(all(q.cids.len())))
+            }
+            kind::COMPARE => {
+                self.lied("holds all with all claims");
+                let compared = |asked: Compare| {
+                    let bits = Bits { bits: vec![true; asked.chunks.len()] };
+                    Compared { held: bits.clone(), same: bits }.to_bytes()
+                };
+                Compare::from_bytes(question.head()).map_or(truth, |asked| yes(compared(asked)))
             }
             kind::HAVE => {
                 self.lied("has all");

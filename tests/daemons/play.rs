@@ -2,7 +2,7 @@
 //! while things go wrong, everything is healed, and then it must all be well again.
 
 use crate::chance::Dice;
-use crate::checks::acknowledged::{Ledger, hash_of};
+use crate::checks::acknowledged::{Ledger, hash_of, is_doomed};
 use crate::checks::kept::Kept;
 use crate::checks::plaintext::Secrets;
 use crate::checks::removed::{Change, Removed};
@@ -373,7 +373,6 @@ impl Play {
         if self.dice.chance(10)
             && let Some(hash) = self.some_hash()
             && let Some(file) = self.ledger.file(&hash)
-            && !self.removed.knows(&hash)
         {
             return file.content.to_vec();
         }
@@ -488,7 +487,7 @@ impl Play {
         match (report.outcome, asked) {
             (Outcome::Put(Ok(stored)), Asked::Put { path, content, .. }) => {
                 let ahead = is_far(&self.swarm.machines[at]);
-                if let Some(path) = path.clone().filter(|path| path.starts_with("/doomed")) {
+                if let Some(path) = path.clone().filter(|path| is_doomed(path)) {
                     self.removed.put(path, stored.hash);
                 }
                 let done = self.ledger.acknowledged(path.as_ref(), content, &stored, ahead);

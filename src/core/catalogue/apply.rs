@@ -18,8 +18,8 @@ use super::reveal::Reveal;
 use super::sums;
 use super::table::{
     CLAIM, CLOCK, EPOCH, GRANT, Known, LET_GO, LOOKUP, OPEN, ORPHAN, OWED, Parts, RECORD, REGISTER,
-    RELEASED, Row, SEALED, State, TOTAL, TOTAL_WAITING, Version, View, WAITING, any, damaged, key,
-    register_key, scan, value,
+    RELEASED, Row, SEALED, State, THINNED, TOTAL, TOTAL_WAITING, Version, View, WAITING, any,
+    damaged, key, register_key, scan, value,
 };
 use crate::core::hlc;
 use crate::id::{EpochId, NodeId, RecordId, Tag};
@@ -311,9 +311,14 @@ fn insert(
 fn insert_release(store: &mut dyn ViewMut, id: &RecordId, release: &Release) -> io::Result<()> {
     match &release.scope {
         Scope::All => store.insert(RELEASED, &key(&[&release.claim.0, &id.0]), &[])?,
-        Scope::Versions { versions, .. } => {
+        Scope::Versions { until_ms, versions, chunks } => {
             for version in versions {
                 store.insert(LET_GO, &key(&[&version.0, &id.0]), &[])?;
+            }
+            for chunk in chunks {
+                let row = key(&[&release.claim.0, &chunk.0]);
+                let before = store.get(THINNED, &row)?.map_or(Ok(0), |until| value(&until))?;
+                store.insert(THINNED, &row, &before.max(*until_ms).to_bytes())?;
             }
         }
     }

@@ -33,7 +33,7 @@ pub use change::{
     XATTR_VALUE_MAX, XATTRS_MAX, decode_changes, encode_changes, entry_tag, inode_tag,
 };
 pub use keyring::Keyring;
-pub use past::{is_released, owed, released, settle_owed};
+pub use past::{is_released, owed, released, settle_owed, thinned_until};
 pub use place::LOST_AND_FOUND;
 pub use query::{
     CANDIDATES_MAX, FOUND_MAX, FileCandidate, SealedSecret, boxes, epochs, file_record,

@@ -8,10 +8,10 @@ use super::apply::ViewMut;
 use super::body::Release;
 use super::record::{Kind, Record};
 use super::table::{
-    ChangeAt, ENDED, FILE, Fact, GONE, LET_GO, OWED, PAST, Parts, RELEASED, Version, View, any,
-    key, scan,
+    ChangeAt, ENDED, FILE, Fact, GONE, LET_GO, OWED, PAST, Parts, RELEASED, THINNED, Version, View,
+    any, key, scan, value,
 };
-use crate::id::{ClaimId, InodeId, RecordId, Tag};
+use crate::id::{ChunkId, ClaimId, InodeId, RecordId, Tag};
 use crate::sys::{TableRead, TableWrite};
 use crate::wire::codec::Decode;
 use std::io;
@@ -152,6 +152,17 @@ pub fn is_released(tables: &(impl TableRead + ?Sized), claim: &ClaimId) -> io::R
 /// Whether the versions that a tree record made were let go.
 pub(crate) fn is_let_go(tables: &dyn TableRead, record: &RecordId) -> io::Result<bool> {
     any(tables, LET_GO, &record.0)
+}
+
+/// Until when claims on a chunk must have been renewed to have ended with the versions that needed
+/// it, in milliseconds since 1970; none: nothing of the claim was let go that needed the chunk.
+pub fn thinned_until(
+    tables: &dyn TableRead,
+    claim: &ClaimId,
+    chunk: &ChunkId,
+) -> io::Result<Option<u64>> {
+    let until = tables.get(THINNED, &key(&[&claim.0, &chunk.0]))?;
+    until.map(|until| value(&until)).transpose()
 }
 
 /// The claims that were released, from the first one above `after`, at most `limit` of them.

@@ -21,6 +21,7 @@
 //! | `cat_epoch` | epoch 32, id 32 | made u64 |
 //! | `cat_released` | claim 16, id 32 | (a release of all of the claim) |
 //! | `cat_let_go` | tree record 32, id 32 | (a release ends the versions of that record) |
+//! | `cat_thinned` | claim 16, chunk 32 | until ms u64 (claims renewed no later have ended) |
 //! | `cat_owed` | id 32 | (a release; the node removes the row when its store has done it) |
 //! | `cat_waiting` | author 32, id 32 | (the author has no grant yet; not in any other table) |
 //! | `cat_orphan` | unknown parent 32, id 32 | (the record names a parent that is not here yet) |
@@ -48,7 +49,7 @@ use crate::wire::codec::{Decode, Encode, Malformed, Reader};
 use std::io;
 
 /// The version of this format. Tables of another version are thrown away and rebuilt.
-pub const TABLES_VERSION: u32 = 2;
+pub const TABLES_VERSION: u32 = 3;
 
 pub(super) const TOTAL: Table = Table("cat_total");
 pub(super) const CLOCK: Table = Table("cat_clock");
@@ -61,6 +62,7 @@ pub(super) const OPEN: Table = Table("cat_open");
 pub(super) const EPOCH: Table = Table("cat_epoch");
 pub(super) const RELEASED: Table = Table("cat_released");
 pub(super) const LET_GO: Table = Table("cat_let_go");
+pub(super) const THINNED: Table = Table("cat_thinned");
 pub(super) const OWED: Table = Table("cat_owed");
 pub(super) const WAITING: Table = Table("cat_waiting");
 pub(super) const ORPHAN: Table = Table("cat_orphan");
@@ -78,8 +80,8 @@ pub(super) const ENDED: Table = Table("cat_ended");
 
 /// All tables of the catalogue, so that a store can make, check and drop them.
 pub const TABLES: &[Table] = &[
-    TOTAL, CLOCK, RECORD, SUM, LOOKUP, CLAIM, GRANT, OPEN, EPOCH, RELEASED, LET_GO, OWED, WAITING,
-    ORPHAN, SEALED, REGISTER, CHILD, LINK, DIR, FALLEN, PREFIX, FILE, PAST, GONE, ENDED,
+    TOTAL, CLOCK, RECORD, SUM, LOOKUP, CLAIM, GRANT, OPEN, EPOCH, RELEASED, LET_GO, THINNED, OWED,
+    WAITING, ORPHAN, SEALED, REGISTER, CHILD, LINK, DIR, FALLEN, PREFIX, FILE, PAST, GONE, ENDED,
 ];
 
 /// Keys of `cat_total`.

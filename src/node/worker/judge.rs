@@ -2,12 +2,14 @@
 //! each. Owns the questions and what the answers mean; what is done about it is the worker's.
 
 use super::below::Row;
+use super::claims::Claimed;
 use crate::core::repair::{self, Holder, Verdict, judge};
 use crate::id::{ChunkId, NodeId};
 use crate::node::Shared;
 use crate::node::view::{Member, View};
 use crate::store::Replica;
 use crate::sys::Time;
+use crate::wire::message::ClaimsDigest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +50,7 @@ impl Judged {
 /// What the other candidates say.
 #[derive(Default)]
 struct Answers {
-    /// For each chunk the nodes that hold it as a replica.
+    /// For each chunk the nodes that keep it.
     holders: BTreeMap<ChunkId, BTreeSet<NodeId>>,
     /// Live nodes that did not answer.
     silent: BTreeSet<NodeId>,
@@ -60,11 +62,12 @@ impl Shared {
         if batch.is_empty() {
             return Vec::new();
         }
+        let batch = self.claimed(batch).await;
         let view = self.view();
         let answers = self.ask_holders(&view, &batch).await;
         let (delay, me, now) = (self.config.repair_delay, self.me, self.sys.clock.now());
-        let claimed = batch.into_iter().filter(|replica| replica.replicas > 0);
-        claimed
+        let replicas = batch.into_iter().map(|claimed| claimed.replica);
+        replicas
             .map(|replica| {
                 let known = answers.holders.get(&replica.cid);
                 let (candidates, others) = self.candidates_of(&view, &replica, known);
@@ -80,33 +83,29 @@ impl Shared {
             .collect()
     }
 
-    /// Asks the other live candidates which of the chunks they hold.
-    async fn ask_holders(self: &Arc<Self>, view: &View, batch: &[Replica]) -> Answers {
-        let mut questions: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
-        for replica in batch {
+    /// Asks the other live candidates which of the chunks they keep.
+    async fn ask_holders(self: &Arc<Self>, view: &View, batch: &[Claimed]) -> Answers {
+        let mut questions: BTreeMap<NodeId, Vec<(ChunkId, ClaimsDigest)>> = BTreeMap::new();
+        for Claimed { replica, digest } in batch {
             let live = view.candidates(&replica.cid).into_iter();
             for id in live.filter(|id| *id != self.me && view.lives(id)) {
-                questions.entry(id).or_default().push(replica.cid);
+                questions.entry(id).or_default().push((replica.cid, *digest));
             }
         }
         let mut asking = JoinSet::new();
-        for (id, cids) in questions {
+        for (id, chunks) in questions {
             let shared = self.clone();
-            asking.spawn(async move {
-                let answer = shared.ask_holds(id, cids.clone()).await;
-                (id, cids, answer)
-            });
+            asking.spawn(async move { (id, shared.kept_by(id, chunks).await) });
         }
         let mut answers = Answers::default();
         while let Some(answer) = asking.join_next().await {
             match answer {
-                Ok((id, cids, Ok(bits))) => {
-                    let yes = cids.into_iter().zip(bits).filter(|(_, bit)| *bit);
-                    for (cid, _) in yes {
+                Ok((id, Ok(kept))) => {
+                    for cid in kept {
                         answers.holders.entry(cid).or_default().insert(id);
                     }
                 }
-                Ok((id, _, Err(err))) => {
+                Ok((id, Err(err))) => {
                     tracing::debug!(peer = %id.short(), %err, "does not say what it holds");
                     answers.silent.insert(id);
                 }

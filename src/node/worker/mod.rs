@@ -4,6 +4,7 @@
 mod below;
 pub(super) mod board;
 pub(super) mod bootstrap;
+mod claims;
 mod copy;
 pub(super) mod describe;
 pub(super) mod gc;

@@ -17,7 +17,7 @@ use crate::wire::hello::Lane;
 use crate::wire::message::kind;
 use crate::wire::sync::{Answer, Ask};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub(super) enum ReconcileError {
 
 /// Periods within which each of about eight neighbours is reconciled with, almost surely.
 const LATELY: u32 = 120;
+/// How long a neighbour may take to tell what it knows.
+const TOLD_MAX: Duration = Duration::from_secs(5);
 /// Neighbours that are reconciled with at once: one that hangs must not keep the others waiting.
 const AT_ONCE: usize = 3;
 
@@ -147,9 +149,10 @@ impl Shared {
         let done = self.try_reconcile(with).await;
         if done.is_ok() {
             let (links, now) = (self.links(), self.sys.clock.now());
-            let mut reconciled = lock(&self.reconciled);
-            reconciled.retain(|id, _| links.contains(id));
-            reconciled.insert(with, now);
+            self.reconciled.send_modify(|reconciled| {
+                reconciled.retain(|id, _| links.contains(id));
+                reconciled.insert(with, now);
+            });
         }
         match done {
             Ok((0, 0)) => 0,
@@ -170,8 +173,19 @@ impl Shared {
     /// Whether this node knows what all its neighbours know, as of a while ago; true when it has
     /// none because it is alone.
     pub(super) fn has_reconciled_lately(&self) -> bool {
+        self.have_reconciled(&self.reconciled.borrow())
+    }
+
+    /// Waits until this node knows what all its neighbours know, but not for those that do not tell.
+    pub(super) async fn reconcile_first(&self) {
+        let mut reconciled = self.reconciled.subscribe();
+        let told = reconciled.wait_for(|reconciled| self.have_reconciled(reconciled));
+        // Whatever it does not know then, it hears of later.
+        drop(tokio::time::timeout(TOLD_MAX, told).await);
+    }
+
+    fn have_reconciled(&self, reconciled: &BTreeMap<NodeId, Time>) -> bool {
         let (links, now) = (self.links(), self.sys.clock.now());
-        let reconciled = lock(&self.reconciled);
         let lately = self.config.reconcile_every * LATELY;
         let recent = |id| reconciled.get(id).is_some_and(|at: &Time| now.since(*at) < lately);
         links.iter().all(recent)

@@ -213,6 +213,8 @@ impl Repair {
         if placed != self.placed {
             self.since = self.shared.sys.clock.now();
             self.settle(placed).await;
+            // Who was away may have what the others let go meanwhile, and would copy it.
+            self.shared.reconcile_first().await;
             self.retry = RETRY;
             self.surplus.forget();
             self.begin_sweep();
@@ -535,21 +537,16 @@ impl Repair {
     }
 
     /// Tells the nodes that are responsible for chunks below their copies: they may not have
-    /// noticed, because a put knows at once and a table of members that stays the same is silent.
-    /// First they get the claims that ask for those copies, which they may never have seen.
+    /// noticed, because a put knows at once and a table of members that stays the same is silent,
+    /// or may not have known of the claims that ask for those copies.
     async fn tell_responsible(&mut self, judged: &[Judged]) {
-        let mut to: BTreeMap<NodeId, Vec<(ChunkId, u8)>> = BTreeMap::new();
+        let mut to: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
         for one in judged.iter().filter(|one| one.verdict.missing > 0) {
             let other = one.verdict.first.filter(|first| *first != self.shared.me);
             let Some(first) = other else { continue };
-            to.entry(first).or_default().push((one.replica.cid, one.verdict.copies));
+            to.entry(first).or_default().push(one.replica.cid);
         }
-        for (id, chunks) in to {
-            if !self.shared.hand_over_claims(id, &chunks).await {
-                self.failed = true;
-                continue;
-            }
-            let cids = chunks.into_iter().map(|(cid, _)| cid).collect();
+        for (id, cids) in to {
             if let Err(err) = self.shared.ask_below(id, cids).await {
                 tracing::debug!(peer = %id.short(), %err, "cannot be told what to repair");
                 self.failed = true;

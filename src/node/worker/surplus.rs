@@ -206,8 +206,8 @@ impl Shared {
         }
         let mut proofs = BTreeMap::new();
         for ((id, copies), cids) in by_keeper {
-            let all: Vec<(ChunkId, u8)> = cids.iter().map(|cid| (*cid, 0)).collect();
-            if !self.hand_over_claims(id, &all).await {
+            if let Err(err) = self.hand_over_claims(id, &cids).await {
+                tracing::debug!(peer = %id.short(), %err, "claims were not taken");
                 continue;
             }
             match self.ask_prove(id, &Prove { nonce, copies, cids: cids.clone() }).await {

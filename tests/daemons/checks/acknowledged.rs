@@ -13,8 +13,16 @@ pub(crate) struct Acknowledged {
     pub(crate) replicas: u8,
     /// The only machine that had it then, when it was only one.
     only_at: Option<String>,
+    /// Whether it was put where nobody removes it, at several machines: what is let go elsewhere
+    /// does not end it.
+    stays: bool,
     /// That machine's copy was taken away: nothing was promised.
     pub(crate) excused: bool,
+}
+
+/// Whether what is put there is put to be removed.
+pub(crate) fn is_doomed(path: &str) -> bool {
+    path.starts_with("/doomed")
 }
 
 /// What was put.
@@ -66,6 +74,7 @@ impl Ledger {
             false => self.untrusted.contains(name),
         };
         let alone = |name: &String| ahead || lies(name);
+        let stays = only_at.is_none() && !path.is_some_and(|path| is_doomed(path));
         let excused = only_at.as_ref().is_some_and(alone);
         if let Some(path) = path.filter(|_| !excused) {
             self.listed.entry(path.clone()).or_default().insert(only_at.clone());
@@ -75,8 +84,10 @@ impl Ledger {
             content,
             replicas: stored.replicas,
             only_at: only_at.clone(),
+            stays,
             excused,
         });
+        known.stays |= stays;
         known.replicas = known.replicas.max(stored.replicas);
         if only_at.is_none() {
             (known.only_at, known.excused) = (None, false);
@@ -91,7 +102,8 @@ impl Ledger {
 
     /// Somebody lets the content go.
     pub(crate) fn let_go(&mut self, hash: &FileHash) {
-        self.files.get_mut(&hash.0).into_iter().for_each(|file| file.excused = true);
+        let file = self.files.get_mut(&hash.0).into_iter().filter(|file| !file.stays);
+        file.for_each(|file| file.excused = true);
     }
 
     /// Whether the disk of a machine says the truth: it does not lie.

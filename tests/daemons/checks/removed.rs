@@ -51,11 +51,6 @@ impl Removed {
         self.0.entry(path).or_insert(fresh);
     }
 
-    /// Whether this was put to be removed.
-    pub(crate) fn knows(&self, hash: &FileHash) -> bool {
-        self.0.values().any(|at| at.hash == *hash)
-    }
-
     /// Paths of which something can be asked.
     pub(crate) fn idle(&self) -> Vec<String> {
         self.0
