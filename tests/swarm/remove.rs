@@ -9,8 +9,12 @@ const MIB: usize = 1 << 20;
 
 /// Three nodes that free and forget within seconds.
 fn swarm(flags: &[&str]) -> Swarm {
+    swarm_of(3, flags)
+}
+
+fn swarm_of(nodes: usize, flags: &[&str]) -> Swarm {
     let mut swarm = Swarm::empty();
-    for _ in 0..3 {
+    for _ in 0..nodes {
         let mut node = swarm.draft();
         node.flags.extend(["--gc-grace", "2s"].map(String::from));
         node.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
@@ -114,6 +118,19 @@ fn what_was_removed_before_is_purged_with_what_was_in_it_only_when_that_is_said(
     let again = purge(&["-r", "/d"]);
     assert!(again.code == 0 && again.err.contains("nothing left"), "{}", again.err);
     assert_eq!(purge(&["/d/one"]).code, 3);
+}
+
+#[test]
+fn what_is_gone_lacks_no_copies_in_a_swarm_that_is_too_small_for_all_of_them() {
+    let swarm = swarm_of(2, &[]);
+    swarm[0].put("/kept", &noise(6, 70_000), &["--wait", "2"]);
+    swarm[0].put("/gone", &noise(7, 3 * MIB), &["--wait", "2"]);
+    let below = |node: &Daemon| node.status()["under_replicated"].as_u64().unwrap();
+    let both =
+        |count: u64| until("the count", || [0, 1].iter().all(|n| below(&swarm[*n]) == count));
+    both(5);
+    ok(&swarm[1], &["rm", "--purge", "--yes", "/gone"]);
+    both(1);
 }
 
 #[test]

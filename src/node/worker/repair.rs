@@ -117,6 +117,8 @@ pub(in crate::node) struct Repair {
     /// Bytes of those copies.
     copied: u64,
     surplus: Surplus,
+    /// Where looking for copies to give up goes on, when there were more than could wait.
+    spare_from: Option<ChunkId>,
 }
 
 impl Worker for Repair {
@@ -131,13 +133,14 @@ impl Worker for Repair {
             Some(News::Given(given)) => self.given(&given),
             None if self.next.is_some() => self.sweep().await,
             None if self.sweep_at <= self.shared.sys.clock.now() => self.begin_sweep(),
+            None if self.wants_spare() => self.look_for_spare().await,
             None => {}
         }
         self.take_up().await;
         let now = self.shared.sys.clock.now();
         self.sweep_at = self.due.unwrap_or(self.daily).min(self.daily);
         Ok(match self.copier.paced(now) {
-            _ if self.next.is_some() => Next::More,
+            _ if self.next.is_some() || self.wants_spare() => Next::More,
             Some(until) => Next::Pause(until.min(self.sweep_at)),
             None if self.copier.is_idle() => Next::Idle(self.sweep_at),
             None => Next::UnderWay(Some(self.sweep_at)),
@@ -194,6 +197,7 @@ impl Repair {
             counts: Counts::default(),
             repaired: 0,
             copied: 0,
+            spare_from: None,
         }
     }
 
@@ -316,6 +320,7 @@ impl Repair {
         tracing::trace!(me = %self.shared.me.short(), self.round, "looking at all chunks");
         self.next = Some(ChunkId([0; 32]));
         self.due = None;
+        self.spare_from = None;
         self.failed = false;
         self.doubted = lock(&self.shared.lost).clone();
     }
@@ -328,13 +333,10 @@ impl Repair {
             Err(err) => {
                 tracing::warn!(%err, "repair cannot read the store");
                 self.shared.worker_failed(Self::NAME, &err);
-                self.failed = true;
-                self.doubted.clear();
-                return self.end_sweep().await;
+                return self.look_once_more();
             }
         };
-        let full = batch.len() == CIDS_MAX;
-        self.next = batch.last().filter(|_| full).and_then(|last| successor(last.cid));
+        self.next = rest(&batch);
         for damaged in batch.extract_if(.., |replica| replica.damaged) {
             self.doubted.remove(&damaged.cid);
             if self.healing.len() < LOST_MAX && self.healing.insert(damaged.cid) {
@@ -354,17 +356,22 @@ impl Repair {
             self.failed = true;
         }
         if self.failed {
-            self.due_at(self.shared.sys.clock.now() + self.retry);
-            self.retry = (self.retry * 2).min(RETRY_MAX);
+            self.look_once_more();
         } else {
             self.retry = RETRY;
-            self.forget_older().await;
         }
+        self.forget_older().await;
         // What is lost and not here any more is nobody's loss.
         lock(&self.shared.lost).retain(|cid| !self.doubted.contains(cid));
         self.recount();
         self.tell();
         tracing::trace!(me = %self.shared.me.short(), self.failed, "looked at all chunks");
+    }
+
+    /// All chunks are looked at again, later each time.
+    fn look_once_more(&mut self) {
+        self.due_at(self.shared.sys.clock.now() + self.retry);
+        self.retry = (self.retry * 2).min(RETRY_MAX);
     }
 
     fn batch(&self, from: ChunkId) -> io::Result<Vec<Replica>> {
@@ -399,7 +406,28 @@ impl Repair {
         if self.shared.sys.clock.now() < settled && !*self.shared.draining.borrow() {
             self.due_at(settled);
         } else if !self.surplus.add(judged) {
-            self.due_at(self.shared.sys.clock.now() + SPARE_AGAIN);
+            let first = judged.first().map(|one| one.replica.cid);
+            self.spare_from = self.spare_from.or(first);
+        }
+    }
+
+    /// Whether there may be more copies to give up, and room for them to wait.
+    fn wants_spare(&self) -> bool {
+        self.spare_from.is_some() && self.surplus.is_idle()
+    }
+
+    /// Looks for more copies to give up where it had to stop.
+    async fn look_for_spare(&mut self) {
+        let Some(from) = self.spare_from.take() else { return };
+        match self.batch(from) {
+            Ok(mut batch) => {
+                self.spare_from = rest(&batch);
+                batch.retain(|replica| !replica.damaged);
+                let judged = self.shared.judge(batch).await;
+                self.give_up(&judged);
+            }
+            // All chunks are looked at once a day.
+            Err(err) => tracing::warn!(%err, "repair cannot read the store"),
         }
     }
 
@@ -646,6 +674,11 @@ impl Repair {
 fn copies(judged: &Judged) -> impl Iterator<Item = Copy> {
     let (Replica { cid, len, .. }, last) = (judged.replica, judged.verdict.copies <= 1);
     judged.verdict.fill.iter().map(move |to| Copy { cid, to: *to, len, last })
+}
+
+/// Where the next batch begins; none: this was the last.
+fn rest(batch: &[Replica]) -> Option<ChunkId> {
+    batch.last().filter(|_| batch.len() == CIDS_MAX).and_then(|last| successor(last.cid))
 }
 
 /// The smallest chunk id above `cid`.

@@ -139,6 +139,11 @@ impl Surplus {
         true
     }
 
+    /// Whether none waits or is being given up.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_empty()
+    }
+
     /// Forgets what waits: others may be the better holders now.
     pub(super) fn forget(&mut self) {
         self.waiting.clear();

@@ -32,7 +32,10 @@ pub(crate) fn check(ledger: &Ledger, states: &[(usize, State)]) -> Result<(), St
                 return wrong(&format!("sees {} peers", status.peers_alive));
             }
             status if status.under_replicated > below => {
-                return wrong(&format!("{} chunks below their copies", status.under_replicated));
+                return wrong(&format!(
+                    "{} chunks below their copies, {homeless} without a home",
+                    status.under_replicated
+                ));
             }
             _ => {}
         }
