@@ -61,6 +61,7 @@ pub(crate) enum Order {
     Ls,
     Change(PathText, Change),
     Scrub,
+    Drain(bool),
     Stat(FileHash),
     Status,
     Approve(String),
@@ -74,6 +75,7 @@ pub(crate) enum Outcome {
     Ls(Result<Listing, String>),
     Change(Result<(), String>),
     Scrub(Result<(), String>),
+    Drain(Result<(), String>),
     Stat(Result<FileStat, String>),
     Status(Result<Box<Status>, String>),
     Approve(Result<(), String>),
@@ -413,6 +415,9 @@ async fn carry_out(node: &Node, order: Order) -> Outcome {
         Order::Scrub => {
             let done = node.scrub_now(|_, _| ()).await;
             Outcome::Scrub(done.map(drop).map_err(|err| err.to_string()))
+        }
+        Order::Drain(on) => {
+            Outcome::Drain(node.drain(on).await.map(drop).map_err(|err| err.to_string()))
         }
         Order::Stat(hash) => {
             let stat = node.stat(&Target::Hash(hash)).await;

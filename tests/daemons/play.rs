@@ -51,6 +51,7 @@ enum Asked {
     Ls,
     Change { path: String, change: Change },
     Scrub,
+    Drain,
     Stat { must: bool },
     Status,
     Approve,
@@ -67,6 +68,8 @@ struct Play {
     removed: Removed,
     /// Paths made to be removed.
     doomed: u64,
+    /// The machine that is being emptied, to go when it is empty.
+    draining: Option<usize>,
     losses: u64,
     audit: Duration,
     faults: Faults,
@@ -103,6 +106,7 @@ pub(crate) fn play(seed: u64, plan: Plan, history: &History) {
         visible: Visible::default(),
         removed: Removed::default(),
         doomed: 0,
+        draining: None,
         losses: 0,
         audit: Duration::ZERO,
         asked: BTreeMap::new(),
@@ -276,6 +280,7 @@ impl Play {
                 break;
             }
             self.step();
+            self.see_off();
             self.faults.step(&mut self.swarm, &mut self.ledger);
             if let Some(at) = self.faults.joining.pop() {
                 self.switch_on(at);
@@ -284,6 +289,8 @@ impl Play {
                 look = self.swarm.now() + LOOK_EVERY;
                 self.let_in();
                 self.allow_losses();
+                let leaves = self.draining.into_iter();
+                leaves.for_each(|at| self.ask(at, Order::Status, Asked::Status));
             }
             if self.swarm.now() >= next {
                 next = self.swarm.now() + gap(&mut self.dice, self.plan.operation_every);
@@ -314,6 +321,7 @@ impl Play {
             9..11 => self.put_doomed(at),
             11..13 => self.change(at),
             13 if self.dice.chance(20) => self.ask(at, Order::Scrub, Asked::Scrub),
+            13 if self.dice.chance(20) => self.drain(at),
             _ => match self.some_hash() {
                 Some(hash) => self.ask(at, Order::Stat(hash), Asked::Stat { must: false }),
                 None => self.ask(at, Order::Status, Asked::Status),
@@ -341,6 +349,29 @@ impl Play {
         self.ledger.tried(path.as_ref(), &content);
         self.swarm.setup.secrets.add_file(path.as_ref(), &content, &hash_of(&content));
         self.ask(at, order, Asked::Put { path, content });
+    }
+
+    /// Begins to empty a machine, where the others can take what it has.
+    fn drain(&mut self, at: usize) {
+        let goes = at != 0 && self.plan.evil.is_none() && self.swarm.members().len() > 2;
+        if goes && self.draining.is_none() {
+            self.draining = Some(at);
+            self.ask(at, Order::Drain(true), Asked::Drain);
+        }
+    }
+
+    /// A machine that says that it is empty goes at once, for good.
+    fn see_off(&mut self) {
+        let Some(at) = self.draining.filter(|at| self.swarm.is_up(*at)) else { return };
+        let empty = |status: &Status| status.draining && status.chunks_here == 0;
+        if self.states[at].0.take().is_some_and(|status| empty(&status)) {
+            self.count("emptied and gone");
+            self.swarm.note(format_args!("n{at} is empty and goes"));
+            self.swarm.end(at, End::Power(Survive::None));
+            self.swarm.leave(at);
+            self.ledger.gone_machine(&self.swarm.machines[at].name);
+            self.draining = None;
+        }
     }
 
     /// Removes something, for good or not, or asks for it back.
@@ -469,6 +500,8 @@ impl Play {
             (Outcome::Put(Err(err)), _) => ("put failed", err.clone()),
             (Outcome::Get(Err(err)), _) => ("get failed", err.clone()),
             (Outcome::Ls(Err(err)), _) => ("ls failed", err.clone()),
+            (Outcome::Drain(Ok(())), _) => ("drain", String::new()),
+            (Outcome::Drain(Err(err)), _) => ("drain failed", err.clone()),
             (Outcome::Stat(Err(err)), _) => ("stat failed", err.clone()),
             (Outcome::Status(Err(err)), _) => ("status failed", err.clone()),
             (Outcome::Approve(Err(err)), _) => ("approve failed", err.clone()),
@@ -600,6 +633,9 @@ impl Play {
         for at in self.swarm.members() {
             let read_only =
                 self.states[at].0.as_ref().is_some_and(|status| status.read_only.is_some());
+            if self.states[at].0.as_ref().is_some_and(|status| status.draining) {
+                self.ask(at, Order::Drain(false), Asked::Drain);
+            }
             if read_only && self.swarm.is_up(at) {
                 self.count("restarted when read-only");
                 self.swarm.end(at, End::Kill);

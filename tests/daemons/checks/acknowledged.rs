@@ -119,6 +119,11 @@ impl Ledger {
     /// A machine's copies are not to be relied on any more.
     pub(crate) fn lost_machine(&mut self, name: &str) {
         self.losses += 1;
+        self.gone_machine(name);
+    }
+
+    /// A machine goes that was emptied before: what several had they still have.
+    pub(crate) fn gone_machine(&mut self, name: &str) {
         for file in self.files.values_mut() {
             file.excused |= file.only_at.as_ref().is_some_and(|at| at.is_empty() || at == name);
         }
