@@ -10,11 +10,14 @@ use super::memory::{Slot, User};
 use super::put::{Content, Whereabouts};
 use super::replicate::{Promise, Tally, terms};
 use crate::chunk::{self, CHUNK_LEN, Place, TreeHasher};
-use crate::core::catalogue::{Content as Manifest, files_by_lookup};
+use crate::core::catalogue::{Content as Manifest, Node, files_by_lookup, is_released};
+use crate::core::hlc;
+use crate::core::tree::Tree;
 use crate::crypto::{ChunkBuf, EpochKeys};
-use crate::id::{ChunkId, FileHash, NodeId};
+use crate::id::{ChunkId, ClaimId, FileHash, NodeId};
 use crate::store::{Claim, Op, Outcome};
 use crate::sys::Source;
+use crate::wire::control::PathText;
 use crate::wire::message::CIDS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,6 +26,9 @@ use tokio::task::JoinSet;
 
 /// Most chunks that are claimed this way; the ids of a larger file would take too much memory.
 const CHUNKS_MAX: u64 = 256 * 1024;
+
+/// How often a claim is renewed in the time after which it would lapse.
+const RENEWED: u32 = 24;
 
 /// Who is asked to keep a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +48,7 @@ impl Shared {
         self: &Arc<Self>,
         mut source: Box<dyn Source>,
         keys: &Arc<EpochKeys>,
+        path: Option<&PathText>,
         claim: Claim,
     ) -> io::Result<(Box<dyn Source>, Option<Content>)> {
         if !source.rewind() {
@@ -58,7 +65,11 @@ impl Shared {
             })
             .await??;
         let content = match hash {
-            Some(hash) => self.claim_known(hash, &keys, claim).await,
+            Some(hash) => {
+                let there = path.and_then(|path| self.claim_of(path, &hash));
+                let claim = Claim { id: there.unwrap_or(claim.id), ..claim };
+                self.claim_known(hash, &keys, claim).await
+            }
             None => None,
         };
         Ok((source, content))
@@ -100,6 +111,20 @@ impl Shared {
         Ok(if one || source.finish().is_err() { None } else { tree.root() })
     }
 
+    /// The claim of the file at a path, if it has this content and the claim was not released.
+    fn claim_of(&self, path: &PathText, hash: &FileHash) -> Option<ClaimId> {
+        let keyring = self.catalogue.keyring();
+        let claim = self.read_records(|view| {
+            let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
+            let Some(Node::File(file)) = entry.map(|entry| entry.version.node) else {
+                return Ok(None);
+            };
+            let same = file.hash == *hash && !is_released(view, &file.claim)?;
+            Ok(same.then_some(file.claim))
+        });
+        claim.ok().flatten()
+    }
+
     /// What a put of a known file comes to.
     async fn claim_known(
         self: &Arc<Self>,
@@ -113,7 +138,7 @@ impl Shared {
         let mut records = known.into_iter().map(|own| (own.file, keys.clone())).collect();
         let file = self.open_file(hash, &mut records).await.ok()?;
         let (manifest, tally) = self.claim_all(&file, claim, Holders::Homes).await?;
-        Some(Content { hash, length: file.manifest.length, manifest, tally })
+        Some(Content { hash, length: file.manifest.length, claim, manifest, tally })
     }
 
     /// Has the holders of a file keep its chunks for this claim as well; none when one of them is
@@ -190,6 +215,19 @@ impl Shared {
             }
         };
         Some((cids.into_iter().collect(), manifest))
+    }
+
+    /// Renews a claim until it is dropped, wherever something was stored under it, so that a put may
+    /// take longer than claims are kept that nobody has committed. They lapse by the newest of each
+    /// node, so one chunk at each is enough.
+    pub(super) async fn keep_renewed(self: Arc<Self>, claim: Claim, tally: Arc<Tally>) {
+        loop {
+            tokio::time::sleep(self.config.lapse_after / RENEWED).await;
+            let claim = Claim { renewed_ms: hlc::ms_of(self.tick()), ..claim };
+            for (id, cid) in tally.one_at_each() {
+                self.claim_at(id, claim, vec![cid]).await;
+            }
+        }
     }
 
     /// Which of the chunks a node holds, and keeps for the claim from now on.

@@ -9,7 +9,7 @@ use crate::transport::{Message as Frame, RequestError};
 use crate::wire::codec::{Decode, Encode, Malformed};
 use crate::wire::hello::Lane;
 use crate::wire::message::{
-    Below, Bits, ClaimTerms, Compare, Compared, Fetch, Find, Have, Holders, Holds, Message,
+    Adopt, Below, Bits, ClaimTerms, Compare, Compared, Fetch, Find, Have, Holders, Holds, Message,
     Pointers, Proofs, Prove, Push, Store, WhoHolds, kind,
 };
 use bytes::Bytes;
@@ -29,9 +29,6 @@ pub enum AskError {
     /// It did not answer, or said no.
     #[error(transparent)]
     Request(Box<RequestError>),
-    /// What to ask for cannot be read here.
-    #[error(transparent)]
-    Disk(#[from] std::io::Error),
     /// Its answer makes no sense.
     #[error("the peer's answer is malformed: {0}")]
     Malformed(#[from] Malformed),
@@ -141,6 +138,12 @@ impl Shared {
         } else {
             Err(Malformed::Short.into())
         }
+    }
+
+    /// Has `to` keep chunks for these claims too; which of them it holds.
+    pub(super) async fn ask_adopt(&self, to: NodeId, adopt: &Adopt) -> Result<Vec<bool>, AskError> {
+        let answer = self.ask(to, Lane::Control, adopt, Bytes::new()).await?;
+        bits(&answer, adopt.chunks.len())
     }
 
     /// Gives `to` a chunk; returns once it is on the peer's disk.

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 /// Chunks that are sealed at once: one per core of a small machine keeps both busy.
 const SEALERS: usize = 3;
@@ -60,6 +61,8 @@ pub(super) struct Content {
     pub hash: FileHash,
     /// Length in bytes.
     pub length: u64,
+    /// Under which its chunks are kept.
+    pub claim: Claim,
     /// The sealed manifest, inline or as the chunk that it is stored as.
     pub manifest: Whereabouts,
     /// The acknowledgements.
@@ -117,6 +120,9 @@ impl Upload {
 
     /// Stores all bytes of `source` and returns when they are on enough disks.
     pub(super) async fn run(mut self, source: Box<dyn Source>) -> Result<Content, PutError> {
+        // Dropped with this put.
+        let mut renewing = JoinSet::new();
+        renewing.spawn(self.shared.clone().keep_renewed(self.claim, self.tally.clone()));
         let mut reader = Reader::new(&self.shared, source);
         let mut sealing = VecDeque::with_capacity(SEALERS);
         let mut index = 0;
@@ -214,7 +220,7 @@ impl Upload {
         if let Whereabouts::Stored { .. } = manifest {
             self.keep_promise().await?;
         }
-        Ok(Content { hash, length, manifest, tally: self.tally })
+        Ok(Content { hash, length, claim: self.claim, manifest, tally: self.tally })
     }
 
     fn seal_manifest(&self, hash: &FileHash, manifest: &Manifest) -> Whereabouts {

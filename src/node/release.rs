@@ -184,7 +184,7 @@ impl Shared {
         inode: InodeId,
         versions: &[Version],
     ) -> Result<bool, ReleaseError> {
-        let now = self.sys.clock.wall_ms();
+        let now = hlc::ms_of(self.tick());
         let mut claim = Claim { id: ClaimId(self.sys.rng.bytes()), replicas: 1, renewed_ms: now };
         let mut records = Vec::new();
         let mut winner = None;

@@ -4,10 +4,10 @@
 //! further copies are slow is handed to the repair worker, which reads it from the store, so that
 //! its memory is free.
 
+use super::Shared;
 use super::serve::refusal;
 use super::view::{Member, View};
 use super::worker::handover::Late;
-use super::{AskError, Shared};
 use crate::core::limits;
 use crate::id::{ChunkId, NodeId};
 use crate::store::{Claim, Op, WriteError};
@@ -72,6 +72,8 @@ struct TallyState {
     by_machines: BTreeMap<usize, u64>,
     /// How many of the chunks each node holds.
     by_holder: BTreeMap<NodeId, u64>,
+    /// The last chunk that each of them took.
+    taken: BTreeMap<NodeId, ChunkId>,
     /// Bytes that were sent or written because somebody lacked them.
     new_bytes: u64,
     failed: Option<Arc<WriteError>>,
@@ -116,7 +118,14 @@ impl Tally {
         out
     }
 
-    fn acknowledge(&self, view: &View, holders: &mut BTreeSet<NodeId>, id: NodeId, new_bytes: u64) {
+    fn acknowledge(
+        &self,
+        view: &View,
+        cid: ChunkId,
+        holders: &mut BTreeSet<NodeId>,
+        id: NodeId,
+        new_bytes: u64,
+    ) {
         let before = (holders.len(), view.machines(&*holders));
         let new = holders.insert(id);
         let after = (holders.len(), view.machines(&*holders));
@@ -126,6 +135,7 @@ impl Tally {
                 advance(&mut state.by_copies, before.0, after.0);
                 advance(&mut state.by_machines, before.1, after.1);
             }
+            state.taken.insert(id, cid);
             state.new_bytes += new_bytes;
         });
     }
@@ -163,6 +173,11 @@ impl Tally {
 
     fn with_quiet<T>(&self, look: impl FnOnce(&TallyState) -> T) -> T {
         look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One chunk at each node that has any.
+    pub(super) fn one_at_each(&self) -> BTreeMap<NodeId, ChunkId> {
+        self.with_quiet(|state| state.taken.clone())
     }
 
     /// What it says now.
@@ -365,7 +380,8 @@ impl Run {
         match attempt {
             Attempt::Kept { new_bytes } => {
                 let view = self.shared.view();
-                self.tally.acknowledge(&view, &mut self.holders, id, new_bytes);
+                let cid = self.delivery.cid;
+                self.tally.acknowledge(&view, cid, &mut self.holders, id, new_bytes);
                 self.look_at_promise(&view);
             }
             Attempt::Refused => _ = self.next_candidate(Some(id)),
@@ -494,35 +510,6 @@ async fn keep_there(
                 _ => Attempt::Silent,
             }
         }
-    }
-}
-
-impl Shared {
-    /// Has another holder of chunks add the claims that this node has on them. Those that it holds
-    /// then; an error when it may not have taken all of them.
-    pub(super) async fn hand_over_claims(
-        &self,
-        to: NodeId,
-        chunks: &[ChunkId],
-    ) -> Result<BTreeSet<ChunkId>, AskError> {
-        let mut held: BTreeSet<ChunkId> = chunks.iter().copied().collect();
-        // One claim may ask for more copies of some chunks than of others.
-        let mut by_terms: BTreeMap<_, (ClaimTerms, Vec<ChunkId>)> = BTreeMap::new();
-        for cid in chunks {
-            for (claim, committed) in self.store.claims(*cid)? {
-                let terms = ClaimTerms { committed, ..terms(&claim) };
-                let key = (claim.id, claim.replicas, claim.renewed_ms);
-                by_terms.entry(key).or_insert((terms, Vec::new())).1.push(*cid);
-            }
-        }
-        for (terms, cids) in by_terms.into_values() {
-            // Whoever is silent once would be waited for as often as there are claims.
-            let bits = self.ask_have(to, terms, cids.clone()).await?;
-            for (cid, _) in cids.iter().zip(bits).filter(|(_, bit)| !bit) {
-                held.remove(cid);
-            }
-        }
-        Ok(held)
     }
 }
 

@@ -156,6 +156,10 @@ impl Shared {
                 let compared = self.compared(parse(&head)?).await;
                 compared.map_err(|err| disk(&err))?.to_bytes()
             }
+            kind::ADOPT => {
+                let bits = self.adopt(parse(&head)?).await.map_err(|err| full(&err))?;
+                Bits { bits }.to_bytes()
+            }
             kind::POINTERS => self.answer_pointers(peer, parse(&head)?),
             kind::BELOW => self.answer_below(parse(&head)?).await?,
             kind::PROVE => self.prove(peer, parse(&head)?).await.to_bytes(),

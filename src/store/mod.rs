@@ -592,7 +592,7 @@ impl Store {
 
     /// The claims on a chunk, each with whether it is committed.
     pub fn claims(&self, cid: ChunkId) -> io::Result<Vec<(Claim, bool)>> {
-        self.read_tables(|tables| rows::claims(tables, cid))
+        self.read_tables(|tables| claims_in(tables, cid))
     }
 
     /// Runs `work` on the tables as they are now.
@@ -629,6 +629,11 @@ impl Store {
             (self.inner.wake)();
         }
     }
+}
+
+/// The claims on a chunk in the order of their ids, each with whether it is committed.
+pub fn claims_in(tables: &dyn TableRead, cid: ChunkId) -> io::Result<Vec<(Claim, bool)>> {
+    rows::claims(tables, cid)
 }
 
 /// Whether the disk could not read a place: the next one may be good.

@@ -18,6 +18,7 @@
 //! | 0x0208 | [`Below`]: these have too few copies; you see to them | | empty | |
 //! | 0x0209 | [`Prove`]: show that you have the bytes of these, and keep them | | [`Proofs`] | |
 //! | 0x020a | [`Compare`]: which of these do you hold, and with these claims? | | [`Compared`] | |
+//! | 0x020b | [`Adopt`]: keep these for these claims too | | [`Bits`]: which are held | |
 //! | 0x0301 | [`Push`]: keep these records | | empty, once they are on disk | |
 //! | 0x0302 | a step of reconciliation (`wire::sync`) | | the same | |
 //! | 0x0303 | [`Find`]: records that a member here may lack | | [`Push`] | |
@@ -61,6 +62,8 @@ pub mod kind {
     pub const PROVE: u16 = 0x0209;
     /// [`super::Compare`].
     pub const COMPARE: u16 = 0x020a;
+    /// [`super::Adopt`].
+    pub const ADOPT: u16 = 0x020b;
     /// [`super::Push`].
     pub const PUSH: u16 = 0x0301;
     /// A step of reconciliation.
@@ -121,6 +124,7 @@ message! {
     Below = kind::BELOW;
     Prove = kind::PROVE;
     Compare = kind::COMPARE;
+    Adopt = kind::ADOPT;
     WhoHolds = kind::WHO_HOLDS;
     Commit = kind::COMMIT;
     Push = kind::PUSH;
@@ -196,8 +200,8 @@ pub struct Store {
     pub hint: Option<NodeId>,
 }
 
-/// Most claims that travel with one chunk; a chunk with more has the rest sent by [`Have`].
-pub const CLAIMS_MAX: usize = 64;
+/// Most claims that travel with one chunk; a chunk with more has the rest sent by [`Adopt`].
+pub const CLAIMS_MAX: usize = 512;
 
 impl Encode for Store {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -300,7 +304,7 @@ pub type ClaimsDigest = [u8; 16];
 /// "Which of these do you hold as replicas, and have you the same claims on them as I have?"
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compare {
-    /// The chunks, at most [`CIDS_MAX`], each with the claims of who asks.
+    /// The chunks, at most [`CIDS_MAX`], ascending, each with the claims of who asks.
     pub chunks: Vec<(ChunkId, ClaimsDigest)>,
 }
 
@@ -312,7 +316,13 @@ impl Encode for Compare {
 
 impl Decode for Compare {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { chunks: from.list(CIDS_MAX)? })
+        let chunks: Vec<(ChunkId, ClaimsDigest)> = from.list(CIDS_MAX)?;
+        // A chunk with many claims is much to read: each is asked for once.
+        if chunks.is_sorted_by(|a, b| a.0 < b.0) {
+            Ok(Self { chunks })
+        } else {
+            Err(Malformed::Invalid("order of chunks"))
+        }
     }
 }
 
@@ -335,6 +345,70 @@ impl Encode for Compared {
 impl Decode for Compared {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self { held: Bits::decode(from)?, same: Bits::decode(from)? })
+    }
+}
+
+/// A chunk, and claims on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// Its name.
+    pub cid: ChunkId,
+    /// At most [`CLAIMS_MAX`].
+    pub claims: Vec<ClaimTerms>,
+}
+
+impl Encode for Adopted {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.cid.encode(out);
+        put_list(out, &self.claims);
+    }
+}
+
+impl Decode for Adopted {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { cid: ChunkId::decode(from)?, claims: from.list(CLAIMS_MAX)? })
+    }
+}
+
+/// "Keep these chunks, as far as you hold them, for these claims too." The claims are on disk
+/// before the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Adopt {
+    /// At most [`CIDS_MAX`], and at most [`PUSH_MAX`] bytes together.
+    pub chunks: Vec<Adopted>,
+}
+
+impl Encode for Adopt {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_list(out, &self.chunks);
+    }
+}
+
+impl Decode for Adopt {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { chunks: from.list(CIDS_MAX)? })
+    }
+}
+
+impl Adopt {
+    /// Splits chunks and their claims into questions that each fit a frame, in order.
+    pub fn batches(chunks: Vec<Adopted>) -> Vec<Self> {
+        let mut out: Vec<Self> = Vec::new();
+        let mut room = 0;
+        for one in chunks {
+            let size = one.to_bytes().len();
+            match out.last_mut() {
+                Some(last) if size <= room && last.chunks.len() < CIDS_MAX => {
+                    last.chunks.push(one);
+                }
+                _ => {
+                    out.push(Self { chunks: vec![one] });
+                    room = PUSH_MAX;
+                }
+            }
+            room = room.saturating_sub(size);
+        }
+        out
     }
 }
 
@@ -652,8 +726,15 @@ mod tests {
         round_trip(Store { cid: ChunkId([3; 32]), claims: vec![claim], hint });
         round_trip(Holders { lists: vec![vec![], vec![NodeId([5; 32])]] });
         round_trip(Prove { nonce: [8; 32], copies: 3, cids: vec![ChunkId([2; 32]); PROVE_MAX] });
-        round_trip(Compare { chunks: vec![(ChunkId([2; 32]), [7; 16]); 2] });
+        let chunk = |n| (ChunkId([n; 32]), [7; 16]);
+        round_trip(Compare { chunks: vec![chunk(2), chunk(3)] });
+        for chunks in [vec![chunk(2); 2], vec![chunk(3), chunk(2)]] {
+            assert!(Compare::from_bytes(&Compare { chunks }.to_bytes()).is_err());
+        }
         let bits = Bits { bits: vec![true, false, true] };
+        round_trip(Adopt {
+            chunks: vec![Adopted { cid: ChunkId([4; 32]), claims: vec![claim; 2] }],
+        });
         round_trip(Compared { held: bits.clone(), same: bits });
         round_trip(Proofs { proofs: vec![None, Some([9; 32])] });
         round_trip(Push { records: vec![vec![1, 2], vec![]] });

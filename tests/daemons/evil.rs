@@ -13,8 +13,8 @@ use p2pfs::sys::ByteStream;
 use p2pfs::wire::codec::{Decode, Encode};
 use p2pfs::wire::frame::{FIRST_MESSAGE, HEADER_LEN, Header, Limits, Parsed, Role};
 use p2pfs::wire::message::{
-    Below, Bits, Compare, Compared, Have, Holders, Holds, Pointers, Push, RECORD_MAX, WhoHolds,
-    kind,
+    Adopt, Below, Bits, Compare, Compared, Have, Holders, Holds, Pointers, Push, RECORD_MAX,
+    WhoHolds, kind,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -204,6 +204,10 @@ impl Liar {
                     Compared { held: bits.clone(), same: bits }.to_bytes()
                 };
                 Compare::from_bytes(question.head()).map_or(truth, |asked| yes(compared(asked)))
+            }
+            kind::ADOPT => {
+                self.lied("adopts all");
+                Adopt::from_bytes(question.head()).map_or(truth, |q| yes(all(q.chunks.len())))
             }
             kind::HAVE => {
                 self.lied("has all");

@@ -38,6 +38,8 @@ pub(crate) const PORT: u16 = 4000;
 
 /// What each node offers, in bytes.
 pub(crate) const CAPACITY: u64 = 256 << 20;
+/// How long what unfinished puts leave behind is kept.
+pub(crate) const LAPSE_AFTER: Duration = Duration::from_secs(90);
 /// Length of a segment.
 pub(crate) const SEGMENT_LEN: u64 = 2 << 20;
 
@@ -300,6 +302,7 @@ impl Machine {
         config.replicas = setup.replicas;
         config.repair_delay = setup.repair_delay;
         config.gc_grace = setup.gc_grace;
+        config.lapse_after = LAPSE_AFTER;
         config.segment_len = SEGMENT_LEN;
         config.free_floor = 0;
         config.reconcile_every = Duration::from_secs(5);

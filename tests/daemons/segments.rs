@@ -161,9 +161,9 @@ fn record_at(bytes: &[u8], at: usize) -> Option<(Record<'_>, usize)> {
 
 impl Contents {
     /// Whether anything claims a chunk here.
-    pub(crate) fn claims(&self, cid: &ChunkId) -> bool {
+    pub(crate) fn claims(&self, cid: &ChunkId) -> impl Iterator<Item = &ClaimId> {
         let range = (*cid, ClaimId([0; 16]))..=(*cid, ClaimId([255; 16]));
-        self.claims.range(range).next().is_some()
+        self.claims.range(range).map(|((_, claim), _)| claim)
     }
 
     fn take(&mut self, record: &Record<'_>) {

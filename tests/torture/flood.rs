@@ -17,8 +17,8 @@ use p2pfs::wire::codec::Encode;
 use p2pfs::wire::frame::Refusal;
 use p2pfs::wire::hello::{Hello, Introduction, Lane};
 use p2pfs::wire::message::{
-    Below, CIDS_MAX, ClaimTerms, Commit, Compare, Fetch, Find, Have, Holds, PUSH_MAX, Pointers,
-    Push, Store, WHO_MAX, WhoHolds, kind,
+    Adopt, Adopted, Below, CIDS_MAX, ClaimTerms, Commit, Compare, Fetch, Find, Have, Holds,
+    PUSH_MAX, Pointers, Push, Store, WHO_MAX, WhoHolds, kind,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -229,12 +229,18 @@ fn chunk() -> Message {
 }
 
 /// Every question of a member, as long as it may be.
-const QUESTIONS: [fn() -> Message; 10] = [
+const QUESTIONS: [fn() -> Message; 11] = [
     || control(kind::HAVE, Have { claim: claim(), cids: cids(CIDS_MAX) }.to_bytes()),
     || control(kind::HOLDS, Holds { cids: cids(CIDS_MAX) }.to_bytes()),
     || {
-        let chunks = (0..CIDS_MAX).map(|_| (ChunkId(random()), random())).collect();
+        let mut chunks: Vec<_> = (0..CIDS_MAX).map(|_| (ChunkId(random()), random())).collect();
+        chunks.sort_unstable();
         control(kind::COMPARE, Compare { chunks }.to_bytes())
+    },
+    || {
+        let adopted = |cid| Adopted { cid, claims: vec![claim(); 30] };
+        let chunks = cids(PUSH_MAX / 900).into_iter().map(adopted).collect();
+        control(kind::ADOPT, Adopt { chunks }.to_bytes())
     },
     || control(kind::POINTERS, Pointers { cids: cids(CIDS_MAX) }.to_bytes()),
     || control(kind::BELOW, Below { cids: cids(CIDS_MAX) }.to_bytes()),

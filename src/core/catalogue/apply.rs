@@ -310,12 +310,19 @@ fn insert(
 
 fn insert_release(store: &mut dyn ViewMut, id: &RecordId, release: &Release) -> io::Result<()> {
     match &release.scope {
-        Scope::All => store.insert(RELEASED, &key(&[&release.claim.0, &id.0]), &[])?,
+        Scope::All => {
+            store.insert(RELEASED, &key(&[&release.claim.0, &id.0]), &[])?;
+            // All of it says more than parts of it.
+            for (row, _) in scan(store, THINNED, &release.claim.0, None, usize::MAX)? {
+                store.remove(THINNED, &row)?;
+            }
+        }
         Scope::Versions { until_ms, versions, chunks } => {
             for version in versions {
                 store.insert(LET_GO, &key(&[&version.0, &id.0]), &[])?;
             }
-            for chunk in chunks {
+            let thinned = if any(store, RELEASED, &release.claim.0)? { &[][..] } else { chunks };
+            for chunk in thinned {
                 let row = key(&[&release.claim.0, &chunk.0]);
                 let before = store.get(THINNED, &row)?.map_or(Ok(0), |until| value(&until))?;
                 store.insert(THINNED, &row, &before.max(*until_ms).to_bytes())?;

@@ -218,16 +218,21 @@ impl Tree<'_> {
         Ok((!claims.is_empty()).then_some(Due::Claims(claims)))
     }
 
-    /// Whether all versions of an inode that are kept were made by one node.
+    /// Whether all versions of an inode that are kept were made by one node, as far as is certain.
     pub fn is_all_by(&self, inode: &InodeId, author: &NodeId) -> io::Result<bool> {
         let mut rows = PastVersions::of(inode);
         while let Some(row) = rows.next(self)? {
-            let Some(version) = self.version(&row.at)? else { continue };
+            if past::is_let_go(self.view, &row.at.id)? {
+                continue;
+            }
+            let Some(version) = self.version(&row.at)? else { return Ok(false) };
             if version.author != *author && self.is_kept(claim_of(&version))? {
                 return Ok(false);
             }
         }
-        Ok(self.versions(inode)?.iter().all(|version| version.author == *author))
+        let heads = self.versions(inode)?;
+        let all = heads.len() == browse::heads_of(self.view, self.keyring, inode)?.len();
+        Ok(all && heads.iter().all(|version| version.author == *author))
     }
 
     fn due_versions(&self, inode: &InodeId, horizon: u64) -> io::Result<Option<Due>> {
@@ -264,7 +269,11 @@ impl Tree<'_> {
             return Ok(None);
         }
         kept.extend(heads.into_iter().filter(|version| claim_of(version) == Some(claim)));
-        Ok(Some(Due::Versions { claim, ended, kept }))
+        // Without another version nothing else can need what the claim is for.
+        Ok(Some(match kept.is_empty() {
+            true => Due::Claims(vec![claim]),
+            false => Due::Versions { claim, ended, kept },
+        }))
     }
 
     fn is_kept(&self, claim: Option<ClaimId>) -> io::Result<bool> {

@@ -6,10 +6,10 @@ use super::Outcome;
 use super::files::millis;
 use crate::core::catalogue::{
     Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Node as TreeNode,
-    UNLISTED, View as _, files_by_lookup, id_of, is_committed, is_released,
+    UNLISTED, View as _, files_by_lookup, id_of,
 };
-use crate::core::limits;
 use crate::core::tree::{Entry, NewFile, Tree};
+use crate::core::{hlc, limits};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, RecordId};
 use crate::node::again::Holders;
@@ -29,6 +29,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// The same, when it takes long.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// What was written down before.
+struct Said {
+    /// The claim of the file.
+    claim: ClaimId,
+    /// The records: of the file and, if it has a path, of its name.
+    records: Vec<Vec<u8>>,
+}
+
 impl Shared {
     pub(super) async fn put(
         self: &Arc<Self>,
@@ -39,13 +47,12 @@ impl Shared {
         let began = self.sys.clock.now();
         let keys = self.wait_for_keys().await?;
         let replicas = put.replicas.unwrap_or(self.config.replicas).clamp(1, limits::REPLICAS_MAX);
-        let claim = Claim {
-            id: self.whole(|| self.claim_for(put.path.as_ref())).await?,
-            replicas,
-            renewed_ms: self.sys.clock.wall_ms(),
-        };
-        let again = self.put_again(source, &keys, claim).await.map_err(PutError::Read)?;
-        let content = match again {
+        self.whole(|| self.check_target(put.path.as_ref())).await?;
+        // Its own until it is written down: what a put leaves behind that never is, lapses.
+        let renewed_ms = hlc::ms_of(self.tick());
+        let claim = Claim { id: ClaimId(self.sys.rng.bytes()), replicas, renewed_ms };
+        let again = self.put_again(source, &keys, put.path.as_ref(), claim).await;
+        let content = match again.map_err(PutError::Read)? {
             (_, Some(content)) => content,
             (source, None) => {
                 let progress = progress.clone();
@@ -58,7 +65,7 @@ impl Shared {
             return Err(PutError::from(SourceChanged).into());
         }
         let needed = Promise::now(&self.view(), replicas).nodes;
-        self.write_down(&put, &keys, claim, &content, needed).await?;
+        let claim = self.write_down(&put, &keys, &content, needed).await?;
         let wait_met = self.wait_for_copies(&put, claim, &content, &progress).await;
         let wanted = wanted(put.wait, replicas).filter(|_| wait_met);
         let mut stored = self.stored(put.path, &content, replicas, wait_met, began);
@@ -83,117 +90,96 @@ impl Shared {
         Ok(())
     }
 
-    /// The claim of the file that is at the path already; a new one otherwise.
-    fn claim_for(&self, path: Option<&PathText>) -> Outcome<ClaimId> {
+    /// Whether a file can be put there.
+    fn check_target(&self, path: Option<&PathText>) -> Outcome<()> {
         let keyring = self.catalogue.keyring();
-        let Some(path) = path else { return Ok(ClaimId(self.sys.rng.bytes())) };
+        let Some(path) = path else { return Ok(()) };
         let mut target = Ok(None);
-        let claim = self.read_records(|view| {
+        self.read_records(|view| {
             target = Tree::new(view, &keyring).put_target(&path.0);
-            let Ok(Some(entry)) = &target else { return Ok(None) };
-            let TreeNode::File(file) = &entry.version.node else { return Ok(None) };
-            // A claim that was released is not taken again.
-            Ok((!is_released(view, &file.claim)?).then_some(file.claim))
+            Ok(())
         })?;
-        target?;
-        Ok(claim.unwrap_or_else(|| ClaimId(self.sys.rng.bytes())))
+        Ok(target.map(drop)?)
     }
 
-    /// Makes the file findable and, if it has a path, visible.
+    /// Makes the file findable and, if it has a path, visible; the claim under which it is kept.
     async fn write_down(
         self: &Arc<Self>,
         put: &Put,
         keys: &Arc<EpochKeys>,
-        mut claim: Claim,
         content: &Content,
         needed: usize,
-    ) -> Outcome<()> {
-        let mut file = file_record(put, keys, claim, content);
+    ) -> Outcome<Claim> {
+        let file = file_record(put, keys, content);
+        if let Some(said) = self.said_before(put, content, &file)? {
+            let claim = Claim { id: said.claim, ..content.claim };
+            if claim == content.claim || self.claim_anew(&file, keys, claim, content).await {
+                // Whoever wrote them may have died before others had them.
+                self.publish_again(said.records, needed).await?;
+                return Ok(claim);
+            }
+        }
         // Two plans for one path must see each other, so plan and record are one step.
-        let mut planning = self.catalogue.planning.clone().lock_owned().await;
-        if !self.may_claim(put.path.as_ref(), claim.id)? {
-            drop(planning);
-            claim.id = ClaimId(self.sys.rng.bytes());
-            file = file_record(put, keys, claim, content);
-            self.claim_anew(&file, keys, claim, content).await?;
-            planning = self.catalogue.planning.clone().lock_owned().await;
-        }
-        if let Some(records) = self.written_down(put, content, &file)? {
-            drop(planning);
-            // Whoever wrote them may have died before others had them.
-            return Ok(self.publish_again(records, needed).await?);
-        }
+        let planning = self.catalogue.planning.clone().lock_owned().await;
         let record = file.sign(&self.key, self.tick(), keys.epoch()).map_err(PublishError::from)?;
         let mut records = vec![record];
         if let Some(path) = &put.path {
             let id = id_of(&records[0]);
-            records.push(self.name_it(put, path, keys, claim, content, id)?);
+            records.push(self.name_it(put, path, keys, content, id)?);
         }
-        self.publish(records, vec![claim.id], needed, Some(planning)).await?;
-        Ok(())
+        self.publish(records, vec![file.claim], needed, Some(planning)).await?;
+        Ok(content.claim)
     }
 
-    /// Whether a claim can still be that of the file at this path: it is, or nobody's yet. Somebody
-    /// may have removed the file or let its content go while it was put.
-    fn may_claim(&self, path: Option<&PathText>, claim: ClaimId) -> Outcome<bool> {
-        let keyring = self.catalogue.keyring();
-        let Some(path) = path else { return Ok(true) };
-        let mut target = Ok(None);
-        let (committed, released) = self.read_records(|view| {
-            target = Tree::new(view, &keyring).put_target(&path.0);
-            Ok((is_committed(view, &claim)?, is_released(view, &claim)?))
-        })?;
-        let there = target?.is_some_and(
-            |entry| matches!(entry.version.node, TreeNode::File(file) if file.claim == claim),
-        );
-        Ok(!released && (there || !committed))
-    }
-
-    /// Has the holders of what was put keep it for another claim.
+    /// Has the holders of what was put keep it for another claim; whether enough do.
     async fn claim_anew(
         self: &Arc<Self>,
         file: &FileRecord,
         keys: &Arc<EpochKeys>,
         claim: Claim,
         content: &Content,
-    ) -> Outcome<()> {
+    ) -> bool {
         let mut records = vec![(file.clone(), keys.clone())];
-        let opened = self.open_file(content.hash, &mut records).await?;
-        let needed = Promise::now(&self.view(), claim.replicas).nodes;
-        let claimed = self.claim_all(&opened, claim, Holders::Any).await;
-        claimed.ok_or(PutError::TooFewCopies { copies: 0, needed })?;
-        Ok(())
+        let Ok(opened) = self.open_file(content.hash, &mut records).await else { return false };
+        self.claim_all(&opened, claim, Holders::Any).await.is_some()
     }
 
-    /// The records that say what a put would write down, if all of it is said already: that the
-    /// file is made of the same chunks and, if the put has a path, that it is there.
-    fn written_down(
+    /// The records that say what a put would write down, if all of it is said already: that a file
+    /// is made of the same chunks and, if the put has a path, that it is there.
+    fn said_before(
         &self,
         put: &Put,
         content: &Content,
         file: &FileRecord,
-    ) -> Outcome<Option<Vec<Vec<u8>>>> {
+    ) -> Outcome<Option<Said>> {
         let keyring = self.catalogue.keyring();
-        // A file that stands for itself does not go when somebody removes a name of its content.
         let same = |known: &FileCandidate| {
-            let FileRecord { replicas, content, flags, .. } = &known.file;
+            let FileRecord { replicas, content, .. } = &known.file;
             (*replicas, content) == (file.replicas, &file.content)
-                // What stands for itself is its author's, who may let it go.
-                && (put.path.is_some() || flags & UNLISTED != 0 && known.author == self.me)
         };
+        // What stands for itself is its author's, who may let it go, and does not go when somebody
+        // removes a name of its content.
+        let own =
+            |known: &FileCandidate| known.file.flags & UNLISTED != 0 && known.author == self.me;
         Ok(self.read_records(|view| {
-            let known = files_by_lookup(view, &file.lookup)?;
-            let Some(known) = known.into_iter().find(same) else { return Ok(None) };
-            let mut ids = vec![known.id];
-            if let Some(path) = &put.path {
-                let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
-                let Some(entry) = entry.filter(|entry| is_version(entry, content)) else {
-                    return Ok(None);
-                };
-                ids.push(entry.version.record);
-            }
-            let records = ids.iter().map(|id| view.record(id));
-            Ok(records.collect::<io::Result<Vec<_>>>()?.into_iter().collect())
+            let mut known = files_by_lookup(view, &file.lookup)?;
+            known.retain(same);
+            let found = match &put.path {
+                None => known.iter().find(|known| own(known)).map(|known| (known, None)),
+                Some(path) => {
+                    let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
+                    let version = entry.as_ref().and_then(|entry| version_of(entry, &content.hash));
+                    version.zip(entry.as_ref()).and_then(|(version, entry)| {
+                        let at = known.iter().find(|known| Some(known.id) == version.record)?;
+                        Some((at, Some(entry.version.record)))
+                    })
+                }
+            };
+            let Some((known, name)) = found else { return Ok(None) };
+            let ids = [Some(known.id), name].into_iter().flatten();
+            let records = ids.map(|id| view.record(&id)).collect::<io::Result<Vec<_>>>()?;
+            let records: Option<Vec<_>> = records.into_iter().collect();
+            Ok(records.map(|records| Said { claim: known.file.claim, records }))
         })?)
     }
 
@@ -203,7 +189,6 @@ impl Shared {
         put: &Put,
         path: &PathText,
         keys: &EpochKeys,
-        claim: Claim,
         content: &Content,
         record: RecordId,
     ) -> Outcome<Vec<u8>> {
@@ -212,7 +197,7 @@ impl Shared {
         let version = FileVersion {
             hash: content.hash,
             size: content.length,
-            claim: claim.id,
+            claim: content.claim.id,
             record: Some(record),
         };
         let attributes = Attributes {
@@ -325,9 +310,9 @@ fn wanted(wait: Option<Wait>, replicas: u8) -> Option<u8> {
 }
 
 /// What a put says of the file.
-fn file_record(put: &Put, keys: &EpochKeys, claim: Claim, content: &Content) -> FileRecord {
+fn file_record(put: &Put, keys: &EpochKeys, content: &Content) -> FileRecord {
     FileRecord {
-        claim: claim.id,
+        claim: content.claim.id,
         lookup: keys.lookup(&content.hash),
         content: match &content.manifest {
             Whereabouts::Inline(sealed) => RecordContent::Inline(sealed.clone()),
@@ -335,11 +320,15 @@ fn file_record(put: &Put, keys: &EpochKeys, claim: Claim, content: &Content) -> 
                 RecordContent::Stored { manifest: *cid, sealed_len: *len }
             }
         },
-        replicas: claim.replicas,
+        replicas: content.claim.replicas,
         flags: if put.path.is_some() { 0 } else { UNLISTED },
     }
 }
 
-fn is_version(entry: &Entry, content: &Content) -> bool {
-    matches!(&entry.version.node, TreeNode::File(file) if file.hash == content.hash)
+/// The version that a path leads to, if it is of this content.
+fn version_of<'e>(entry: &'e Entry, hash: &FileHash) -> Option<&'e FileVersion> {
+    match &entry.version.node {
+        TreeNode::File(file) if file.hash == *hash => Some(file),
+        _ => None,
+    }
 }

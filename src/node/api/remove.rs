@@ -11,6 +11,7 @@ use crate::id::{ClaimId, FileHash, InodeId};
 use crate::node::release::ReleaseError;
 use crate::node::{PublishError, Shared};
 use crate::wire::control::{FileKind, PathText, Removed, RemovedInfo, Restored, Rm, Target};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Names that are removed or given back with one sync.
@@ -51,6 +52,7 @@ impl From<ReleaseError> for Error {
 impl Shared {
     pub(super) async fn rm(self: &Arc<Self>, rm: Rm) -> Outcome<Removed> {
         let keys = self.wait_for_keys().await?;
+        let mut going = BTreeSet::new();
         let mut removed = Removed {
             files: 0,
             dirs: 0,
@@ -77,10 +79,12 @@ impl Shared {
                 return Err(TreeError::IsADirectory.into());
             }
             if rm.recursive {
-                self.rm_below(&path, &entry, rm.purge, &keys, &mut removed).await?;
+                self.rm_below(&path, &entry, &keys, &mut removed, &mut going).await?;
             }
         }
-        self.rm_all(&[(path.0, entry)], rm.purge, &keys, &mut removed).await?;
+        self.rm_all(&[(path.0, entry)], &keys, &mut removed, &mut going).await?;
+        // Not before all names are gone: one file may have several of them.
+        removed.kept += self.purge(going.into_iter()).await?;
         Ok(removed)
     }
 
@@ -125,9 +129,9 @@ impl Shared {
         self: &Arc<Self>,
         path: &PathText,
         top: &Entry,
-        purge: bool,
         keys: &EpochKeys,
         removed: &mut Removed,
+        going: &mut BTreeSet<InodeId>,
     ) -> Outcome<()> {
         let mut walk = Walk::new(top.inode, &path.0, true);
         let mut dirs: Vec<(Vec<u8>, Entry)> = Vec::new();
@@ -143,7 +147,7 @@ impl Shared {
             })?;
             // A conflict copy has no name of its own: it goes with the name that it belongs to.
             page.retain(|(_, entry)| !entry.conflict);
-            self.rm_all(&page, purge, keys, removed).await?;
+            self.rm_all(&page, keys, removed, going).await?;
             if dirs.len() > DIRS_MAX {
                 return Err(TreeError::NotEmpty.into());
             }
@@ -154,27 +158,26 @@ impl Shared {
         dirs.sort_by_key(|(path, _)| std::cmp::Reverse(depth(path)));
         for level in dirs.chunk_by(|a, b| depth(&a.0) == depth(&b.0)) {
             for some in level.chunks(BATCH) {
-                self.rm_all(some, false, keys, removed).await?;
+                self.rm_all(some, keys, removed, going).await?;
             }
         }
         Ok(())
     }
 
-    /// Removes these names, and lets their content go when that is wanted.
+    /// Removes these names, and notes the files of which the content is to go, when that is wanted.
     async fn rm_all(
         self: &Arc<Self>,
         names: &[(Vec<u8>, Entry)],
-        purge: bool,
         keys: &EpochKeys,
         removed: &mut Removed,
+        going: &mut BTreeSet<InodeId>,
     ) -> Outcome<()> {
         if names.is_empty() {
             return Ok(());
         }
-        if purge {
-            let files = names.iter().filter(|(_, entry)| !entry.is_dir());
-            files.map(|(_, entry)| entry.inode).try_for_each(|inode| self.may_purge(&inode))?;
-        }
+        let files = names.iter().filter(|(_, entry)| !entry.is_dir()).map(|(_, entry)| entry.inode);
+        let files: Vec<InodeId> = files.filter(|_| removed.purged).collect();
+        files.iter().try_for_each(|inode| self.may_purge(inode))?;
         self.publish_plans(keys, names, |tree, (path, _)| tree.plan_remove(path)).await?;
         for (_, entry) in names {
             match &entry.version.node {
@@ -186,10 +189,7 @@ impl Shared {
                 }
             }
         }
-        if purge {
-            let files = names.iter().filter(|(_, entry)| !entry.is_dir());
-            removed.kept += self.purge(files.map(|(_, entry)| entry.inode)).await?;
-        }
+        going.extend(files);
         Ok(())
     }
 

@@ -2,11 +2,16 @@
 //! what was let go and came back from a node that had not heard of it ends again, and a holder that
 //! lacks a claim gets it, so that no copy counts which would be let go with somebody else's claim.
 
-use crate::core::catalogue::thinned_until;
+use crate::core::catalogue::{is_released, thinned_until};
+use crate::core::limits;
 use crate::id::{ChunkId, ClaimId, NodeId};
+use crate::node::records::Snapshot;
+use crate::node::replicate::terms;
 use crate::node::{AskError, Shared};
-use crate::store::{Claim, Op, Replica};
-use crate::wire::message::{ClaimsDigest, Compare, Compared};
+use crate::store::{self, Claim, Op, Outcome, Replica, WriteError};
+use crate::wire::message::{
+    Adopt, Adopted, CLAIMS_MAX, ClaimTerms, ClaimsDigest, Compare, Compared,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -17,39 +22,68 @@ pub(super) struct Claimed {
     pub(super) digest: ClaimsDigest,
 }
 
-/// Stands for all claims on a chunk, in the order of their ids: two holders with the same one keep
-/// the chunk for the same and want as many copies. The first bytes of a BLAKE3 hash; whoever finds
-/// another set for one only keeps his own chunk from being kept.
-fn digest(claims: &[Claim]) -> ClaimsDigest {
-    let mut hasher = blake3::Hasher::new_derive_key("p2pfs 2026-11 claims on a chunk v1");
-    for claim in claims {
-        hasher.update(&claim.id.0).update(&[claim.replicas]);
-    }
-    let mut digest = ClaimsDigest::default();
-    hasher.finalize_xof().fill(&mut digest);
-    digest
+/// What is claimed on a chunk.
+struct Claims {
+    /// What it is kept for.
+    live: Vec<ClaimTerms>,
+    /// What was let go before, and until when it must have been renewed for that.
+    ended: Vec<(ClaimId, u64)>,
+    /// Stands for what is live: two holders with the same one keep the chunk for the same, and want
+    /// as many copies. The first bytes of a BLAKE3 hash.
+    digest: ClaimsDigest,
+}
+
+/// Which chunks a peer keeps for all that this node keeps them for.
+pub(in crate::node) struct Kept {
+    /// These.
+    pub(in crate::node) kept: BTreeSet<ChunkId>,
+    /// Of these it holds copies, but did not say in time whether it took the claims.
+    pub(in crate::node) unknown: BTreeSet<ChunkId>,
 }
 
 impl Shared {
-    fn digest_of(&self, cid: ChunkId) -> io::Result<ClaimsDigest> {
-        let claims = self.store.claims(cid)?;
-        Ok(digest(&claims.into_iter().map(|(claim, _)| claim).collect::<Vec<_>>()))
+    /// What is claimed on a chunk, without what the catalogue says has ended or what puts have left
+    /// behind that nobody finished: whoever still has those will end them.
+    fn claims_now(&self, view: &Snapshot<'_>, cid: ChunkId) -> io::Result<Claims> {
+        let (mut live, mut ended) = (Vec::new(), Vec::new());
+        let mut hasher = blake3::Hasher::new_derive_key("p2pfs 2026-11 claims on a chunk v1");
+        for (claim, committed) in store::claims_in(view, cid)? {
+            let until = thinned_until(view, &claim.id, &cid)?;
+            if let Some(until) = until.filter(|until| claim.renewed_ms <= *until) {
+                ended.push((claim.id, until));
+                continue;
+            }
+            let left_behind = !committed && self.is_left_behind(claim.renewed_ms);
+            if left_behind || is_released(view, &claim.id)? {
+                continue;
+            }
+            hasher.update(&claim.id.0).update(&[claim.replicas]);
+            if until.is_some() {
+                // An older one, which has ended, is another one.
+                hasher.update(&claim.renewed_ms.to_le_bytes());
+            }
+            live.push(ClaimTerms { committed, ..terms(&claim) });
+        }
+        let mut digest = ClaimsDigest::default();
+        hasher.finalize_xof().fill(&mut digest);
+        Ok(Claims { live, ended, digest })
+    }
+
+    /// What a chunk is kept for now.
+    pub(super) fn live_claims(&self, cid: ChunkId) -> io::Result<Vec<ClaimTerms>> {
+        self.read_records(|view| Ok(self.claims_now(view, cid)?.live))
     }
 
     /// Those of the chunks that are claimed, after what was let go has ended.
-    pub(super) async fn claimed(self: &Arc<Self>, batch: Vec<Replica>) -> Vec<Claimed> {
+    pub(super) async fn claimed(self: &Arc<Self>, batch: Vec<Replica>) -> io::Result<Vec<Claimed>> {
         let shared = self.clone();
-        let work = self.job(move || shared.look_at_claims(batch)).await.flatten();
-        let (claimed, ended) = work.unwrap_or_else(|err| {
-            tracing::warn!(%err, "repair cannot read the claims");
-            Default::default()
-        });
+        let (claimed, ended) = self.job(move || shared.look_at_claims(batch)).await??;
         if !ended.is_empty()
             && let Err(err) = self.write(ended).await
         {
             tracing::warn!(%err, "claims that were let go are still here");
         }
-        claimed
+        Ok(claimed)
     }
 
     /// What is claimed of these chunks, and how to end what was let go before.
@@ -58,18 +92,13 @@ impl Shared {
         let mut claimed = Vec::with_capacity(batch.len());
         self.read_records(|view| {
             for mut replica in batch {
-                let mut claims = Vec::new();
-                for (claim, _) in self.store.claims(replica.cid)? {
-                    match thinned_until(view, &claim.id, &replica.cid)? {
-                        Some(until) if claim.renewed_ms <= until => {
-                            ended.entry((claim.id, until)).or_default().push(replica.cid);
-                        }
-                        _ => claims.push(claim),
-                    }
+                let claims = self.claims_now(view, replica.cid)?;
+                for end in claims.ended {
+                    ended.entry(end).or_default().push(replica.cid);
                 }
-                if let Some(replicas) = claims.iter().map(|claim| claim.replicas).max() {
+                if let Some(replicas) = claims.live.iter().map(|claim| claim.replicas).max() {
                     replica.replicas = replicas;
-                    claimed.push(Claimed { replica, digest: digest(&claims) });
+                    claimed.push(Claimed { replica, digest: claims.digest });
                 }
             }
             Ok(())
@@ -79,25 +108,79 @@ impl Shared {
     }
 
     /// Which of the chunks a peer keeps for all that this node keeps them for; claims that it lacks
-    /// it has been given.
+    /// it is given.
     pub(super) async fn kept_by(
         self: &Arc<Self>,
         peer: NodeId,
-        chunks: Vec<(ChunkId, ClaimsDigest)>,
-    ) -> Result<BTreeSet<ChunkId>, AskError> {
+        mut chunks: Vec<(ChunkId, ClaimsDigest)>,
+    ) -> Result<Kept, AskError> {
+        chunks.sort_unstable();
+        chunks.dedup();
         let Compared { held, same } =
             self.ask_compare(peer, &Compare { chunks: chunks.clone() }).await?;
         let blind = cfg!(p2pfs_planted = "claims-not-compared");
-        let (mut kept, mut lacking) = (BTreeSet::new(), Vec::new());
+        let (mut same_as_here, mut lacking) = (Vec::new(), Vec::new());
         for (((cid, _), held), same) in chunks.into_iter().zip(held.bits).zip(same.bits) {
             match (held, same || blind) {
-                (true, true) => _ = kept.insert(cid),
+                (true, true) => same_as_here.push(cid),
                 (true, false) => lacking.push(cid),
                 (false, _) => {}
             }
         }
-        kept.extend(self.hand_over_claims(peer, &lacking).await?);
+        let mut kept = self.hand_over_claims(peer, lacking).await;
+        kept.kept.extend(same_as_here);
         Ok(kept)
+    }
+
+    /// Has a peer keep chunks that it holds for all that this node keeps them for.
+    pub(super) async fn hand_over_claims(
+        self: &Arc<Self>,
+        peer: NodeId,
+        chunks: Vec<ChunkId>,
+    ) -> Kept {
+        let began = self.sys.clock.now();
+        let (mut kept, mut unknown) =
+            (BTreeSet::from_iter(chunks.iter().copied()), BTreeSet::new());
+        let shared = self.clone();
+        let adopted = self.job(move || shared.to_adopt(&chunks)).await.flatten();
+        let batches = adopted.map(Adopt::batches).unwrap_or_else(|err| {
+            tracing::warn!(%err, "claims cannot be read");
+            unknown.append(&mut kept);
+            Vec::new()
+        });
+        for batch in batches {
+            let cids: Vec<ChunkId> = batch.chunks.iter().map(|one| one.cid).collect();
+            // One that is slow must not keep the others waiting.
+            let late = self.sys.clock.now().since(began) > limits::ASK;
+            let answer = if late { None } else { Some(self.ask_adopt(peer, &batch).await) };
+            match answer {
+                Some(Ok(bits)) => {
+                    let gone = cids.iter().zip(bits).filter(|(_, held)| !held);
+                    gone.for_each(|(cid, _)| _ = kept.remove(cid));
+                }
+                Some(Err(err)) => {
+                    tracing::debug!(peer = %peer.short(), %err, "claims were not taken");
+                    unknown.extend(cids);
+                }
+                None => unknown.extend(cids),
+            }
+        }
+        kept.retain(|cid| !unknown.contains(cid));
+        Kept { kept, unknown }
+    }
+
+    /// The claims on some chunks, as they travel.
+    fn to_adopt(&self, chunks: &[ChunkId]) -> io::Result<Vec<Adopted>> {
+        self.read_records(|view| {
+            let mut out = Vec::with_capacity(chunks.len());
+            for &cid in chunks {
+                let claims = self.claims_now(view, cid)?.live;
+                out.extend(
+                    claims.chunks(CLAIMS_MAX).map(|some| Adopted { cid, claims: some.to_vec() }),
+                );
+            }
+            Ok(out)
+        })
     }
 
     /// Answers a peer's comparison.
@@ -106,31 +189,46 @@ impl Shared {
         asked: Compare,
     ) -> io::Result<Compared> {
         let shared = self.clone();
-        self.job(move || {
-            let mut answer = Compared::default();
-            for (cid, digest) in asked.chunks {
-                let held = shared.holds(&cid);
-                answer.held.bits.push(held);
-                answer.same.bits.push(held && shared.digest_of(cid)? == digest);
-            }
-            Ok(answer)
-        })
-        .await?
+        let compare = move || {
+            shared.read_records(|view| {
+                let mut answer = Compared::default();
+                for (cid, digest) in asked.chunks {
+                    let held = shared.holds(&cid);
+                    answer.held.bits.push(held);
+                    answer.same.bits.push(held && shared.claims_now(view, cid)?.digest == digest);
+                }
+                Ok(answer)
+            })
+        };
+        self.job(compare).await?
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_digest_is_of_what_is_claimed_and_not_of_when() {
+    /// Takes claims from a peer; which of the chunks are held then.
+    pub(in crate::node) async fn adopt(&self, adopt: Adopt) -> Result<Vec<bool>, WriteError> {
+        let cids: Vec<ChunkId> = adopt.chunks.iter().map(|one| one.cid).collect();
+        let mut by_terms: BTreeMap<_, (Claim, Vec<ChunkId>)> = BTreeMap::new();
+        let mut committed = BTreeSet::new();
+        for Adopted { cid, claims } in adopt.chunks {
+            for ClaimTerms { id, replicas, renewed_ms, committed: is_committed } in claims {
+                let claim = Claim { id, replicas, renewed_ms };
+                by_terms
+                    .entry((id, replicas, renewed_ms))
+                    .or_insert((claim, Vec::new()))
+                    .1
+                    .push(cid);
+                committed.extend(is_committed.then_some(id));
+            }
+        }
+        let claimed: Vec<(Claim, Vec<ChunkId>)> = by_terms.into_values().collect();
         let claim =
-            |id: u8, replicas, renewed_ms| Claim { id: ClaimId([id; 16]), replicas, renewed_ms };
-        let two = digest(&[claim(1, 3, 7), claim(2, 3, 7)]);
-        assert_eq!(two, digest(&[claim(1, 3, 9), claim(2, 3, 7)]));
-        let others =
-            [digest(&[claim(1, 3, 7)]), digest(&[claim(1, 3, 7), claim(2, 2, 7)]), digest(&[])];
-        assert!(!others.contains(&two));
+            |(claim, cids): &(Claim, Vec<ChunkId>)| Op::Claim { cids: cids.clone(), claim: *claim };
+        let commits = committed.into_iter().map(|claim| Op::Commit { claim });
+        let outcomes = self.write(claimed.iter().map(claim).chain(commits).collect()).await?;
+        let mut gone = BTreeSet::new();
+        for ((_, cids), outcome) in claimed.into_iter().zip(outcomes) {
+            let Outcome::Claim { held } = outcome else { continue };
+            gone.extend(cids.into_iter().zip(held).filter(|(_, held)| !held).map(|(cid, _)| cid));
+        }
+        Ok(cids.into_iter().map(|cid| !gone.contains(&cid)).collect())
     }
 }

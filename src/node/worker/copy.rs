@@ -10,7 +10,9 @@ use crate::node::Shared;
 use crate::node::memory::User;
 use crate::store::Op;
 use crate::sys::Time;
-use crate::wire::message::{CLAIMS_MAX, ClaimTerms, Store as StoreMessage};
+#[cfg(p2pfs_planted = "forget-claims-in-repair")]
+use crate::wire::message::ClaimTerms;
+use crate::wire::message::{CLAIMS_MAX, Store as StoreMessage};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -204,20 +206,16 @@ impl Shared {
             self.check_again(cid);
             return Err("the copy here is damaged".into());
         }
-        let claims = self.store.claims(cid)?;
+        let claims = self.live_claims(cid)?;
         #[cfg(p2pfs_planted = "forget-claims-in-repair")]
-        let claims: Vec<(crate::store::Claim, bool)> = claims.into_iter().take(0).collect();
-        let mut terms = claims.into_iter().map(|(claim, committed)| ClaimTerms {
-            id: claim.id,
-            replicas: claim.replicas,
-            renewed_ms: claim.renewed_ms,
-            committed,
-        });
-        let first: Vec<_> = terms.by_ref().take(CLAIMS_MAX).collect();
+        let claims: Vec<ClaimTerms> = claims.into_iter().take(0).collect();
+        let first = claims.iter().take(CLAIMS_MAX).copied().collect();
         let store = StoreMessage { cid, claims: first, hint: None };
         self.ask_store(to, &store, slot.hold(sealed)).await?;
-        for claim in terms {
-            self.ask_have(to, claim, vec![cid]).await?;
+        if claims.len() > CLAIMS_MAX
+            && !self.hand_over_claims(to, vec![cid]).await.unknown.is_empty()
+        {
+            return Err("not all of its claims were taken".into());
         }
         Ok(())
     }

@@ -9,9 +9,10 @@
 use super::board::Report;
 use super::repair::successor;
 use super::shape::{Next, Worked, Worker};
+use crate::core::hlc;
 use crate::id::{ChunkId, ClaimId};
 use crate::node::Shared;
-use crate::store::{CompactError, Compaction, Op, Progress};
+use crate::store::{CompactError, Compaction, Op, Pending, Progress};
 use crate::sys::{Table, Time};
 use std::io;
 use std::sync::Arc;
@@ -226,14 +227,19 @@ impl Shared {
         Ok(next)
     }
 
+    /// Whether no put that is under way can have renewed its claim then, by the clock: that is too
+    /// long ago, or a time that nobody's clock should show.
+    pub(super) fn is_left_behind(&self, renewed_ms: u64) -> bool {
+        let after = u64::try_from(self.config.lapse_after.as_millis()).unwrap_or(u64::MAX);
+        let now = self.sys.clock.wall_ms();
+        !(now.saturating_sub(after)..=now.saturating_add(hlc::MAX_AHEAD_MS)).contains(&renewed_ms)
+    }
+
     /// Ends claims that were not renewed for long enough, by the clock and by the uptime of this
     /// node, while it has heard from its neighbours what files there are.
     async fn lapse(self: &Arc<Self>, round: u64, every: Duration) -> Result<(), GcError> {
-        let after = self.config.lapse_after;
-        let rounds = after.as_secs_f64() / every.as_secs_f64();
+        let rounds = self.config.lapse_after.as_secs_f64() / every.as_secs_f64();
         let old_round = round.saturating_sub(rounds.ceil() as u64);
-        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        let old_ms = self.sys.clock.wall_ms().saturating_sub(after_ms);
         let told = self.has_reconciled_lately();
         let mut from = Some(ClaimId([0; 16]));
         while let Some(next) = from {
@@ -246,10 +252,13 @@ impl Shared {
             let seen = page.iter().map(|pending| (pending.claim, pending.renewed_ms)).collect();
             let first = self.note_pending(seen, round).await?;
             let lapsed = page.iter().zip(first).filter(|(pending, first)| {
-                told && pending.renewed_ms <= old_ms && *first <= old_round
+                told && self.is_left_behind(pending.renewed_ms) && *first <= old_round
             });
             let ops: Vec<Op> = lapsed
-                .map(|(pending, _)| Op::Lapse { claim: pending.claim, renewed_ms: old_ms })
+                .map(|(pending, _)| {
+                    let Pending { claim, renewed_ms, .. } = *pending;
+                    Op::Lapse { claim, renewed_ms }
+                })
                 .collect();
             if !ops.is_empty() {
                 tracing::info!(puts = ops.len(), "gave up what unfinished puts had left");

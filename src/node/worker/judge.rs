@@ -1,8 +1,9 @@
-//! Looks at a batch of chunks: asks their candidates who holds them and has `core::repair` judge
-//! each. Owns the questions and what the answers mean; what is done about it is the worker's.
+//! Looks at a batch of chunks: ends what was let go of them, asks their candidates who keeps them,
+//! which gives those the claims that they lack, and has `core::repair` judge each. Owns the
+//! questions and what the answers mean; what is done about it is the worker's.
 
 use super::below::Row;
-use super::claims::Claimed;
+use super::claims::{Claimed, Kept};
 use crate::core::repair::{self, Holder, Verdict, judge};
 use crate::id::{ChunkId, NodeId};
 use crate::node::Shared;
@@ -11,6 +12,7 @@ use crate::store::Replica;
 use crate::sys::Time;
 use crate::wire::message::ClaimsDigest;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -52,35 +54,35 @@ impl Judged {
 struct Answers {
     /// For each chunk the nodes that keep it.
     holders: BTreeMap<ChunkId, BTreeSet<NodeId>>,
-    /// Live nodes that did not answer.
-    silent: BTreeSet<NodeId>,
+    /// Live nodes that did not answer, by what they were asked of.
+    silent: BTreeSet<(NodeId, ChunkId)>,
 }
 
 impl Shared {
-    /// Judges chunks of this node, at most one question's worth.
-    pub(super) async fn judge(self: &Arc<Self>, batch: Vec<Replica>) -> Vec<Judged> {
+    /// Judges chunks of this node, at most one question's worth. When the claims on them cannot be
+    /// read nothing is known.
+    pub(super) async fn judge(self: &Arc<Self>, batch: Vec<Replica>) -> io::Result<Vec<Judged>> {
         if batch.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let batch = self.claimed(batch).await;
+        let batch = self.claimed(batch).await?;
         let view = self.view();
         let answers = self.ask_holders(&view, &batch).await;
         let (delay, me, now) = (self.config.repair_delay, self.me, self.sys.clock.now());
         let replicas = batch.into_iter().map(|claimed| claimed.replica);
-        replicas
-            .map(|replica| {
-                let known = answers.holders.get(&replica.cid);
-                let (candidates, others) = self.candidates_of(&view, &replica, known);
-                let Replica { cid, hint, replicas, .. } = replica;
-                let verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
-                tracing::trace!(me = %me.short(), cid = %cid.short(), ?verdict, "judged");
-                let open = verdict.missing > 0 || !verdict.fill.is_empty();
-                let unsure =
-                    open && candidates.iter().any(|c| c.alive && answers.silent.contains(&c.id));
-                let keepers = self.keepers(&view, &candidates, &others, replicas, now);
-                Judged { replica, verdict, made: 0, unsure, keepers }
-            })
-            .collect()
+        let judged = replicas.map(|replica| {
+            let known = answers.holders.get(&replica.cid);
+            let (candidates, others) = self.candidates_of(&view, &replica, known);
+            let Replica { cid, hint, replicas, .. } = replica;
+            let verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
+            tracing::trace!(me = %me.short(), cid = %cid.short(), ?verdict, "judged");
+            let open = verdict.missing > 0 || !verdict.fill.is_empty();
+            let silent = |c: &Holder| c.alive && answers.silent.contains(&(c.id, cid));
+            let unsure = open && candidates.iter().any(silent);
+            let keepers = self.keepers(&view, &candidates, &others, replicas, now);
+            Judged { replica, verdict, made: 0, unsure, keepers }
+        });
+        Ok(judged.collect())
     }
 
     /// Asks the other live candidates which of the chunks they keep.
@@ -95,19 +97,21 @@ impl Shared {
         let mut asking = JoinSet::new();
         for (id, chunks) in questions {
             let shared = self.clone();
-            asking.spawn(async move { (id, shared.kept_by(id, chunks).await) });
+            let cids: Vec<ChunkId> = chunks.iter().map(|(cid, _)| *cid).collect();
+            asking.spawn(async move { (id, cids, shared.kept_by(id, chunks).await) });
         }
         let mut answers = Answers::default();
         while let Some(answer) = asking.join_next().await {
             match answer {
-                Ok((id, Ok(kept))) => {
+                Ok((id, _, Ok(Kept { kept, unknown }))) => {
+                    answers.silent.extend(unknown.into_iter().map(|cid| (id, cid)));
                     for cid in kept {
                         answers.holders.entry(cid).or_default().insert(id);
                     }
                 }
-                Ok((id, Err(err))) => {
+                Ok((id, cids, Err(err))) => {
                     tracing::debug!(peer = %id.short(), %err, "does not say what it holds");
-                    answers.silent.insert(id);
+                    answers.silent.extend(cids.into_iter().map(|cid| (id, cid)));
                 }
                 Err(_) => {}
             }

@@ -151,7 +151,10 @@ impl Shared {
             let (links, now) = (self.links(), self.sys.clock.now());
             self.reconciled.send_modify(|reconciled| {
                 reconciled.retain(|id, _| links.contains(id));
-                reconciled.insert(with, now);
+                // A link that went down meanwhile counts for nothing.
+                if links.contains(&with) {
+                    reconciled.insert(with, now);
+                }
             });
         }
         match done {
@@ -170,10 +173,11 @@ impl Shared {
         }
     }
 
-    /// Whether this node knows what all its neighbours know, as of a while ago; true when it has
-    /// none because it is alone.
+    /// Whether this node knows what all its neighbours know, as of a while ago; one that knows of
+    /// others must have some.
     pub(super) fn has_reconciled_lately(&self) -> bool {
-        self.have_reconciled(&self.reconciled.borrow())
+        let told = !self.links().is_empty() || self.view().others().next().is_none();
+        told && self.have_reconciled(&self.reconciled.borrow())
     }
 
     /// Waits until this node knows what all its neighbours know, but not for those that do not tell.
@@ -188,7 +192,8 @@ impl Shared {
         let (links, now) = (self.links(), self.sys.clock.now());
         let lately = self.config.reconcile_every * LATELY;
         let recent = |id| reconciled.get(id).is_some_and(|at: &Time| now.since(*at) < lately);
-        links.iter().all(recent)
+        let view = self.view();
+        links.iter().filter(|id| view.lives(id)).all(recent)
     }
 
     async fn try_reconcile(self: &Arc<Self>, with: NodeId) -> Result<(u64, u64), ReconcileError> {

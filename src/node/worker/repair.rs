@@ -104,6 +104,8 @@ pub(in crate::node) struct Repair {
     /// Whether copies were left missing or somebody did not answer since that began, and how long
     /// to wait then.
     failed: bool,
+    /// Whether some of them could not be read: what was not seen may be there.
+    unread: bool,
     retry: Duration,
     copier: Copier,
     /// Chunks with copies under way, and how many of those.
@@ -190,6 +192,7 @@ impl Repair {
             due: None,
             sweep_at: Time::ZERO,
             failed: false,
+            unread: false,
             retry: RETRY,
             open: BTreeMap::new(),
             doubted: BTreeSet::new(),
@@ -321,7 +324,7 @@ impl Repair {
         self.next = Some(ChunkId([0; 32]));
         self.due = None;
         self.spare_from = None;
-        self.failed = false;
+        (self.failed, self.unread) = (false, false);
         self.doubted = lock(&self.shared.lost).clone();
     }
 
@@ -331,9 +334,8 @@ impl Repair {
         let mut batch = match self.batch(from) {
             Ok(batch) => batch,
             Err(err) => {
-                tracing::warn!(%err, "repair cannot read the store");
-                self.shared.worker_failed(Self::NAME, &err);
-                return self.look_once_more();
+                self.doubted.clear();
+                return self.cannot_read(&err);
             }
         };
         self.next = rest(&batch);
@@ -360,12 +362,24 @@ impl Repair {
         } else {
             self.retry = RETRY;
         }
-        self.forget_older().await;
+        if !self.unread {
+            self.forget_older().await;
+        }
         // What is lost and not here any more is nobody's loss.
         lock(&self.shared.lost).retain(|cid| !self.doubted.contains(cid));
         self.recount();
         self.tell();
         tracing::trace!(me = %self.shared.me.short(), self.failed, "looked at all chunks");
+    }
+
+    /// Something cannot be read here: it is looked at later.
+    fn cannot_read(&mut self, err: &io::Error) {
+        tracing::warn!(%err, "repair cannot read the store");
+        self.shared.worker_failed(Self::NAME, err);
+        (self.failed, self.unread) = (true, true);
+        if self.next.is_none() {
+            self.look_once_more();
+        }
     }
 
     /// All chunks are looked at again, later each time.
@@ -385,7 +399,10 @@ impl Repair {
 
     /// Judges chunks and keeps what was found; copies are taken up by themselves.
     async fn look(&mut self, batch: Vec<Replica>) {
-        let judged = self.shared.judge(batch).await;
+        let judged = match self.shared.judge(batch).await {
+            Ok(judged) => judged,
+            Err(err) => return self.cannot_read(&err),
+        };
         self.tell_responsible(&judged).await;
         self.look_again(&judged);
         let patient = self.retry < PATIENCE;
@@ -407,7 +424,7 @@ impl Repair {
             self.due_at(settled);
         } else if !self.surplus.add(judged) {
             let first = judged.first().map(|one| one.replica.cid);
-            self.spare_from = self.spare_from.or(first);
+            self.spare_from = self.spare_from.into_iter().chain(first).min();
         }
     }
 
@@ -419,15 +436,15 @@ impl Repair {
     /// Looks for more copies to give up where it had to stop.
     async fn look_for_spare(&mut self) {
         let Some(from) = self.spare_from.take() else { return };
-        match self.batch(from) {
-            Ok(mut batch) => {
-                self.spare_from = rest(&batch);
-                batch.retain(|replica| !replica.damaged);
-                let judged = self.shared.judge(batch).await;
-                self.give_up(&judged);
-            }
-            // All chunks are looked at once a day.
-            Err(err) => tracing::warn!(%err, "repair cannot read the store"),
+        let mut batch = match self.batch(from) {
+            Ok(batch) => batch,
+            Err(err) => return self.cannot_read(&err),
+        };
+        self.spare_from = rest(&batch);
+        batch.retain(|replica| !replica.damaged);
+        match self.shared.judge(batch).await {
+            Ok(judged) => self.give_up(&judged),
+            Err(err) => self.cannot_read(&err),
         }
     }
 
@@ -479,7 +496,10 @@ impl Repair {
                 return;
             }
             let batch = cids.iter().filter_map(|cid| self.replica(*cid)).collect();
-            let judged = self.shared.judge(batch).await;
+            let judged = match self.shared.judge(batch).await {
+                Ok(judged) => judged,
+                Err(err) => return self.cannot_read(&err),
+            };
             self.look_again(&judged);
             self.forget_but(&cids, &judged).await;
             let copies: Vec<Copy> = judged.iter().flat_map(copies).collect();

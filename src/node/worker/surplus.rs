@@ -13,7 +13,7 @@ use crate::node::memory::{Slot, User};
 use crate::node::{Shared, lock};
 use crate::store::{Claim, Held, Op, Outcome, Replica};
 use crate::sys::Time;
-use crate::wire::message::{PROVE_MAX, Proofs, Prove};
+use crate::wire::message::{CIDS_MAX, PROVE_MAX, Proofs, Prove};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -24,6 +24,8 @@ use tokio::task::JoinSet;
 const PROMISED_FOR: Duration = Duration::from_secs(600);
 /// Questions for proofs that wait.
 const SPARE_MAX: usize = 64;
+/// All of one look at chunks finds room when none waits.
+const _: () = assert!(SPARE_MAX * PROVE_MAX >= CIDS_MAX);
 /// Promises that are remembered; beyond them nothing is proved.
 const PROMISES_MAX: usize = 32 * 1024;
 /// How often those that have ended are looked for, at most.
@@ -211,8 +213,7 @@ impl Shared {
         }
         let mut proofs = BTreeMap::new();
         for ((id, copies), cids) in by_keeper {
-            if let Err(err) = self.hand_over_claims(id, &cids).await {
-                tracing::debug!(peer = %id.short(), %err, "claims were not taken");
+            if !self.hand_over_claims(id, cids.clone()).await.unknown.is_empty() {
                 continue;
             }
             match self.ask_prove(id, &Prove { nonce, copies, cids: cids.clone() }).await {

@@ -26,9 +26,11 @@ pub(crate) fn check_disks(disks: &[Contents]) -> Result<(), String> {
         let wanted = wanted.entry(*cid).or_default();
         *wanted = usize::from(*replicas).min(disks.len()).max(*wanted);
     }
-    // A copy that nothing claims may be freed at any time.
-    let is_kept =
-        |disk: &&Contents, cid: &ChunkId| disk.replicas.contains_key(cid) && disk.claims(cid);
+    // A copy that only unfinished puts claim, or nothing, may be freed at any time.
+    let is_kept = |disk: &&Contents, cid: &ChunkId| {
+        let mut claims = disk.claims(cid);
+        disk.replicas.contains_key(cid) && claims.any(|claim| committed.contains(claim))
+    };
     let copies = |cid: &ChunkId| disks.iter().filter(|disk| is_kept(disk, cid)).count();
     let below: Vec<String> = wanted
         .iter()

@@ -38,7 +38,7 @@ impl Kept {
         let mut synced: BTreeMap<ChunkId, usize> = BTreeMap::new();
         for disk in disks {
             // A copy that nothing claims there may be freed at any time.
-            for cid in disk.synced.iter().filter(|cid| disk.claims(cid)) {
+            for cid in disk.synced.iter().filter(|cid| disk.claims(cid).next().is_some()) {
                 *synced.entry(*cid).or_default() += 1;
             }
         }
