@@ -32,6 +32,8 @@ mod net;
 mod partitions;
 #[path = "torture/power.rs"]
 mod power;
+#[path = "torture/purge.rs"]
+mod purge;
 #[path = "torture/restart.rs"]
 mod restart;
 #[path = "harness/said.rs"]

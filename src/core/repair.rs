@@ -5,7 +5,7 @@
 //! Rules (DESIGN 6): a chunk is healthy on any R of its candidates; the first alive holder in score
 //! order is responsible for it and nobody else copies or counts it; a copy that only a dead node's
 //! return would make superfluous waits for the repair delay, unless one copy is left or the node
-//! to be filled joined after the death.
+//! to be filled joined after the death; copies that are all in one zone are too few.
 
 use crate::id::NodeId;
 use crate::sys::Time;
@@ -26,6 +26,8 @@ pub struct Holder {
     pub holds: bool,
     /// When it came into its present state: joined, returned or died.
     pub since: Time,
+    /// Its zone, as a number of one view.
+    pub zone: u16,
 }
 
 /// What is to be done about one chunk by this node.
@@ -79,7 +81,13 @@ pub fn judge(
         verdict.fill.push(takers.remove(back).id);
     }
     let missing = missing.saturating_sub(verdict.fill.len());
-    if first != Some(me) || missing == 0 {
+    if first != Some(me) {
+        return verdict;
+    }
+    if missing == 0 {
+        if verdict.fill.is_empty() && wanted > 1 {
+            verdict.fill.extend(outside(candidates));
+        }
         return verdict;
     }
     let mut waiting = dead_homes(candidates, wanted);
@@ -103,13 +111,34 @@ fn is_home(candidates: &[Holder], id: NodeId, wanted: usize) -> bool {
     homes(candidates, wanted).any(|c| c.id == id)
 }
 
+/// Who could take a copy into a second zone, when all copies are in one: a machine that dies with
+/// several nodes on it would take them all along.
+fn outside(candidates: &[Holder]) -> Option<NodeId> {
+    let mut zones = candidates.iter().filter(|c| c.alive && c.holds).map(|c| c.zone);
+    let zone = zones.next()?;
+    if zones.any(|other| other != zone) {
+        return None;
+    }
+    let takes = |c: &&Holder| c.alive && c.room && !c.over_full && c.zone != zone;
+    candidates.iter().find(takes).map(|c| c.id)
+}
+
 /// Who holds the chunk so well that `me` need not: the first `replicas` live candidates that hold
-/// it, those with more than their share last. None when there are fewer, or `me` is one of them.
+/// it, those with more than their share last; the last of them exchanged when all are in one zone
+/// and another copy is not. None when there are fewer, or `me` is one of them.
 pub fn keepers(me: NodeId, candidates: &[Holder], replicas: u8) -> Option<Vec<NodeId>> {
     let mut holding: Vec<&Holder> = candidates.iter().filter(|c| c.alive && c.holds).collect();
     holding.sort_by_key(|c| c.over_full);
     let wanted = usize::from(replicas);
-    let keepers: Vec<NodeId> = holding.iter().take(wanted).map(|c| c.id).collect();
+    let (best, rest) = holding.split_at(wanted.min(holding.len()));
+    let mut keepers: Vec<NodeId> = best.iter().map(|c| c.id).collect();
+    if let [first, .., last] = best
+        && best.iter().all(|c| c.zone == first.zone)
+        && let Some(other) = rest.iter().find(|c| c.zone != first.zone)
+    {
+        keepers.retain(|id| *id != last.id);
+        keepers.push(other.id);
+    }
     (keepers.len() == wanted && wanted > 0 && !keepers.contains(&me)).then_some(keepers)
 }
 
@@ -142,7 +171,7 @@ mod tests {
 
     fn holder(n: u8, alive: bool, holds: bool, since_s: u64) -> Holder {
         let since = Time(since_s * 1_000_000);
-        Holder { id: node(n), alive, room: true, over_full: false, holds, since }
+        Holder { id: node(n), alive, room: true, over_full: false, holds, since, zone: 0 }
     }
 
     fn at(seconds: u64) -> Time {
@@ -235,6 +264,23 @@ mod tests {
         all[1].holds = true;
         all[2].alive = false;
         assert_eq!(keepers(node(1), &all, 3), None);
+    }
+
+    #[test]
+    fn when_all_copies_are_in_one_zone_a_second_zone_gets_one_and_keeps_it() {
+        let mut all = [1, 2, 3, 4].map(|n| holder(n, true, n < 4, 0));
+        all[3].zone = 1;
+        let verdict = judge(node(1), &all, &[], None, 3, DELAY, at(9));
+        assert_eq!((verdict.fill, verdict.missing), (vec![node(4)], 0));
+        assert!(judge(node(2), &all, &[], None, 3, DELAY, at(9)).fill.is_empty());
+        assert!(judge(node(1), &all[..3], &[], None, 1, DELAY, at(9)).fill.is_empty());
+        all[3].holds = true;
+        assert!(judge(node(1), &all, &[], None, 3, DELAY, at(9)).fill.is_empty());
+        let kept = [1, 2, 4].map(node).to_vec();
+        assert_eq!(keepers(node(3), &all, 3), Some(kept));
+        assert_eq!((keepers(node(1), &all, 3), keepers(node(4), &all, 3)), (None, None));
+        all[0].zone = 1;
+        assert_eq!(keepers(node(4), &all, 3), Some([1, 2, 3].map(node).to_vec()));
     }
 
     #[test]

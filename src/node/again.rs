@@ -11,7 +11,6 @@ use super::put::{Content, Whereabouts};
 use super::replicate::{Promise, Tally, terms};
 use crate::chunk::{self, CHUNK_LEN, Place, TreeHasher};
 use crate::core::catalogue::{Content as Manifest, Node, files_by_lookup, is_released};
-use crate::core::hlc;
 use crate::core::tree::Tree;
 use crate::crypto::{ChunkBuf, EpochKeys};
 use crate::id::{ChunkId, ClaimId, FileHash, NodeId};
@@ -26,9 +25,6 @@ use tokio::task::JoinSet;
 
 /// Most chunks that are claimed this way; the ids of a larger file would take too much memory.
 const CHUNKS_MAX: u64 = 256 * 1024;
-
-/// How often a claim is renewed in the time after which it would lapse.
-const RENEWED: u32 = 24;
 
 /// Who is asked to keep a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,21 +213,8 @@ impl Shared {
         Some((cids.into_iter().collect(), manifest))
     }
 
-    /// Renews a claim until it is dropped, wherever something was stored under it, so that a put may
-    /// take longer than claims are kept that nobody has committed. They lapse by the newest of each
-    /// node, so one chunk at each is enough.
-    pub(super) async fn keep_renewed(self: Arc<Self>, claim: Claim, tally: Arc<Tally>) {
-        loop {
-            tokio::time::sleep(self.config.lapse_after / RENEWED).await;
-            let claim = Claim { renewed_ms: hlc::ms_of(self.tick()), ..claim };
-            for (id, cid) in tally.one_at_each() {
-                self.claim_at(id, claim, vec![cid]).await;
-            }
-        }
-    }
-
     /// Which of the chunks a node holds, and keeps for the claim from now on.
-    async fn claim_at(
+    pub(super) async fn claim_at(
         self: &Arc<Self>,
         id: NodeId,
         claim: Claim,

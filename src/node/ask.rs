@@ -10,7 +10,7 @@ use crate::wire::codec::{Decode, Encode, Malformed};
 use crate::wire::hello::Lane;
 use crate::wire::message::{
     Adopt, Below, Bits, ClaimTerms, Compare, Compared, Fetch, Find, Have, Holders, Holds, Message,
-    Pointers, Proofs, Prove, Push, Store, WhoHolds, kind,
+    Pointers, Proofs, Prove, Push, Store, WhoHolds, Withdraw, kind,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -144,6 +144,15 @@ impl Shared {
     pub(super) async fn ask_adopt(&self, to: NodeId, adopt: &Adopt) -> Result<Vec<bool>, AskError> {
         let answer = self.ask(to, Lane::Control, adopt, Bytes::new()).await?;
         bits(&answer, adopt.chunks.len())
+    }
+
+    /// Tells `to` that a put has failed for which it stored something.
+    pub(super) async fn ask_withdraw(
+        &self,
+        to: NodeId,
+        withdraw: &Withdraw,
+    ) -> Result<(), AskError> {
+        self.ask(to, Lane::Control, withdraw, Bytes::new()).await.map(drop)
     }
 
     /// Gives `to` a chunk; returns once it is on the peer's disk.

@@ -22,6 +22,7 @@ mod again;
 mod api;
 mod ask;
 mod asked;
+mod attempt;
 mod config;
 mod door;
 mod epochs;

@@ -6,6 +6,7 @@
 //! every chunk in flight holds a slot of `Memory`, and rows leave in pages.
 
 use super::Shared;
+use super::attempt::Attempt;
 use super::memory::{Slot, User};
 use super::replicate::{Count, Delivery, Promise, Tally};
 use crate::chunk::{Builder, CHUNK_LEN, Manifest, Page, Place, Row, TooLarge};
@@ -18,13 +19,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 /// Chunks that are sealed at once: one per core of a small machine keeps both busy.
 const SEALERS: usize = 3;
 
 /// Why a put failed. Unless it says otherwise nothing of the file is visible, and what was
-/// delivered goes when its claim lapses.
+/// delivered goes.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
     /// The bytes could not be read.
@@ -109,20 +109,18 @@ impl Upload {
     pub(super) fn new(
         shared: &Arc<Shared>,
         keys: Arc<EpochKeys>,
-        claim: Claim,
+        attempt: &Attempt,
         compress: bool,
         progress: OnProgress,
     ) -> Self {
+        let (claim, tally) = (attempt.claim(), attempt.tally().clone());
         let promise = Promise::now(&shared.view(), claim.replicas);
-        let (tally, rows) = (Arc::default(), Builder::default());
+        let rows = Builder::default();
         Self { shared: shared.clone(), keys, claim, promise, compress, tally, rows, progress }
     }
 
     /// Stores all bytes of `source` and returns when they are on enough disks.
     pub(super) async fn run(mut self, source: Box<dyn Source>) -> Result<Content, PutError> {
-        // Dropped with this put.
-        let mut renewing = JoinSet::new();
-        renewing.spawn(self.shared.clone().keep_renewed(self.claim, self.tally.clone()));
         let mut reader = Reader::new(&self.shared, source);
         let mut sealing = VecDeque::with_capacity(SEALERS);
         let mut index = 0;

@@ -175,6 +175,16 @@ impl Tally {
         look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether anything was delivered.
+    pub(super) fn has_begun(&self) -> bool {
+        self.with_quiet(|state| state.started > 0)
+    }
+
+    /// Waits until no chunk is on its way any more.
+    pub(super) async fn all_ended(&self) {
+        self.until(|s| (s.ended == s.started).then_some(())).await;
+    }
+
     /// One chunk at each node that has any.
     pub(super) fn one_at_each(&self) -> BTreeMap<NodeId, ChunkId> {
         self.with_quiet(|state| state.taken.clone())

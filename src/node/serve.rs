@@ -160,6 +160,10 @@ impl Shared {
                 let bits = self.adopt(parse(&head)?).await.map_err(|err| full(&err))?;
                 Bits { bits }.to_bytes()
             }
+            kind::WITHDRAW => {
+                self.withdrawn(parse(&head)?).await.map_err(|err| full(&err))?;
+                Vec::new()
+            }
             kind::POINTERS => self.answer_pointers(peer, parse(&head)?),
             kind::BELOW => self.answer_below(parse(&head)?).await?,
             kind::PROVE => self.prove(peer, parse(&head)?).await.to_bytes(),

@@ -197,6 +197,12 @@ impl View {
         ids.into_iter().filter_map(machine).collect::<BTreeSet<_>>().len()
     }
 
+    /// The zone of a candidate, as a number of this view.
+    pub(super) fn zone(&self, id: &NodeId) -> u16 {
+        let placement = self.placement();
+        placement.number(id).map_or(0, |node| placement.choice(node).zone)
+    }
+
     /// In how many zones these nodes are.
     pub(super) fn zones<'a>(&self, ids: impl IntoIterator<Item = &'a NodeId>) -> usize {
         let zone = |id| self.members.get(id).map(|m: &Member| zone_of(&m.record));

@@ -19,6 +19,7 @@
 //! | 0x0209 | [`Prove`]: show that you have the bytes of these, and keep them | | [`Proofs`] | |
 //! | 0x020a | [`Compare`]: which of these do you hold, and with these claims? | | [`Compared`] | |
 //! | 0x020b | [`Adopt`]: keep these for these claims too | | [`Bits`]: which are held | |
+//! | 0x020c | [`Withdraw`]: what was stored for this put is not needed | | empty | |
 //! | 0x0301 | [`Push`]: keep these records | | empty, once they are on disk | |
 //! | 0x0302 | a step of reconciliation (`wire::sync`) | | the same | |
 //! | 0x0303 | [`Find`]: records that a member here may lack | | [`Push`] | |
@@ -64,6 +65,8 @@ pub mod kind {
     pub const COMPARE: u16 = 0x020a;
     /// [`super::Adopt`].
     pub const ADOPT: u16 = 0x020b;
+    /// [`super::Withdraw`].
+    pub const WITHDRAW: u16 = 0x020c;
     /// [`super::Push`].
     pub const PUSH: u16 = 0x0301;
     /// A step of reconciliation.
@@ -125,6 +128,7 @@ message! {
     Prove = kind::PROVE;
     Compare = kind::COMPARE;
     Adopt = kind::ADOPT;
+    Withdraw = kind::WITHDRAW;
     WhoHolds = kind::WHO_HOLDS;
     Commit = kind::COMMIT;
     Push = kind::PUSH;
@@ -409,6 +413,25 @@ impl Adopt {
             room = room.saturating_sub(size);
         }
         out
+    }
+}
+
+/// "The put whose claim is the hash of this secret has failed: its claims end."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdraw {
+    /// Known to nobody but who put.
+    pub secret: [u8; 16],
+}
+
+impl Encode for Withdraw {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.secret.encode(out);
+    }
+}
+
+impl Decode for Withdraw {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { secret: from.array()? })
     }
 }
 
@@ -735,6 +758,7 @@ mod tests {
         round_trip(Adopt {
             chunks: vec![Adopted { cid: ChunkId([4; 32]), claims: vec![claim; 2] }],
         });
+        round_trip(Withdraw { secret: [6; 16] });
         round_trip(Compared { held: bits.clone(), same: bits });
         round_trip(Proofs { proofs: vec![None, Some([9; 32])] });
         round_trip(Push { records: vec![vec![1, 2], vec![]] });

@@ -2,6 +2,7 @@
 
 use crate::daemon::{Daemon, Swarm, noise, until};
 use rustix::process::Signal;
+use serde_json::Value;
 use std::process::Stdio;
 
 const MIB: usize = 1 << 20;
@@ -66,6 +67,31 @@ fn a_node_that_is_emptied_keeps_nothing_and_every_file_keeps_its_copies() {
         swarm[0].run(&["rm", "/more"]);
         chunks_here(&swarm[3]) > 0
     });
+}
+
+#[test]
+fn copies_that_are_all_in_one_place_get_one_in_another_when_a_node_is_there() {
+    let mut swarm = swarm(3, &["--zone", "here", "--repair-delay", "1s"]);
+    let files = put_some(&swarm, 3);
+    let mut far = swarm.draft();
+    far.flags.extend(["--zone", "there", "--repair-delay", "1s"].map(String::from));
+    far.start();
+    swarm.add(far);
+    swarm.met();
+    let name = swarm[3].status()["name"].clone();
+    for (path, _) in &files {
+        until("each chunk to be there too", || {
+            let chunks = swarm[0].list(&["stat", "--chunks", path]);
+            let has = |chunk: &Value| chunk["holders"].as_array().unwrap().contains(&name);
+            chunks.iter().filter(|line| line["index"].is_u64()).all(has)
+        });
+    }
+    for node in 0..3 {
+        swarm[node].kill();
+    }
+    for (path, bytes) in &files {
+        assert!(swarm[3].get(path) == *bytes, "one zone is lost and nothing else");
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 use crate::daemon::{Daemon, Swarm, noise, until};
 use serde_json::Value;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 const MIB: usize = 1 << 20;
 
@@ -131,6 +133,25 @@ fn what_is_gone_lacks_no_copies_in_a_swarm_that_is_too_small_for_all_of_them() {
     both(5);
     ok(&swarm[1], &["rm", "--purge", "--yes", "/gone"]);
     both(1);
+}
+
+#[test]
+fn a_put_that_is_interrupted_leaves_nothing_behind() {
+    let swarm = swarm(&[]);
+    swarm[0].put("/kept", b"kept", &[]);
+    let mut put = swarm[0].command(&["put", "-", "--as", "/kept"]);
+    let mut put = put.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    put.stdin.as_mut().unwrap().write_all(&noise(8, 12 * MIB)).unwrap();
+    let here = |node: usize| swarm[node].status()["chunks_here"].as_u64().unwrap();
+    let held = || [0, 1, 2].map(here);
+    until("some of it to be everywhere", || held().iter().all(|chunks| *chunks >= 8));
+    put.kill().unwrap();
+    put.wait().unwrap();
+    until("all of it to be gone", || held() == [1; 3]);
+    for node in [0, 1, 2] {
+        until("its room to be free again", || stored(&swarm[node]) < MIB as u64);
+    }
+    assert!(swarm[2].get("/kept") == b"kept");
 }
 
 #[test]

@@ -8,11 +8,12 @@ use crate::core::catalogue::{
     Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Node as TreeNode,
     UNLISTED, View as _, files_by_lookup, id_of,
 };
+use crate::core::limits;
 use crate::core::tree::{Entry, NewFile, Tree};
-use crate::core::{hlc, limits};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, RecordId};
 use crate::node::again::Holders;
+use crate::node::attempt::Attempt;
 use crate::node::put::{Content, Upload, Whereabouts};
 use crate::node::records::records_of;
 use crate::node::replicate::{Promise, Tally};
@@ -48,15 +49,13 @@ impl Shared {
         let keys = self.wait_for_keys().await?;
         let replicas = put.replicas.unwrap_or(self.config.replicas).clamp(1, limits::REPLICAS_MAX);
         self.whole(|| self.check_target(put.path.as_ref())).await?;
-        // Its own until it is written down: what a put leaves behind that never is, lapses.
-        let renewed_ms = hlc::ms_of(self.tick());
-        let claim = Claim { id: ClaimId(self.sys.rng.bytes()), replicas, renewed_ms };
-        let again = self.put_again(source, &keys, put.path.as_ref(), claim).await;
+        let attempt = Attempt::new(self, replicas);
+        let again = self.put_again(source, &keys, put.path.as_ref(), attempt.claim()).await;
         let content = match again.map_err(PutError::Read)? {
             (_, Some(content)) => content,
             (source, None) => {
                 let progress = progress.clone();
-                let upload = Upload::new(self, keys.clone(), claim, put.compress, progress);
+                let upload = Upload::new(self, keys.clone(), &attempt, put.compress, progress);
                 upload.run(source).await?
             }
         };
@@ -64,6 +63,7 @@ impl Shared {
             // It was longer or shorter when the command opened it.
             return Err(PutError::from(SourceChanged).into());
         }
+        attempt.is_written_down();
         let needed = Promise::now(&self.view(), replicas).nodes;
         let claim = self.write_down(&put, &keys, &content, needed).await?;
         let wait_met = self.wait_for_copies(&put, claim, &content, &progress).await;

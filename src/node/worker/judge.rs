@@ -143,6 +143,7 @@ impl Shared {
             over_full: !member.has_room(),
             holds: holds(&member.record.id),
             since: member.since,
+            zone: view.zone(&member.record.id),
         });
         (candidates.collect(), others)
     }
@@ -192,6 +193,7 @@ mod tests {
             over_full: false,
             holds: alive,
             since: Time(1_000_000),
+            zone: 0,
         };
         let all = [holder(1, true), holder(2, true), holder(3, false)];
         assert_eq!((most(&all, delay, soon), most(&all, delay, late)), (3, 2));
