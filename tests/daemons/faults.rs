@@ -8,7 +8,7 @@ use crate::segments;
 use crate::simfs::{Fault as DiskFault, Survive};
 use crate::swarm::{End, Swarm, Trouble};
 use p2pfs::sys::Fs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub(crate) struct Faults {
     /// Whether machines may be lost: what only one of them has is not lost before others have it.
     pub(crate) losses: bool,
     lost_one: bool,
+    /// The kinds that have struck.
+    pub(crate) struck: BTreeSet<String>,
     rotten: Option<usize>,
     keep_first: bool,
     spares_from: usize,
@@ -70,6 +72,7 @@ impl Faults {
             spares_from: plan.machines,
             losses: false,
             lost_one: false,
+            struck: plan.evil.iter().map(|_| "Evil".to_owned()).collect(),
             rotten: None,
             // Where people approve, only the first machine has the swarm key.
             keep_first: plan.entry == crate::plan::Entry::Approval,
@@ -134,6 +137,18 @@ impl Faults {
             return;
         }
         let survive = self.dice.pick(&[Survive::None, Survive::Some, Survive::All]);
+        let idle = match fault {
+            Fault::Join => self.spare(swarm).is_none(),
+            Fault::Wipe | Fault::Leave => {
+                !self.losses || self.lost_one || self.keep_first && one == 0
+            }
+            Fault::Evil => true,
+            _ => false,
+        };
+        if idle {
+            return;
+        }
+        self.struck.insert(format!("{fault:?}"));
         swarm.setup.history.count(&format!("fault {fault:?}"));
         swarm.note(format_args!("{fault:?} n{one}"));
         match fault {
@@ -160,15 +175,8 @@ impl Faults {
                 self.drifting.insert(one, self.dice.pick(&[-10, 10]));
                 self.later(swarm, Due::Clock(one));
             }
-            Fault::Join => {
-                let spare = (0..swarm.len()).find(|at| {
-                    !swarm.has_lived(*at) && !self.joining.contains(at) && *at >= self.spares_from
-                });
-                self.joining.extend(spare);
-            }
+            Fault::Join => self.joining.extend(self.spare(swarm)),
             Fault::Evil => {}
-            Fault::Wipe | Fault::Leave
-                if !self.losses || self.lost_one || self.keep_first && one == 0 => {}
             Fault::Leave => {
                 self.lost_one = true;
                 swarm.end(one, End::Power(Survive::None));
@@ -184,6 +192,12 @@ impl Faults {
                 (0..swarm.len()).filter(|at| *at != one).find(|at| swarm.copy_keys(*at, one));
             }
         }
+    }
+
+    /// A machine that has not been switched on yet.
+    fn spare(&self, swarm: &Swarm) -> Option<usize> {
+        (self.spares_from..swarm.len())
+            .find(|at| !swarm.has_lived(*at) && !self.joining.contains(at))
     }
 
     /// Sets a clock wrong; far ahead only where the others are there to say so.

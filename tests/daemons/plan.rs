@@ -65,7 +65,7 @@ impl Fault {
 /// Each of these takes copies away for good, and the promise is about one loss.
 const LOSSES: [Fault; 4] = [Fault::Rot, Fault::Wipe, Fault::Leave, Fault::Evil];
 /// At least so many kinds of faults in a seed.
-const KINDS_MIN: usize = 3;
+pub(crate) const KINDS_MIN: usize = 3;
 
 const FAULTS: [Fault; 18] = [
     Fault::PowerLoss,

@@ -11,7 +11,7 @@ use crate::checks::{content, copies, equal, index, memory, removed};
 use crate::faults::{Faults, gap, is_far};
 use crate::history::History;
 use crate::life::{Listing, Order, Outcome, Report, SEGMENT_LEN, Setup};
-use crate::plan::{Entry, Plan};
+use crate::plan::{Entry, KINDS_MIN, Plan};
 use crate::segments::{self, Contents};
 use crate::simfs::Survive;
 use crate::swarm::{End, Swarm};
@@ -267,10 +267,17 @@ impl Play {
         self.faults.go_on(begin);
         let (mut next, mut look) = (begin, begin);
         let mut operations = 0;
-        let at_most = begin + 2 * self.plan.busy;
-        while self.swarm.now() < begin + self.plan.busy || operations < self.plan.operations {
-            if self.swarm.now() > at_most || self.has_enough() {
-                break;
+        let at_most = begin + 10 * self.plan.busy;
+        while self.swarm.now() < begin + self.plan.busy
+            || operations < self.plan.operations
+            || self.faults.struck.len() < KINDS_MIN
+        {
+            if self.has_enough() {
+                return;
+            }
+            if self.swarm.now() > at_most {
+                let kinds = self.faults.struck.len();
+                return self.violation(format!("only {operations} operations and {kinds} faults"));
             }
             self.step();
             self.see_off();

@@ -3,7 +3,7 @@
 //! for whom is decided by repair, and what comes of it is noted there.
 //!
 //! Invariant: at most [`COPIES_AT_ONCE`] chunks are in memory for repair, and only a chunk with one
-//! copy left goes faster than the pace.
+//! copy left, or one whose copy here is damaged, goes faster than the pace.
 
 use crate::id::{ChunkId, NodeId};
 use crate::node::Shared;

@@ -14,7 +14,7 @@ use crate::core::tree::{Due, Ended, Tree};
 use crate::id::{ClaimId, InodeId, RecordId};
 use crate::node::Shared;
 use crate::node::release::ReleaseError;
-use crate::node::view::Member;
+use crate::node::view::{Member, View};
 use crate::store::Op;
 use crate::sys::Time;
 use crate::wire::gossip::MemberFlags;
@@ -44,6 +44,7 @@ const LOOK_EVERY_MAX: Duration = Duration::from_secs(15 * 60);
 pub(in crate::node) struct Releases {
     shared: Arc<Shared>,
     changes: watch::Receiver<u64>,
+    views: watch::Receiver<Arc<View>>,
     /// When it looks for what is due again.
     due: Time,
     /// The wall clock of the look that runs.
@@ -54,6 +55,8 @@ pub(in crate::node) struct Releases {
     left: BTreeSet<InodeId>,
     /// Claims that were released although their file has a name, and how often they were found.
     wrong: BTreeMap<ClaimId, usize>,
+    /// Whether there was too little room when that was looked at last.
+    lacked: bool,
     /// Releases done here since the start.
     settled: u64,
 }
@@ -61,8 +64,9 @@ pub(in crate::node) struct Releases {
 impl Releases {
     pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
         let (changes, due) = (shared.records_changed.subscribe(), shared.sys.clock.now());
-        let (left, wrong) = (BTreeSet::new(), BTreeMap::new());
-        Self { shared, changes, due, now_ms: 0, seen: None, left, wrong, settled: 0 }
+        let (left, wrong, views) = (BTreeSet::new(), BTreeMap::new(), shared.views());
+        let (seen, lacked) = (None, false);
+        Self { shared, changes, views, due, now_ms: 0, seen, left, wrong, lacked, settled: 0 }
     }
 }
 
@@ -84,9 +88,20 @@ impl Worker for Releases {
     }
 
     async fn wait(&mut self) {
-        if self.changes.changed().await.is_err() {
-            // The node is ending.
-            std::future::pending::<()>().await;
+        loop {
+            tokio::select! {
+                biased;
+                // The senders live in `shared`.
+                _ = self.changes.changed() => return,
+                _ = self.views.changed() => {
+                    let before = std::mem::replace(&mut self.lacked, self.shared.lacks_room());
+                    if self.lacked && !before {
+                        // Before puts are refused, not a quarter of an hour later.
+                        self.due = self.shared.sys.clock.now();
+                        return;
+                    }
+                }
+            }
         }
     }
 
