@@ -57,8 +57,8 @@ impl Attempt {
         &self.tally
     }
 
-    /// It has come to the point where somebody else may know of it.
-    pub(super) fn is_written_down(mut self) {
+    /// Everything is stored: from now on somebody else may know of it.
+    pub(super) fn succeed(mut self) {
         self.failed = false;
     }
 }

@@ -63,7 +63,7 @@ impl Shared {
             // It was longer or shorter when the command opened it.
             return Err(PutError::from(SourceChanged).into());
         }
-        attempt.is_written_down();
+        attempt.succeed();
         let needed = Promise::now(&self.view(), replicas).nodes;
         let claim = self.write_down(&put, &keys, &content, needed).await?;
         let wait_met = self.wait_for_copies(&put, claim, &content, &progress).await;
