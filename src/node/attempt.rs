@@ -68,7 +68,9 @@ impl Drop for Attempt {
         self.renewing.abort_all();
         if self.failed && self.tally.has_begun() {
             let (shared, secret, tally) = (self.shared.clone(), self.secret, self.tally.clone());
-            tokio::spawn(async move { shared.withdraw(secret, &tally).await });
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { shared.withdraw(secret, &tally).await });
+            }
         }
     }
 }

@@ -140,7 +140,7 @@ message! {
 /// Why a holder shall keep a chunk, as it travels with the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClaimTerms {
-    /// `P`: the inode's or unlisted file's claim.
+    /// `P`: the inode's or unlisted file's claim, or that of a put that is not written down yet.
     pub id: ClaimId,
     /// How many replicas the claim wants, 1 to 8.
     pub replicas: u8,
@@ -352,12 +352,15 @@ impl Decode for Compared {
     }
 }
 
+/// Most claims in one [`Adopt`]: its head stays below 64 KiB, and they are written in one go.
+pub const ADOPTED_MAX: usize = 1024;
+
 /// A chunk, and claims on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adopted {
     /// Its name.
     pub cid: ChunkId,
-    /// At most [`CLAIMS_MAX`].
+    /// 1 to [`CLAIMS_MAX`].
     pub claims: Vec<ClaimTerms>,
 }
 
@@ -370,7 +373,11 @@ impl Encode for Adopted {
 
 impl Decode for Adopted {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { cid: ChunkId::decode(from)?, claims: from.list(CLAIMS_MAX)? })
+        let (cid, claims): (_, Vec<_>) = (ChunkId::decode(from)?, from.list(CLAIMS_MAX)?);
+        if claims.is_empty() {
+            return Err(Malformed::Invalid("no claims"));
+        }
+        Ok(Self { cid, claims })
     }
 }
 
@@ -378,7 +385,7 @@ impl Decode for Adopted {
 /// before the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Adopt {
-    /// At most [`CIDS_MAX`], and at most [`PUSH_MAX`] bytes together.
+    /// At most [`CIDS_MAX`], with [`ADOPTED_MAX`] claims together.
     pub chunks: Vec<Adopted>,
 }
 
@@ -390,7 +397,12 @@ impl Encode for Adopt {
 
 impl Decode for Adopt {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { chunks: from.list(CIDS_MAX)? })
+        let chunks: Vec<Adopted> = from.list(CIDS_MAX)?;
+        let claims = chunks.iter().map(|one| one.claims.len()).sum();
+        match claims {
+            0..=ADOPTED_MAX => Ok(Self { chunks }),
+            len => Err(Malformed::TooLong { len, max: ADOPTED_MAX }),
+        }
     }
 }
 
@@ -400,17 +412,15 @@ impl Adopt {
         let mut out: Vec<Self> = Vec::new();
         let mut room = 0;
         for one in chunks {
-            let size = one.to_bytes().len();
+            let claims = one.claims.len();
             match out.last_mut() {
-                Some(last) if size <= room && last.chunks.len() < CIDS_MAX => {
-                    last.chunks.push(one);
-                }
+                Some(last) if claims <= room => last.chunks.push(one),
                 _ => {
                     out.push(Self { chunks: vec![one] });
-                    room = PUSH_MAX;
+                    room = ADOPTED_MAX;
                 }
             }
-            room = room.saturating_sub(size);
+            room = room.saturating_sub(claims);
         }
         out
     }

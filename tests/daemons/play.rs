@@ -704,7 +704,11 @@ impl Play {
 
     /// Without one machine everything can still be read at once.
     fn lose_one(&mut self) {
-        let lost = self.dice.pick(&self.swarm.members());
+        let members = self.swarm.members();
+        if members.len() < 2 {
+            return;
+        }
+        let lost = self.dice.pick(&members);
         self.swarm.note(format_args!("n{lost} is lost for good"));
         self.swarm.end(lost, End::Power(Survive::None));
         for hash in self.readable() {

@@ -269,11 +269,7 @@ impl Tree<'_> {
             return Ok(None);
         }
         kept.extend(heads.into_iter().filter(|version| claim_of(version) == Some(claim)));
-        // Without another version nothing else can need what the claim is for.
-        Ok(Some(match kept.is_empty() {
-            true => Due::Claims(vec![claim]),
-            false => Due::Versions { claim, ended, kept },
-        }))
+        Ok(Some(Due::Versions { claim, ended, kept }))
     }
 
     fn is_kept(&self, claim: Option<ClaimId>) -> io::Result<bool> {

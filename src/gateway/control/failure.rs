@@ -30,10 +30,11 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         }
         Error::Unlisted => Failure::new(Code::Conflict, "it has no name that could be removed")
             .hint("its content goes for good with:  p2pfs rm --purge HASH"),
-        Error::NotYours => {
-            Failure::new(Code::Denied, "only an admin, or who put all that is kept of it, may purge it")
-                .hint("without --purge its content goes after the history time")
-        }
+        Error::NotYours => Failure::new(
+            Code::Denied,
+            "only an admin, or who put all that is kept of it, may purge it",
+        )
+        .hint("without --purge its content goes after the history time"),
         Error::NobodyElse => {
             Failure::new(Code::Conflict, "no other node could take what is on this one")
                 .hint("let another one join:  p2pfs daemon --bootstrap HOST:4000")

@@ -5,17 +5,17 @@
 use super::Outcome;
 use super::files::millis;
 use crate::core::catalogue::{
-    Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Node as TreeNode,
-    UNLISTED, View as _, files_by_lookup, id_of,
+    Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
+    Node as TreeNode, UNLISTED, View as _, files_by_lookup, id_of, is_released,
 };
 use crate::core::limits;
-use crate::core::tree::{Entry, NewFile, Tree};
+use crate::core::tree::{NewFile, Tree};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, RecordId};
 use crate::node::again::Holders;
 use crate::node::attempt::Attempt;
 use crate::node::put::{Content, Upload, Whereabouts};
-use crate::node::records::records_of;
+use crate::node::records::{Snapshot, records_of};
 use crate::node::replicate::{Promise, Tally};
 use crate::node::{OnProgress, PublishError, PutError, Shared};
 use crate::store::Claim;
@@ -29,14 +29,8 @@ use std::time::Duration;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// The same, when it takes long.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
-
-/// What was written down before.
-struct Said {
-    /// The claim of the file.
-    claim: ClaimId,
-    /// The records: of the file and, if it has a path, of its name.
-    records: Vec<Vec<u8>>,
-}
+/// How often a put is claimed for the file that is at its path, when that changes all the time.
+const CLAIMED_AGAIN: usize = 3;
 
 impl Shared {
     pub(super) async fn put(
@@ -51,7 +45,7 @@ impl Shared {
         self.whole(|| self.check_target(put.path.as_ref())).await?;
         let attempt = Attempt::new(self, replicas);
         let again = self.put_again(source, &keys, put.path.as_ref(), attempt.claim()).await;
-        let content = match again.map_err(PutError::Read)? {
+        let mut content = match again.map_err(PutError::Read)? {
             (_, Some(content)) => content,
             (source, None) => {
                 let progress = progress.clone();
@@ -63,9 +57,9 @@ impl Shared {
             // It was longer or shorter when the command opened it.
             return Err(PutError::from(SourceChanged).into());
         }
-        attempt.succeed();
         let needed = Promise::now(&self.view(), replicas).nodes;
-        let claim = self.write_down(&put, &keys, &content, needed).await?;
+        self.write_down(&put, &keys, attempt, &mut content, needed).await?;
+        let claim = content.claim;
         let wait_met = self.wait_for_copies(&put, claim, &content, &progress).await;
         let wanted = wanted(put.wait, replicas).filter(|_| wait_met);
         let mut stored = self.stored(put.path, &content, replicas, wait_met, began);
@@ -102,44 +96,109 @@ impl Shared {
         Ok(target.map(drop)?)
     }
 
-    /// Makes the file findable and, if it has a path, visible; the claim under which it is kept.
+    /// Makes the file findable and, if it has a path, visible.
     async fn write_down(
         self: &Arc<Self>,
         put: &Put,
         keys: &Arc<EpochKeys>,
-        content: &Content,
+        attempt: Attempt,
+        content: &mut Content,
         needed: usize,
-    ) -> Outcome<Claim> {
-        let file = file_record(put, keys, content);
-        if let Some(said) = self.said_before(put, content, &file)? {
-            let claim = Claim { id: said.claim, ..content.claim };
-            if claim == content.claim || self.claim_anew(&file, keys, claim, content).await {
-                // Whoever wrote them may have died before others had them.
-                self.publish_again(said.records, needed).await?;
-                return Ok(claim);
-            }
-        }
+    ) -> Outcome<()> {
         // Two plans for one path must see each other, so plan and record are one step.
-        let planning = self.catalogue.planning.clone().lock_owned().await;
+        let mut planning = self.catalogue.planning.clone().lock_owned().await;
+        let mut wanted = self.claim_for(put, content, attempt.claim().id)?;
+        for _ in 0..CLAIMED_AGAIN {
+            if content.claim.id == wanted {
+                break;
+            }
+            drop(planning);
+            let claim = Claim { id: wanted, ..content.claim };
+            if self.claim_anew(put, keys, claim, content).await {
+                content.claim = claim;
+            }
+            planning = self.catalogue.planning.clone().lock_owned().await;
+            // Somebody may have removed the file meanwhile, or let its content go.
+            let now = self.claim_for(put, content, attempt.claim().id)?;
+            if now == wanted {
+                break;
+            }
+            wanted = now;
+        }
+        if content.claim.id != wanted {
+            // What the put itself has stored it has stored under its own claim.
+            if !attempt.tally().has_begun() {
+                return Err(PutError::TooFewCopies { copies: 0, needed }.into());
+            }
+            content.claim = attempt.claim();
+        }
+        let file = file_record(put, keys, content);
+        if let Some(records) = self.said_before(put, content, &file)? {
+            drop(planning);
+            // Whoever wrote them may have died before others had them.
+            return Ok(self.publish_again(records, needed).await?);
+        }
         let record = file.sign(&self.key, self.tick(), keys.epoch()).map_err(PublishError::from)?;
         let mut records = vec![record];
         if let Some(path) = &put.path {
             let id = id_of(&records[0]);
             records.push(self.name_it(put, path, keys, content, id)?);
         }
+        if content.claim == attempt.claim() {
+            attempt.succeed();
+        }
         self.publish(records, vec![file.claim], needed, Some(planning)).await?;
-        Ok(content.claim)
+        Ok(())
+    }
+
+    /// The claim under which a put is to be kept: that of the file that is at the path, or of the
+    /// same content that this node has put without a name; else its own.
+    fn claim_for(&self, put: &Put, content: &Content, own: ClaimId) -> Outcome<ClaimId> {
+        let keyring = self.catalogue.keyring();
+        let mut target = Ok(None);
+        let known = self.read_records(|view| {
+            let Some(path) = &put.path else {
+                let own = self.own_unlisted(view, &keyring, content)?;
+                return Ok(own.map(|known| known.file.claim));
+            };
+            target = Tree::new(view, &keyring).put_target(&path.0);
+            let Ok(Some(entry)) = &target else { return Ok(None) };
+            let TreeNode::File(file) = &entry.version.node else { return Ok(None) };
+            // A claim that was released is not taken again.
+            Ok((!is_released(view, &file.claim)?).then_some(file.claim))
+        })?;
+        target?;
+        Ok(known.unwrap_or(own))
+    }
+
+    /// What this node has put without a name that is of this content and wants as many copies.
+    fn own_unlisted(
+        &self,
+        view: &Snapshot<'_>,
+        keyring: &Keyring,
+        content: &Content,
+    ) -> io::Result<Option<FileCandidate>> {
+        let Some(keys) = keyring.newest() else { return Ok(None) };
+        let mut known = files_by_lookup(view, &keys.lookup(&content.hash))?;
+        known.retain(|known| {
+            let file = &known.file;
+            let same = file.replicas == content.claim.replicas && file.content == place(content);
+            // It stands for itself: it is its author's, who may let it go, and does not go when
+            // somebody removes a name of its content.
+            same && file.flags & UNLISTED != 0 && known.author == self.me
+        });
+        Ok(known.into_iter().next())
     }
 
     /// Has the holders of what was put keep it for another claim; whether enough do.
     async fn claim_anew(
         self: &Arc<Self>,
-        file: &FileRecord,
+        put: &Put,
         keys: &Arc<EpochKeys>,
         claim: Claim,
         content: &Content,
     ) -> bool {
-        let mut records = vec![(file.clone(), keys.clone())];
+        let mut records = vec![(file_record(put, keys, content), keys.clone())];
         let Ok(opened) = self.open_file(content.hash, &mut records).await else { return false };
         self.claim_all(&opened, claim, Holders::Any).await.is_some()
     }
@@ -151,35 +210,28 @@ impl Shared {
         put: &Put,
         content: &Content,
         file: &FileRecord,
-    ) -> Outcome<Option<Said>> {
+    ) -> Outcome<Option<Vec<Vec<u8>>>> {
         let keyring = self.catalogue.keyring();
-        let same = |known: &FileCandidate| {
-            let FileRecord { replicas, content, .. } = &known.file;
-            (*replicas, content) == (file.replicas, &file.content)
-        };
-        // What stands for itself is its author's, who may let it go, and does not go when somebody
-        // removes a name of its content.
-        let own =
-            |known: &FileCandidate| known.file.flags & UNLISTED != 0 && known.author == self.me;
         Ok(self.read_records(|view| {
-            let mut known = files_by_lookup(view, &file.lookup)?;
-            known.retain(same);
-            let found = match &put.path {
-                None => known.iter().find(|known| own(known)).map(|known| (known, None)),
-                Some(path) => {
-                    let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
-                    let version = entry.as_ref().and_then(|entry| version_of(entry, &content.hash));
-                    version.zip(entry.as_ref()).and_then(|(version, entry)| {
-                        let at = known.iter().find(|known| Some(known.id) == version.record)?;
-                        Some((at, Some(entry.version.record)))
-                    })
+            let mut ids = Vec::new();
+            if let Some(path) = &put.path {
+                let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
+                let Some(entry) = entry else { return Ok(None) };
+                let TreeNode::File(version) = &entry.version.node else { return Ok(None) };
+                let Some(id) = version.record else { return Ok(None) };
+                let there = crate::core::catalogue::file_record(view, &id)?;
+                if version.hash != content.hash || there.as_ref() != Some(file) {
+                    return Ok(None);
                 }
-            };
-            let Some((known, name)) = found else { return Ok(None) };
-            let ids = [Some(known.id), name].into_iter().flatten();
-            let records = ids.map(|id| view.record(&id)).collect::<io::Result<Vec<_>>>()?;
-            let records: Option<Vec<_>> = records.into_iter().collect();
-            Ok(records.map(|records| Said { claim: known.file.claim, records }))
+                ids.extend([id, entry.version.record]);
+            } else {
+                match self.own_unlisted(view, &keyring, content)? {
+                    Some(known) if known.file == *file => ids.push(known.id),
+                    _ => return Ok(None),
+                }
+            }
+            let records = ids.iter().map(|id| view.record(id));
+            Ok(records.collect::<io::Result<Vec<_>>>()?.into_iter().collect())
         })?)
     }
 
@@ -314,21 +366,18 @@ fn file_record(put: &Put, keys: &EpochKeys, content: &Content) -> FileRecord {
     FileRecord {
         claim: content.claim.id,
         lookup: keys.lookup(&content.hash),
-        content: match &content.manifest {
-            Whereabouts::Inline(sealed) => RecordContent::Inline(sealed.clone()),
-            Whereabouts::Stored { cid, len } => {
-                RecordContent::Stored { manifest: *cid, sealed_len: *len }
-            }
-        },
+        content: place(content),
         replicas: content.claim.replicas,
         flags: if put.path.is_some() { 0 } else { UNLISTED },
     }
 }
 
-/// The version that a path leads to, if it is of this content.
-fn version_of<'e>(entry: &'e Entry, hash: &FileHash) -> Option<&'e FileVersion> {
-    match &entry.version.node {
-        TreeNode::File(file) if file.hash == *hash => Some(file),
-        _ => None,
+/// Where the manifest is, as a file record says it.
+fn place(content: &Content) -> RecordContent {
+    match &content.manifest {
+        Whereabouts::Inline(sealed) => RecordContent::Inline(sealed.clone()),
+        Whereabouts::Stored { cid, len } => {
+            RecordContent::Stored { manifest: *cid, sealed_len: *len }
+        }
     }
 }

@@ -83,8 +83,8 @@ impl Shared {
             }
         }
         self.rm_all(&[(path.0, entry)], &keys, &mut removed, &mut going).await?;
-        // Not before all names are gone: one file may have several of them.
-        removed.kept += self.purge(going.into_iter()).await?;
+        // One file may have several names, of which the last one is gone now.
+        removed.kept += self.purge(going).await?.len() as u64;
         Ok(removed)
     }
 
@@ -164,7 +164,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Removes these names, and notes the files of which the content is to go, when that is wanted.
+    /// Removes these names and, when that is wanted, lets the content go; notes the files that go only
+    /// with another name.
     async fn rm_all(
         self: &Arc<Self>,
         names: &[(Vec<u8>, Entry)],
@@ -189,7 +190,7 @@ impl Shared {
                 }
             }
         }
-        going.extend(files);
+        going.extend(self.purge(files).await?);
         Ok(())
     }
 
@@ -221,21 +222,30 @@ impl Shared {
         if mine { Ok(()) } else { Err(Error::NotYours) }
     }
 
-    /// Lets everything go that files without a name ever held; how many of them have another name.
-    async fn purge(self: &Arc<Self>, inodes: impl Iterator<Item = InodeId>) -> Outcome<u64> {
-        let mut claims: Vec<ClaimId> = Vec::new();
-        let mut named = 0;
+    /// Lets everything go that files without a name ever held; those of them that have another name.
+    async fn purge(
+        self: &Arc<Self>,
+        inodes: impl IntoIterator<Item = InodeId>,
+    ) -> Outcome<Vec<InodeId>> {
+        let (mut named, mut unnamed) = (Vec::new(), Vec::new());
         for inode in inodes {
-            if !self.with_tree(|tree| Ok(tree.paths_of(&inode, 1)?))?.is_empty() {
-                named += 1;
-            } else if let Some(Due::Claims(of)) =
-                self.with_tree(|tree| Ok(tree.due_claims(&inode)?))?
-            {
-                claims.extend(of);
-            }
+            let is_named = !self.with_tree(|tree| Ok(tree.paths_of(&inode, 1)?))?.is_empty();
+            (if is_named { &mut named } else { &mut unnamed }).push(inode);
         }
-        for claims in claims.chunks(BATCH) {
-            self.release(claims, self.sys.clock.wall_ms()).await?;
+        // Of a file with many versions some claims are due at a time.
+        while !unnamed.is_empty() {
+            let mut claims: Vec<ClaimId> = Vec::new();
+            for inode in std::mem::take(&mut unnamed) {
+                if let Some(Due::Claims(of)) =
+                    self.with_tree(|tree| Ok(tree.due_claims(&inode)?))?
+                {
+                    claims.extend(of);
+                    unnamed.push(inode);
+                }
+            }
+            for claims in claims.chunks(BATCH) {
+                self.release(claims, self.sys.clock.wall_ms()).await?;
+            }
         }
         Ok(named)
     }
@@ -263,7 +273,7 @@ impl Shared {
             }
             Ok(inodes.len() < DIRS_MAX)
         })?;
-        removed.kept += self.purge(inodes.into_iter()).await?;
+        removed.kept += self.purge(inodes).await?.len() as u64;
         Ok(())
     }
 

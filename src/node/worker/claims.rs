@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+/// Chunks of which all claims are in memory at once.
+const ADOPTED_AT_ONCE: usize = 64;
+
 /// A chunk of this node, and all claims on it.
 pub(super) struct Claimed {
     pub(super) replica: Replica,
@@ -53,8 +56,8 @@ impl Shared {
                 ended.push((claim.id, until));
                 continue;
             }
-            let left_behind = !committed && self.is_left_behind(claim.renewed_ms);
-            if left_behind || is_released(view, &claim.id)? {
+            let left_behind = || self.is_left_behind(view, &claim);
+            if !committed && left_behind()? || is_released(view, &claim.id)? {
                 continue;
             }
             hasher.update(&claim.id.0).update(&[claim.replicas]);
@@ -141,32 +144,36 @@ impl Shared {
         let began = self.sys.clock.now();
         let (mut kept, mut unknown) =
             (BTreeSet::from_iter(chunks.iter().copied()), BTreeSet::new());
-        let shared = self.clone();
-        let adopted = self.job(move || shared.to_adopt(&chunks)).await.flatten();
-        let batches = adopted.map(Adopt::batches).unwrap_or_else(|err| {
-            tracing::warn!(%err, "claims cannot be read");
-            unknown.append(&mut kept);
-            Vec::new()
-        });
-        for batch in batches {
-            let cids: Vec<ChunkId> = batch.chunks.iter().map(|one| one.cid).collect();
+        for some in chunks.chunks(ADOPTED_AT_ONCE) {
             // One that is slow must not keep the others waiting.
             let late = self.sys.clock.now().since(began) > limits::ASK;
-            let answer = if late { None } else { Some(self.ask_adopt(peer, &batch).await) };
-            match answer {
-                Some(Ok(bits)) => {
-                    let gone = cids.iter().zip(bits).filter(|(_, held)| !held);
-                    gone.for_each(|(cid, _)| _ = kept.remove(cid));
-                }
-                Some(Err(err)) => {
-                    tracing::debug!(peer = %peer.short(), %err, "claims were not taken");
-                    unknown.extend(cids);
-                }
-                None => unknown.extend(cids),
+            match if late { None } else { self.have_adopted(peer, some.to_vec()).await } {
+                Some(gone) => kept.retain(|cid| !gone.contains(cid)),
+                None => unknown.extend(some),
             }
         }
         kept.retain(|cid| !unknown.contains(cid));
         Kept { kept, unknown }
+    }
+
+    /// Has a peer take the claims on some chunks; those that it does not hold, or none when it did
+    /// not take all.
+    async fn have_adopted(
+        self: &Arc<Self>,
+        peer: NodeId,
+        chunks: Vec<ChunkId>,
+    ) -> Option<BTreeSet<ChunkId>> {
+        let shared = self.clone();
+        let adopted = self.job(move || shared.to_adopt(&chunks)).await.flatten();
+        let unread = |err: &io::Error| tracing::warn!(%err, "claims cannot be read");
+        let mut gone = BTreeSet::new();
+        for batch in Adopt::batches(adopted.inspect_err(unread).ok()?) {
+            let refused = |err: &AskError| tracing::debug!(peer = %peer.short(), %err, "claims were not taken");
+            let bits = self.ask_adopt(peer, &batch).await.inspect_err(refused).ok()?;
+            let lacking = batch.chunks.iter().zip(bits).filter(|(_, held)| !held);
+            gone.extend(lacking.map(|(one, _)| one.cid));
+        }
+        Some(gone)
     }
 
     /// The claims on some chunks, as they travel.

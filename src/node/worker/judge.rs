@@ -164,7 +164,9 @@ impl Shared {
         let keepers = repair::keepers(self.me, candidates, wanted).unwrap_or_default();
         // A copy in a second zone is worth more than a place in the order.
         let holding = candidates.iter().filter(|c| c.alive && c.holds).map(|c| &c.id);
-        let zones = view.zones(holding.chain(others)).min(2);
+        // What is on a node that is emptied goes, wherever that is, when several others have it.
+        let beside = if drains && keepers.len() > 1 { &[][..] } else { others };
+        let zones = view.zones(holding.chain(beside)).min(2);
         if view.zones(&keepers) < zones { Vec::new() } else { keepers }
     }
 }

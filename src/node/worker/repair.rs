@@ -378,7 +378,7 @@ impl Repair {
         self.shared.worker_failed(Self::NAME, err);
         (self.failed, self.unread) = (true, true);
         if self.next.is_none() {
-            self.look_once_more();
+            self.due_at(self.shared.sys.clock.now() + self.retry);
         }
     }
 

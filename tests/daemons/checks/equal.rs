@@ -57,7 +57,10 @@ pub(crate) fn check(ledger: &Ledger, states: &[(usize, State)]) -> Result<(), St
 /// name, and what is lost or lacks a machine is said.
 fn is_expected(problem: &str, too_few: bool) -> bool {
     let of_loss = ["on no other node", "fewer copies than wanted"];
-    problem.contains("has been dead") || too_few && of_loss.iter().any(|of| problem.contains(of))
+    // Those that have gone for good may be where a machine looks for others at its start.
+    let of_gone = ["has been dead", "did not answer in time; retrying"];
+    of_gone.iter().any(|of| problem.contains(of))
+        || too_few && of_loss.iter().any(|of| problem.contains(of))
 }
 
 /// What is missing in the common tree, if anything.
