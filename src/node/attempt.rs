@@ -1,6 +1,6 @@
 //! A put that is not written down yet: its claim, which is its own. Owns that the claim is renewed
-//! as long as the put runs, so that it may take longer than claims are kept that nobody commits, and
-//! that the claim is withdrawn when the put fails, so that what it has stored is not kept for a day.
+//! as long as the put runs, which may take longer than claims are kept that nobody commits, and
+//! that it is withdrawn when the put fails, so that what was stored is not kept for a day.
 //!
 //! Only who put can withdraw: the claim's id is a hash of a secret, which a withdrawal shows.
 

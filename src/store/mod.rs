@@ -90,8 +90,9 @@ impl Options {
 ///
 /// It must be a pure function of the record and the tables, so that a rebuild, which calls it for
 /// every record in the order of the segments, gives the same tables; that order is not the one in
-/// which they came. Its table names do not start with `@`. An error it returns is taken for a failure of the tables, which are then rebuilt: it
-/// passes up errors of `tables` and makes none of its own.
+/// which they came. Its table names do not start with `@`. An error it returns is taken for a
+/// failure of the tables, which are then rebuilt: it passes up errors of `tables` and makes none of
+/// its own.
 pub trait Follow: Send + Sync + 'static {
     /// Called once for each new record, in the transaction that makes it visible.
     fn apply(&self, id: RecordId, record: &[u8], tables: &mut dyn FollowTables) -> io::Result<()>;

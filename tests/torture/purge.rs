@@ -1,6 +1,6 @@
 //! Room that comes back: a large file that is purged leaves every node within the grace, while
-//! other files are read; and nodes that are filled until they refuse and purged again end each cycle
-//! as they began it. How long it takes and what is left is printed.
+//! other files are read; and nodes that are filled until they refuse and purged again end each
+//! cycle as they began it. How long it takes and what is left is printed.
 
 use crate::daemon::{Daemon, Swarm, noise, until};
 use crate::machine::{alone, form, run};

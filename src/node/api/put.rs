@@ -8,8 +8,8 @@ use crate::core::catalogue::{
     Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
     Node as TreeNode, UNLISTED, View as _, files_by_lookup, id_of, is_released,
 };
-use crate::core::limits;
 use crate::core::tree::{NewFile, Tree};
+use crate::core::{hlc, limits};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, RecordId};
 use crate::node::again::Holders;
@@ -113,7 +113,9 @@ impl Shared {
                 break;
             }
             drop(planning);
-            let claim = Claim { id: wanted, ..content.claim };
+            // Now: what was let go of that file before is another matter.
+            let renewed_ms = hlc::ms_of(self.tick());
+            let claim = Claim { id: wanted, renewed_ms, ..content.claim };
             if self.claim_anew(put, keys, claim, content).await {
                 content.claim = claim;
             }
@@ -144,7 +146,7 @@ impl Shared {
             let id = id_of(&records[0]);
             records.push(self.name_it(put, path, keys, content, id)?);
         }
-        if content.claim == attempt.claim() {
+        if content.claim.id == attempt.claim().id {
             attempt.succeed();
         }
         self.publish(records, vec![file.claim], needed, Some(planning)).await?;

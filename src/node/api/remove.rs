@@ -164,8 +164,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Removes these names and, when that is wanted, lets the content go; notes the files that go only
-    /// with another name.
+    /// Removes these names and, when that is wanted, lets the content go; notes the files that go
+    /// only with another name.
     async fn rm_all(
         self: &Arc<Self>,
         names: &[(Vec<u8>, Entry)],
@@ -222,7 +222,7 @@ impl Shared {
         if mine { Ok(()) } else { Err(Error::NotYours) }
     }
 
-    /// Lets everything go that files without a name ever held; those of them that have another name.
+    /// Lets everything go that files without a name ever held; those that have another name.
     async fn purge(
         self: &Arc<Self>,
         inodes: impl IntoIterator<Item = InodeId>,

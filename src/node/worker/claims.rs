@@ -2,7 +2,7 @@
 //! what was let go and came back from a node that had not heard of it ends again, and a holder that
 //! lacks a claim gets it, so that no copy counts which would be let go with somebody else's claim.
 
-use crate::core::catalogue::{is_released, thinned_until};
+use crate::core::catalogue::{is_committed, is_released, thinned_until};
 use crate::core::limits;
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::records::Snapshot;
@@ -56,6 +56,7 @@ impl Shared {
                 ended.push((claim.id, until));
                 continue;
             }
+            let committed = committed || is_committed(view, &claim.id)?;
             let left_behind = || self.is_left_behind(view, &claim);
             if !committed && left_behind()? || is_released(view, &claim.id)? {
                 continue;
@@ -168,7 +169,9 @@ impl Shared {
         let unread = |err: &io::Error| tracing::warn!(%err, "claims cannot be read");
         let mut gone = BTreeSet::new();
         for batch in Adopt::batches(adopted.inspect_err(unread).ok()?) {
-            let refused = |err: &AskError| tracing::debug!(peer = %peer.short(), %err, "claims were not taken");
+            let refused = |err: &AskError| {
+                tracing::debug!(peer = %peer.short(), %err, "claims were not taken");
+            };
             let bits = self.ask_adopt(peer, &batch).await.inspect_err(refused).ok()?;
             let lacking = batch.chunks.iter().zip(bits).filter(|(_, held)| !held);
             gone.extend(lacking.map(|(one, _)| one.cid));

@@ -227,8 +227,8 @@ impl Shared {
         Ok(next)
     }
 
-    /// Whether a claim that nobody has committed can be of no put that is under way. A put renews it
-    /// on one chunk at each node: the last round has noted the newest of all.
+    /// Whether a claim that nobody has committed can be of no put that is under way. A put renews
+    /// it on one chunk at each node: the last round has noted the newest of all.
     pub(super) fn is_left_behind(&self, tables: &dyn TableRead, claim: &Claim) -> io::Result<bool> {
         let noted = tables.get(PENDING, &claim.id.0)?.as_deref().and_then(pending_row);
         let newest = noted.map_or(0, |(_, renewed_ms)| renewed_ms).max(claim.renewed_ms);

@@ -180,7 +180,8 @@ impl Shared {
         told && self.have_reconciled(&self.reconciled.borrow())
     }
 
-    /// Waits until this node knows what all its neighbours know, but not for those that do not tell.
+    /// Waits until this node knows what all its neighbours know, but not long for those that do not
+    /// tell.
     pub(super) async fn reconcile_first(&self) {
         let mut reconciled = self.reconciled.subscribe();
         let told = reconciled.wait_for(|reconciled| self.have_reconciled(reconciled));
