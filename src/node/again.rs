@@ -11,6 +11,7 @@ use super::put::{Content, Whereabouts};
 use super::replicate::{Promise, Tally, terms};
 use crate::chunk::{self, CHUNK_LEN, Place, TreeHasher};
 use crate::core::catalogue::{Content as Manifest, Node, files_by_lookup, is_released};
+use crate::core::limits;
 use crate::core::tree::Tree;
 use crate::crypto::{ChunkBuf, EpochKeys};
 use crate::id::{ChunkId, ClaimId, FileHash, NodeId};
@@ -148,36 +149,45 @@ impl Shared {
         let (cids, manifest) = self.all_cids(file).await?;
         let view = self.view();
         let promise = Promise::now(&view, claim.replicas);
+        let last = holders == Holders::Last;
         let mut asked: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
         for cid in &cids {
             let ids = match holders {
                 Holders::Homes => self.home(&view, cid, claim.replicas),
                 Holders::Any | Holders::Last => view.candidates(cid),
             };
-            for id in ids.into_iter().filter(|id| view.lives(id)) {
+            let answers = |id: &NodeId| last || !self.chooser().hung(id);
+            for id in ids.into_iter().filter(|id| view.lives(id) && answers(id)) {
                 asked.entry(id).or_default().push(*cid);
             }
         }
-        let last = holders == Holders::Last;
         let mut asking = JoinSet::new();
         for (id, cids) in asked {
             let shared = self.clone();
             asking.spawn(async move { shared.claim_at(id, claim, cids).await });
         }
-        let mut holders: BTreeMap<ChunkId, BTreeSet<NodeId>> = BTreeMap::new();
-        while let Some(held) = asking.join_next().await {
-            let (id, cids) = held.ok()?;
-            cids.into_iter().for_each(|cid| _ = holders.entry(cid).or_default().insert(id));
-        }
-        let held: Vec<BTreeSet<NodeId>> =
-            cids.iter().map(|cid| holders.remove(cid).unwrap_or_default()).collect();
         let enough = |ids: &BTreeSet<NodeId>| match last {
             true => !ids.is_empty(),
             false => promise.kept(&view, ids),
         };
-        if !held.iter().all(enough) {
-            return None;
+        let none = BTreeSet::new();
+        let mut holders: BTreeMap<ChunkId, BTreeSet<NodeId>> = BTreeMap::new();
+        loop {
+            // Repair sees to those who are slow, once there are enough.
+            let kept = cids.iter().all(|cid| enough(holders.get(cid).unwrap_or(&none)));
+            let patience = if kept && !last { limits::HEDGE_MAX / 4 } else { limits::MOVE };
+            match tokio::time::timeout(patience, asking.join_next()).await {
+                Ok(Some(held)) => {
+                    let (id, cids) = held.ok()?;
+                    cids.into_iter().for_each(|cid| _ = holders.entry(cid).or_default().insert(id));
+                }
+                Ok(None) | Err(_) if kept => break,
+                Ok(None) => return None,
+                Err(_) => {}
+            }
         }
+        let held: Vec<BTreeSet<NodeId>> =
+            cids.iter().map(|cid| holders.remove(cid).unwrap_or_default()).collect();
         for (cid, ids) in cids.iter().zip(&held) {
             if ids.len() < usize::from(claim.replicas) {
                 self.lacks_copies(*cid, ids, None);
