@@ -321,6 +321,9 @@ pub struct RmArgs {
     #[arg(short, long)]
     pub recursive: bool,
     /// Let the content go at once: it cannot be restored; also of what was removed before
+    ///
+    /// An admin may, and who put all that is kept of the file. What another name leads to, or
+    /// somebody else has put, stays.
     #[arg(long)]
     pub purge: bool,
     /// Do not ask whether content may be purged

@@ -32,10 +32,17 @@
 //! Goals: small, total, canonical, one round trip each, safe to repeat. Not goals: compatibility
 //! with anything else, or meaning that depends on an earlier request.
 
-use super::approve::{JoinRequest, Offer, Verdict};
+mod claims;
+mod waiting;
+
+pub use claims::{
+    ADOPTED_MAX, Adopt, Adopted, CLAIMS_MAX, ClaimTerms, ClaimsDigest, Commit, Compare, Compared,
+    Withdraw,
+};
+pub use waiting::{APPROVE_MAX, Deny, Relay, Step, WAITING_MAX, WaitingList, WaitingNode};
+
 use super::codec::{Decode, Encode, Malformed, Reader, put_blob, put_list};
-use crate::id::{ChunkId, ClaimId, LookupId, NodeId, Tag};
-use std::net::SocketAddr;
+use crate::id::{ChunkId, LookupId, NodeId, Tag};
 
 /// Kind numbers.
 pub mod kind {
@@ -99,10 +106,6 @@ pub const PUSH_MAX: usize = 60 * 1024;
 pub const PUSH_RECORDS_MAX: usize = 512;
 /// Longest catalogue record in bytes.
 pub const RECORD_MAX: usize = 32 * 1024;
-/// Most nodes that wait at one member.
-pub const WAITING_MAX: usize = 16;
-/// Longest step of an approval in bytes.
-pub const APPROVE_MAX: usize = 4 * 1024;
 
 /// A message of one kind. Each type here belongs to exactly one kind number.
 pub trait Message: Encode + Decode {
@@ -137,40 +140,6 @@ message! {
     Deny = kind::DENY;
 }
 
-/// Why a holder shall keep a chunk, as it travels with the chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClaimTerms {
-    /// `P`: the inode's or unlisted file's claim, or that of a put that is not written down yet.
-    pub id: ClaimId,
-    /// How many replicas the claim wants, 1 to 8.
-    pub replicas: u8,
-    /// When the putter last renewed it: milliseconds since 1970; merges by maximum.
-    pub renewed_ms: u64,
-    /// Whether a file record naming the claim has been seen.
-    pub committed: bool,
-}
-
-impl Encode for ClaimTerms {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.id.encode(out);
-        self.replicas.encode(out);
-        self.renewed_ms.encode(out);
-        self.committed.encode(out);
-    }
-}
-
-impl Decode for ClaimTerms {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let id = ClaimId::decode(from)?;
-        let replicas = u8::decode(from)?;
-        if !(1..=8).contains(&replicas) {
-            return Err(Malformed::Invalid("number of replicas"));
-        }
-        let renewed_ms = u64::decode(from)?;
-        Ok(Self { id, replicas, renewed_ms, committed: bool::decode(from)? })
-    }
-}
-
 /// "Do you hold these? Then keep them for this claim." The claim is on disk before a yes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Have {
@@ -203,9 +172,6 @@ pub struct Store {
     /// The home that was down, when this node is only next in line.
     pub hint: Option<NodeId>,
 }
-
-/// Most claims that travel with one chunk; a chunk with more has the rest sent by [`Adopt`].
-pub const CLAIMS_MAX: usize = 512;
 
 impl Encode for Store {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -302,149 +268,6 @@ impl Decode for Proofs {
     }
 }
 
-/// Stands for all claims on a chunk: for what, and for how many copies (`node::worker::claims`).
-pub type ClaimsDigest = [u8; 16];
-
-/// "Which of these do you hold as replicas, and have you the same claims on them as I have?"
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compare {
-    /// The chunks, at most [`CIDS_MAX`], ascending, each with the claims of who asks.
-    pub chunks: Vec<(ChunkId, ClaimsDigest)>,
-}
-
-impl Encode for Compare {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_list(out, &self.chunks);
-    }
-}
-
-impl Decode for Compare {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let chunks: Vec<(ChunkId, ClaimsDigest)> = from.list(CIDS_MAX)?;
-        // A chunk with many claims is much to read: each is asked for once.
-        if chunks.is_sorted_by(|a, b| a.0 < b.0) {
-            Ok(Self { chunks })
-        } else {
-            Err(Malformed::Invalid("order of chunks"))
-        }
-    }
-}
-
-/// The answer to [`Compare`], a bit for each chunk, in order.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Compared {
-    /// Whether it is held as a replica.
-    pub held: Bits,
-    /// Whether the claims on it are the same.
-    pub same: Bits,
-}
-
-impl Encode for Compared {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.held.encode(out);
-        self.same.encode(out);
-    }
-}
-
-impl Decode for Compared {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { held: Bits::decode(from)?, same: Bits::decode(from)? })
-    }
-}
-
-/// Most claims in one [`Adopt`]: its head stays below 64 KiB, and they are written in one go.
-pub const ADOPTED_MAX: usize = 1024;
-
-/// A chunk, and claims on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Adopted {
-    /// Its name.
-    pub cid: ChunkId,
-    /// 1 to [`CLAIMS_MAX`].
-    pub claims: Vec<ClaimTerms>,
-}
-
-impl Encode for Adopted {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.cid.encode(out);
-        put_list(out, &self.claims);
-    }
-}
-
-impl Decode for Adopted {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let (cid, claims): (_, Vec<_>) = (ChunkId::decode(from)?, from.list(CLAIMS_MAX)?);
-        if claims.is_empty() {
-            return Err(Malformed::Invalid("no claims"));
-        }
-        Ok(Self { cid, claims })
-    }
-}
-
-/// "Keep these chunks, as far as you hold them, for these claims too." The claims are on disk
-/// before the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Adopt {
-    /// At most [`CIDS_MAX`], with [`ADOPTED_MAX`] claims together.
-    pub chunks: Vec<Adopted>,
-}
-
-impl Encode for Adopt {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_list(out, &self.chunks);
-    }
-}
-
-impl Decode for Adopt {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let chunks: Vec<Adopted> = from.list(CIDS_MAX)?;
-        let claims = chunks.iter().map(|one| one.claims.len()).sum();
-        match claims {
-            0..=ADOPTED_MAX => Ok(Self { chunks }),
-            len => Err(Malformed::TooLong { len, max: ADOPTED_MAX }),
-        }
-    }
-}
-
-impl Adopt {
-    /// Splits chunks and their claims into questions that each fit a frame, in order.
-    pub fn batches(chunks: Vec<Adopted>) -> Vec<Self> {
-        let mut out: Vec<Self> = Vec::new();
-        let mut room = 0;
-        for one in chunks {
-            let claims = one.claims.len();
-            match out.last_mut() {
-                Some(last) if claims <= room => last.chunks.push(one),
-                _ => {
-                    out.push(Self { chunks: vec![one] });
-                    room = ADOPTED_MAX;
-                }
-            }
-            room = room.saturating_sub(claims);
-        }
-        out
-    }
-}
-
-/// "The put whose claim is the hash of this secret has failed: its claims end."
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Withdraw {
-    /// Known to nobody but who put.
-    pub secret: [u8; 16],
-}
-
-impl Encode for Withdraw {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.secret.encode(out);
-    }
-}
-
-impl Decode for Withdraw {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { secret: from.array()? })
-    }
-}
-
 /// "Give me this chunk."
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetch {
@@ -517,25 +340,6 @@ impl Decode for Holders {
         let len = from.count(WHO_MAX)?;
         let lists = (0..len).map(|_| from.list(HOLDERS_MAX)).collect::<Result<_, _>>()?;
         Ok(Self { lists })
-    }
-}
-
-/// "File records naming these claims have been seen."
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
-    /// The claims, at most [`CIDS_MAX`].
-    pub claims: Vec<ClaimId>,
-}
-
-impl Encode for Commit {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_list(out, &self.claims);
-    }
-}
-
-impl Decode for Commit {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { claims: from.list(CIDS_MAX)? })
     }
 }
 
@@ -624,127 +428,11 @@ impl Decode for Find {
     }
 }
 
-/// A node that waits for approval at the answerer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WaitingNode {
-    /// What it asks for; its id is proved by its connection.
-    pub request: JoinRequest,
-    /// Where it came from.
-    pub addr: SocketAddr,
-}
-
-/// All of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct WaitingList {
-    /// At most [`WAITING_MAX`].
-    pub nodes: Vec<WaitingNode>,
-}
-
-impl Encode for WaitingNode {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.request.encode(out);
-        self.addr.encode(out);
-    }
-}
-
-impl Decode for WaitingNode {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { request: JoinRequest::decode(from)?, addr: SocketAddr::decode(from)? })
-    }
-}
-
-impl Encode for WaitingList {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_list(out, &self.nodes);
-    }
-}
-
-impl Decode for WaitingList {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { nodes: from.list(WAITING_MAX)? })
-    }
-}
-
-/// "Pass this step of an approval on to a node that waits at you."
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Relay {
-    /// The waiting node.
-    pub to: NodeId,
-    /// The step, at most [`APPROVE_MAX`] bytes; opaque to the one who relays.
-    pub step: Vec<u8>,
-}
-
-impl Encode for Relay {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.to.encode(out);
-        put_blob(out, &self.step);
-    }
-}
-
-impl Decode for Relay {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let to = NodeId::decode(from)?;
-        Ok(Self { to, step: from.blob(APPROVE_MAX)?.to_vec() })
-    }
-}
-
-/// A step of an approval, from the admin to the node that waits. The answer to an offer is a
-/// [`Reply`](super::approve::Reply), that to a verdict is empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// A run begins.
-    Offer(Offer),
-    /// It ends well.
-    Verdict(Verdict),
-}
-
-impl Encode for Step {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Offer(offer) => {
-                out.push(1);
-                offer.encode(out);
-            }
-            Self::Verdict(verdict) => {
-                out.push(2);
-                verdict.encode(out);
-            }
-        }
-    }
-}
-
-impl Decode for Step {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match u8::decode(from)? {
-            1 => Offer::decode(from).map(Self::Offer),
-            2 => Verdict::decode(from).map(Self::Verdict),
-            _ => Err(Malformed::Invalid("step of an approval")),
-        }
-    }
-}
-
-/// "Turn this waiting node away."
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deny {
-    /// The waiting node.
-    pub node: NodeId,
-}
-
-impl Encode for Deny {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.node.encode(out);
-    }
-}
-
-impl Decode for Deny {
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { node: NodeId::decode(from)? })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::ClaimId;
+    use crate::wire::approve::JoinRequest;
 
     fn round_trip<T: Encode + Decode + PartialEq + std::fmt::Debug>(value: T) {
         assert_eq!(T::from_bytes(&value.to_bytes()).as_ref(), Ok(&value));

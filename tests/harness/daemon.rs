@@ -29,9 +29,15 @@ impl Swarm {
 
     /// A first node, and `count - 1` that were let in; all see each other.
     pub(crate) fn of(count: usize) -> Self {
+        Self::with(count, &[])
+    }
+
+    /// The same, each started with these flags.
+    pub(crate) fn with(count: usize, flags: &[&str]) -> Self {
         let mut swarm = Self::empty();
         for _ in 0..count {
             let mut node = swarm.draft();
+            node.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
             node.start();
             swarm.add(node);
         }

@@ -7,18 +7,6 @@ use std::process::Stdio;
 
 const MIB: usize = 1 << 20;
 
-fn swarm(count: usize, flags: &[&str]) -> Swarm {
-    let mut swarm = Swarm::empty();
-    for _ in 0..count {
-        let mut node = swarm.draft();
-        node.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        node.start();
-        swarm.add(node);
-    }
-    swarm.met();
-    swarm
-}
-
 fn chunks_here(node: &Daemon) -> u64 {
     node.status()["chunks_here"].as_u64().unwrap()
 }
@@ -36,7 +24,7 @@ fn put_some(swarm: &Swarm, nodes: usize) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn a_node_that_is_emptied_keeps_nothing_and_every_file_keeps_its_copies() {
-    let mut swarm = swarm(4, &[]);
+    let mut swarm = Swarm::with(4, &[]);
     let files = put_some(&swarm, 4);
     let before: u64 = (0..4).map(|node| chunks_here(&swarm[node])).sum();
     let said = swarm[3].run(&["drain"]);
@@ -71,7 +59,7 @@ fn a_node_that_is_emptied_keeps_nothing_and_every_file_keeps_its_copies() {
 
 #[test]
 fn copies_that_are_all_in_one_place_get_one_in_another_when_a_node_is_there() {
-    let mut swarm = swarm(3, &["--zone", "here", "--repair-delay", "1s"]);
+    let mut swarm = Swarm::with(3, &["--zone", "here", "--repair-delay", "1s"]);
     let files = put_some(&swarm, 3);
     let mut far = swarm.draft();
     far.flags.extend(["--zone", "there", "--repair-delay", "1s"].map(String::from));
@@ -96,7 +84,7 @@ fn copies_that_are_all_in_one_place_get_one_in_another_when_a_node_is_there() {
 
 #[test]
 fn the_last_node_is_not_emptied() {
-    let swarm = swarm(1, &[]);
+    let swarm = Swarm::with(1, &[]);
     let said = swarm[0].run(&["drain"]);
     assert_eq!(said.code, 11, "{}", said.err);
     assert!(said.err.contains("no other node"), "{}", said.err);
@@ -105,7 +93,7 @@ fn the_last_node_is_not_emptied() {
 
 #[test]
 fn a_purged_file_does_not_keep_a_node_from_being_empty() {
-    let swarm = swarm(2, &["--gc-grace", "1h"]);
+    let swarm = Swarm::with(2, &["--gc-grace", "1h"]);
     swarm[0].put("/gone", &noise(4, 3 * MIB), &["--wait", "2"]);
     assert!(chunks_here(&swarm[1]) > 0);
     assert_eq!(swarm[1].run(&["rm", "--purge", "--yes", "/gone"]).code, 0);
@@ -117,7 +105,7 @@ fn a_purged_file_does_not_keep_a_node_from_being_empty() {
 
 #[test]
 fn who_waits_for_a_node_to_be_empty_hears_that_somebody_has_stopped_that() {
-    let swarm = swarm(2, &[]);
+    let swarm = Swarm::with(2, &[]);
     swarm[0].put("/f", &noise(3, 3 * MIB), &["--wait", "2"]);
     // Nobody can prove that the copies here are not needed.
     swarm[1].signal(Signal::STOP);
@@ -134,7 +122,7 @@ fn who_waits_for_a_node_to_be_empty_hears_that_somebody_has_stopped_that() {
 
 #[test]
 fn when_a_node_is_back_the_copies_made_for_it_go_and_no_others() {
-    let mut swarm = swarm(4, &["--repair-delay", "1s"]);
+    let mut swarm = Swarm::with(4, &["--repair-delay", "1s"]);
     let files = put_some(&swarm, 4);
     let total = |swarm: &Swarm, nodes: &[usize]| -> u64 {
         nodes.iter().map(|node| chunks_here(&swarm[*node])).sum()

@@ -15,16 +15,7 @@ fn swarm(flags: &[&str]) -> Swarm {
 }
 
 fn swarm_of(nodes: usize, flags: &[&str]) -> Swarm {
-    let mut swarm = Swarm::empty();
-    for _ in 0..nodes {
-        let mut node = swarm.draft();
-        node.flags.extend(["--gc-grace", "2s"].map(String::from));
-        node.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        node.start();
-        swarm.add(node);
-    }
-    swarm.met();
-    swarm
+    Swarm::with(nodes, &[&["--gc-grace", "2s"], flags].concat())
 }
 
 /// Length of the segments of a node in bytes, without what is only reserved.

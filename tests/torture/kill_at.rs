@@ -4,7 +4,7 @@
 //! was not is whole or not there.
 
 use crate::daemon::{Daemon, Swarm, noise, until};
-use crate::machine::{able, alone};
+use crate::machine::{able, alone, stored};
 use crate::trace::{self, KILL, Seen, Tracer, at_each_call};
 use std::time::{Duration, Instant};
 
@@ -166,10 +166,4 @@ fn killed_at_any_call_of_a_purge_until_its_room_is_free() {
     assert!((1..=kept).all(|life| node.get(&format!("/{}", 3 * life)) == noise(3 * life, 1000)));
     until("the room of all that was purged to come back", || stored(node) < 3 * LEN as u64);
     println!("0 of {kept} files lost, none of {} purged ones came back", purged.len());
-}
-
-/// Length of the segments of a node in bytes, without what is only reserved.
-fn stored(node: &Daemon) -> u64 {
-    let files = std::fs::read_dir(node.data.join("segments")).unwrap();
-    files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
 }

@@ -2,8 +2,8 @@
 //! other files are read; and nodes that are filled until they refuse and purged again end each
 //! cycle as they began it. How long it takes and what is left is printed.
 
-use crate::daemon::{Daemon, Swarm, noise, until};
-use crate::machine::{alone, form, run};
+use crate::daemon::{Swarm, noise, until};
+use crate::machine::{alone, form, run, stored};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -13,33 +13,14 @@ const LEFT: u64 = 24 * MIB;
 const AFTER: Duration = Duration::from_secs(30);
 const FULL: i32 = 8;
 
-fn swarm(flags: &[&str]) -> Swarm {
-    let mut swarm = Swarm::empty();
-    for _ in 0..3 {
-        let mut node = swarm.draft();
-        node.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        node.start();
-        swarm.add(node);
-    }
-    swarm.met();
-    swarm
-}
-
-/// Length of the segments of a node in bytes, without what is only reserved.
-fn on_disk(node: &Daemon) -> u64 {
-    let files = std::fs::read_dir(node.data.join("segments")).unwrap();
-    // One that goes meanwhile takes no room.
-    files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
-}
-
 #[test]
 fn what_was_purged_leaves_every_disk_within_the_grace() {
     let _turn = alone();
     let grace = Duration::from_secs(form(4, 20));
-    let swarm = swarm(&["--gc-grace", &format!("{}s", grace.as_secs())]);
+    let swarm = Swarm::with(3, &["--gc-grace", &format!("{}s", grace.as_secs())]);
     let kept = noise(1, 5 << 20);
     swarm[0].put("/kept", &kept, &["--wait", "all"]);
-    let before: Vec<u64> = (0..3).map(|node| on_disk(&swarm[node])).collect();
+    let before: Vec<u64> = (0..3).map(|node| stored(&swarm[node])).collect();
     let len = form(100, 1024) * MIB;
     let of = format!("of={}", swarm[0].work.join("source").display());
     let count = format!("count={}", len / MIB);
@@ -47,7 +28,7 @@ fn what_was_purged_leaves_every_disk_within_the_grace() {
     let said = swarm[0].run(&["put", "source", "--as", "/f", "--wait", "all"]);
     assert_eq!(said.code, 0, "{}", said.err);
     for (node, before) in before.iter().enumerate() {
-        assert!(on_disk(&swarm[node]) >= before + len, "node {node} has all of it");
+        assert!(stored(&swarm[node]) >= before + len, "node {node} has all of it");
     }
 
     let said = swarm[1].run(&["rm", "--purge", "--yes", "/f"]);
@@ -58,14 +39,14 @@ fn what_was_purged_leaves_every_disk_within_the_grace() {
     while gone.contains(&None) {
         assert!(begun.elapsed() < grace + AFTER, "{gone:?}");
         for (node, gone) in gone.iter_mut().enumerate() {
-            if gone.is_none() && on_disk(&swarm[node]) <= before[node] + LEFT {
+            if gone.is_none() && stored(&swarm[node]) <= before[node] + LEFT {
                 *gone = Some(begun.elapsed());
             }
         }
         assert!(swarm[2].get("/kept") == kept, "what was not purged can be read meanwhile");
         reads += 1;
     }
-    let left: Vec<u64> = (0..3).map(|node| on_disk(&swarm[node]) - before[node]).collect();
+    let left: Vec<u64> = (0..3).map(|node| stored(&swarm[node]) - before[node]).collect();
     println!(
         "{} MiB purged, with a grace of {grace:?}: gone after {gone:.1?}, {left:?} bytes more than \
          before, {reads} reads meanwhile",
@@ -77,7 +58,7 @@ fn what_was_purged_leaves_every_disk_within_the_grace() {
 fn filled_and_purged_again_and_again_a_node_is_as_it_was() {
     let _turn = alone();
     let capacity = form("120MB", "500MB");
-    let swarm = swarm(&["--gc-grace", "1s", "--capacity", capacity]);
+    let swarm = Swarm::with(3, &["--gc-grace", "1s", "--capacity", capacity]);
     let file = 4 << 20;
     let mut cycles: Vec<(u64, u64)> = Vec::new();
     for cycle in 0..form(3, 20) {
@@ -98,10 +79,10 @@ fn filled_and_purged_again_and_again_a_node_is_as_it_was() {
         let said = swarm[2].run(&["rm", "-r", "--purge", "--yes", "/d"]);
         assert_eq!(said.code, 0, "{}", said.err);
         for node in 0..3 {
-            let empty = || on_disk(&swarm[node]) <= LEFT;
+            let empty = || stored(&swarm[node]) <= LEFT;
             until("the room to come back", || swarm[node].status()["bytes_here"] == 0 && empty());
         }
-        let most = (0..3).map(|node| on_disk(&swarm[node])).max().unwrap();
+        let most = (0..3).map(|node| stored(&swarm[node])).max().unwrap();
         println!("cycle {cycle}: {files} files, then at most {most} bytes left on a disk");
         cycles.push((files, most));
         // What each of them has told the others of its room arrives soon.
