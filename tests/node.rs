@@ -12,7 +12,11 @@ mod door;
 mod files;
 #[path = "node/fixture.rs"]
 mod fixture;
+#[path = "harness/member.rs"]
+mod member;
 #[path = "node/scrub.rs"]
 mod scrub;
 #[path = "harness/segments.rs"]
 mod segments;
+#[path = "node/withdrawn.rs"]
+mod withdrawn;

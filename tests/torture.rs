@@ -26,6 +26,8 @@ mod full_disk;
 mod kill_at;
 #[path = "torture/machine.rs"]
 mod machine;
+#[path = "harness/member.rs"]
+mod member;
 #[path = "torture/net.rs"]
 mod net;
 #[path = "torture/partitions.rs"]

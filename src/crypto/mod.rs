@@ -22,4 +22,4 @@ pub use seal::{
     seal_page,
 };
 pub use sealed_box::{BOX_OVERHEAD, OwnerKey, seal_to_node, seal_to_owner};
-pub use secret::{ContentSecret, EpochKeys, SealError};
+pub use secret::{ContentSecret, EpochKeys, SealError, claim_of};

@@ -1,8 +1,9 @@
 //! The content secret of an epoch and what is derived from it: the keys for convergence, lookup,
 //! manifests, catalogue bodies and register tags. Who has the secret reads listed files; who has
-//! not stores, verifies and repairs them all the same.
+//! not stores, verifies and repairs them all the same. And the claim that a put's own secret stands
+//! for.
 
-use crate::id::{EpochId, FileHash, LookupId, Tag};
+use crate::id::{ClaimId, EpochId, FileHash, LookupId, Tag};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -11,6 +12,15 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("sealed bytes do not open")]
 pub struct SealError;
+
+/// The claim of a put with this secret: whoever shows the secret may withdraw it. The first bytes
+/// of BLAKE3 `derive_key`.
+pub fn claim_of(secret: &[u8; 16]) -> ClaimId {
+    let hash = blake3::derive_key("p2pfs 2026-11 claim of a put v1", secret);
+    let mut id = ClaimId([0; 16]);
+    id.0.copy_from_slice(&hash[..16]);
+    id
+}
 
 /// 32 random bytes: the secret of one epoch.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]

@@ -3,26 +3,29 @@
 //! that it is withdrawn when the put fails, so that what was stored is not kept for a day.
 //!
 //! Only who put can withdraw: the claim's id is a hash of a secret, which a withdrawal shows.
+//! Whoever was told remembers it, ends the claim whenever it is offered again, and tells who offers
+//! it: otherwise holders that compare their claims would give it back to each other.
 
-use super::Shared;
+use super::newest::Newest;
 use super::replicate::Tally;
+use super::{Shared, lock};
 use crate::core::hlc;
+use crate::crypto::claim_of;
 use crate::id::{ClaimId, NodeId};
-use crate::store::{Claim, Op, WriteError};
+use crate::store::{Claim, Op, Outcome, WriteError};
 use crate::wire::message::Withdraw;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// How often a claim is renewed in the time after which it would lapse.
 const RENEWED: u32 = 24;
 
-/// The claim that a secret stands for.
-fn claim_of(secret: &[u8; 16]) -> ClaimId {
-    let hash = blake3::derive_key("p2pfs 2026-11 claim of a put v1", secret);
-    let mut id = ClaimId([0; 16]);
-    id.0.copy_from_slice(&hash[..16]);
-    id
-}
+/// Withdrawn puts that are remembered.
+const REMEMBERED: usize = 4096;
+
+/// The secrets of puts that were withdrawn lately.
+pub(super) type Withdrawn = Newest<ClaimId, [u8; 16], REMEMBERED>;
 
 /// A put under way. Dropped, it is withdrawn.
 pub(super) struct Attempt {
@@ -94,14 +97,16 @@ impl Shared {
         // What is on its way would be claimed again.
         tally.all_ended().await;
         let mut telling = JoinSet::new();
-        for id in tally.one_at_each().into_keys() {
+        let mut told: BTreeSet<NodeId> = tally.one_at_each().into_keys().collect();
+        told.insert(self.me);
+        for id in told {
             let shared = self.clone();
             telling.spawn(async move { shared.withdraw_at(id, secret).await });
         }
         telling.join_all().await;
     }
 
-    async fn withdraw_at(&self, id: NodeId, secret: [u8; 16]) {
+    async fn withdraw_at(self: &Arc<Self>, id: NodeId, secret: [u8; 16]) {
         let told = if id == self.me {
             self.withdrawn(Withdraw { secret }).await.map_err(|err| err.to_string())
         } else {
@@ -115,6 +120,49 @@ impl Shared {
     /// Ends the claims of a put that has failed; one that is committed stays.
     pub(super) async fn withdrawn(&self, withdraw: Withdraw) -> Result<(), WriteError> {
         let claim = claim_of(&withdraw.secret);
-        self.write(vec![Op::Lapse { claim, renewed_ms: u64::MAX }]).await.map(drop)
+        // First: what a peer has written meanwhile is then looked at again, by one of the two.
+        lock(&self.withdrawn).insert(claim, withdraw.secret);
+        self.end_pending([claim]).await
+    }
+
+    async fn end_pending(
+        &self,
+        claims: impl IntoIterator<Item = ClaimId>,
+    ) -> Result<(), WriteError> {
+        let end = |claim| Op::Lapse { claim, renewed_ms: u64::MAX };
+        self.write(claims.into_iter().map(end).collect()).await.map(drop)
+    }
+
+    /// Writes what a peer wants to be claimed here. What was withdrawn ends again, and the peer is
+    /// told, which does not know of it.
+    pub(super) async fn write_claimed(
+        self: &Arc<Self>,
+        peer: NodeId,
+        ops: Vec<Op>,
+    ) -> Result<Vec<Outcome>, WriteError> {
+        let claimed: BTreeSet<ClaimId> = ops.iter().filter_map(claimed_by).collect();
+        let outcomes = self.write(ops).await?;
+        let ended: Vec<(ClaimId, [u8; 16])> = {
+            let withdrawn = lock(&self.withdrawn);
+            claimed.iter().filter_map(|claim| Some((*claim, *withdrawn.get(claim)?))).collect()
+        };
+        if !ended.is_empty() {
+            self.end_pending(ended.iter().map(|(claim, _)| *claim)).await?;
+            let shared = self.clone();
+            tokio::spawn(async move {
+                for (_, secret) in ended {
+                    shared.withdraw_at(peer, secret).await;
+                }
+            });
+        }
+        Ok(outcomes)
+    }
+}
+
+/// The claim that a change makes.
+const fn claimed_by(op: &Op) -> Option<ClaimId> {
+    match op {
+        Op::Replica { claim: Some(claim), .. } | Op::Claim { claim, .. } => Some(claim.id),
+        _ => None,
     }
 }

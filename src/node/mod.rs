@@ -9,7 +9,7 @@
 //! | `door` | who is let in, and how this node gets in |
 //! | `serve` | what peers ask of this node |
 //! | `ask`, `fetch` | what this node asks of peers |
-//! | `put`, `again`, `replicate`, `get` | files in and out |
+//! | `put`, `attempt`, `again`, `replicate`, `get` | files in and out |
 //! | `records` | the catalogue: kept, passed on |
 //! | `publish` | this node's own records and the clock that they are made by |
 //! | `epochs` | who can read: content secrets opened and sealed |
@@ -31,6 +31,7 @@ mod fetch;
 mod files;
 mod get;
 mod memory;
+mod newest;
 mod publish;
 mod put;
 mod records;
@@ -148,6 +149,7 @@ pub(crate) struct Shared {
     board: worker::board::Board,
     links: Mutex<BTreeSet<NodeId>>,
     pointers: Mutex<serve::PointerTable>,
+    withdrawn: Mutex<attempt::Withdrawn>,
     promises: Mutex<worker::surplus::Promises>,
     /// Whether this node is being emptied.
     draining: watch::Sender<bool>,

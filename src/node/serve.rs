@@ -4,6 +4,7 @@
 
 use super::event::Event;
 use super::memory::User;
+use super::newest::Newest;
 use super::records::Snapshot;
 use super::{Shared, lock};
 use crate::core::catalogue::{self, files_by_lookup, records_by_prefix, records_by_tag, sync};
@@ -22,7 +23,6 @@ use crate::wire::message::{
 };
 use crate::wire::sync::{Answer, Ask};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,28 +49,11 @@ pub(super) mod refusal {
     pub(super) const RECORD: u16 = 24;
 }
 
-/// Chunks that others said they hold; the oldest are forgotten first.
-#[derive(Default)]
-pub(super) struct PointerTable {
-    holders: BTreeMap<ChunkId, NodeId>,
-    order: std::collections::VecDeque<ChunkId>,
-}
-
 /// Pointers kept: a few MiB, as many as a join announces before the bytes follow.
 const POINTERS_KEPT: usize = 32 * 1024;
 
-impl PointerTable {
-    fn note(&mut self, cid: ChunkId, holder: NodeId) {
-        if self.holders.insert(cid, holder).is_none() {
-            self.order.push_back(cid);
-        }
-        while self.order.len() > POINTERS_KEPT {
-            if let Some(oldest) = self.order.pop_front() {
-                self.holders.remove(&oldest);
-            }
-        }
-    }
-}
+/// Chunks that others said they hold.
+pub(super) type PointerTable = Newest<ChunkId, NodeId, POINTERS_KEPT>;
 
 /// The transport's way into the node.
 pub(super) struct Service(pub(super) Arc<Shared>);
@@ -148,8 +131,8 @@ impl Shared {
         let (kind, head) = (message.kind, message.head);
         let _turn = self.asked.turn(peer, head.len()).await;
         let reply = match kind {
-            kind::HAVE => self.answer_have(parse(&head)?).await?,
-            kind::STORE => self.answer_store(parse(&head)?, message.body).await?,
+            kind::HAVE => self.answer_have(peer, parse(&head)?).await?,
+            kind::STORE => self.answer_store(peer, parse(&head)?, message.body).await?,
             kind::FETCH => return self.answer_fetch(peer, parse(&head)?).await,
             kind::HOLDS => self.answer_holds(parse(&head)?).await?,
             kind::COMPARE => {
@@ -157,7 +140,7 @@ impl Shared {
                 compared.map_err(|err| disk(&err))?.to_bytes()
             }
             kind::ADOPT => {
-                let bits = self.adopt(parse(&head)?).await.map_err(|err| full(&err))?;
+                let bits = self.adopt(peer, parse(&head)?).await.map_err(|err| full(&err))?;
                 Bits { bits }.to_bytes()
             }
             kind::WITHDRAW => {
@@ -197,7 +180,7 @@ impl Shared {
         }
     }
 
-    async fn answer_have(&self, have: Have) -> Result<Vec<u8>, Refusal> {
+    async fn answer_have(self: &Arc<Self>, peer: NodeId, have: Have) -> Result<Vec<u8>, Refusal> {
         let claim = Claim {
             id: have.claim.id,
             replicas: have.claim.replicas,
@@ -207,7 +190,7 @@ impl Shared {
         if have.claim.committed {
             ops.push(Op::Commit { claim: claim.id });
         }
-        let outcomes = self.write(ops).await.map_err(|err| full(&err))?;
+        let outcomes = self.write_claimed(peer, ops).await.map_err(|err| full(&err))?;
         let bits = outcomes.into_iter().find_map(|outcome| match outcome {
             Outcome::Claim { held } => Some(held),
             _ => None,
@@ -215,7 +198,12 @@ impl Shared {
         Ok(Bits { bits: bits.unwrap_or_default() }.to_bytes())
     }
 
-    async fn answer_store(&self, store: Store, sealed: Bytes) -> Result<Vec<u8>, Refusal> {
+    async fn answer_store(
+        self: &Arc<Self>,
+        peer: NodeId,
+        store: Store,
+        sealed: Bytes,
+    ) -> Result<Vec<u8>, Refusal> {
         if chunk_id(&sealed) != store.cid && !cfg!(p2pfs_planted = "no-cid-check") {
             return Err(no(refusal::WRONG, "the bytes are not the chunk that they are called"));
         }
@@ -232,7 +220,7 @@ impl Shared {
         let committed: Vec<_> = committed.map(|terms| Op::Commit { claim: terms.id }).collect();
         ops.extend(claims.map(|terms| Op::Claim { cids: vec![store.cid], claim: claim(terms) }));
         ops.extend(committed);
-        self.write(ops).await.map_err(|err| full(&err))?;
+        self.write_claimed(peer, ops).await.map_err(|err| full(&err))?;
         Ok(Vec::new())
     }
 
@@ -271,7 +259,7 @@ impl Shared {
 
     fn answer_pointers(&self, peer: NodeId, pointers: Pointers) -> Vec<u8> {
         let mut table = lock(&self.pointers);
-        pointers.cids.into_iter().for_each(|cid| table.note(cid, peer));
+        pointers.cids.into_iter().for_each(|cid| table.insert(cid, peer));
         Vec::new()
     }
 
@@ -291,7 +279,7 @@ impl Shared {
         let lists = self.job(move || {
             let holders = |cid: &ChunkId| {
                 let here = matches!(shared.store.held(*cid), Ok(Some(_))).then_some(shared.me);
-                let there = lock(&shared.pointers).holders.get(cid).copied();
+                let there = lock(&shared.pointers).get(cid).copied();
                 here.into_iter().chain(there).take(HOLDERS_MAX).collect()
             };
             who.cids.iter().map(holders).collect()

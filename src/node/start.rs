@@ -354,6 +354,7 @@ fn share(
         repair_tally: watch::Sender::default(),
         links: Mutex::default(),
         pointers: Mutex::default(),
+        withdrawn: Mutex::default(),
         promises: Mutex::default(),
         draining: watch::Sender::new(draining),
         observed: Mutex::default(),

@@ -4,18 +4,15 @@
 
 use crate::daemon::{Daemon, Swarm, noise};
 use crate::machine::{alone, form};
+use crate::member::Member;
 use bytes::Bytes;
-use p2pfs::core::access::{FOREVER, Grant, Roles, Terms};
-use p2pfs::crypto::{NodeKey, SwarmKey, chunk_id};
-use p2pfs::id::{ChunkId, ClaimId, NodeId};
+use p2pfs::crypto::chunk_id;
+use p2pfs::id::{ChunkId, ClaimId};
 use p2pfs::sys::os::{OsNet, OsRng};
 use p2pfs::sys::{BoxFuture, ByteStream, Listener, Net, Rng};
-use p2pfs::transport::{
-    Admission, Buffers, Handler, Limits, LinkEvent, Message, Options, PeerAddr, Security, Transport,
-};
+use p2pfs::transport::{Message, PeerAddr, Transport};
 use p2pfs::wire::codec::Encode;
-use p2pfs::wire::frame::Refusal;
-use p2pfs::wire::hello::{Hello, Introduction, Lane};
+use p2pfs::wire::hello::Lane;
 use p2pfs::wire::message::{
     Adopt, Adopted, Below, CIDS_MAX, ClaimTerms, Commit, Compare, Fetch, Find, Have, Holds,
     PUSH_MAX, Pointers, Push, Store, WHO_MAX, WhoHolds, kind,
@@ -38,40 +35,6 @@ const CHUNK: usize = 1 << 20;
 const TAKES: usize = 256 << 10;
 /// Longest wait of the one who behaves.
 const SERVED: Duration = Duration::from_secs(10);
-
-/// Answers nothing.
-struct Mute(Introduction);
-
-impl Handler for Mute {
-    fn name(&self) -> String {
-        "mallory".into()
-    }
-
-    fn introduce(&self, _: NodeId, _: Lane) -> Introduction {
-        self.0.clone()
-    }
-
-    fn admit(&self, _: NodeId, _: &Hello, _: SocketAddr) -> Admission {
-        Admission::Member
-    }
-
-    fn stranger_kinds(&self) -> &[u16] {
-        &[]
-    }
-
-    fn serve(
-        &self,
-        _: NodeId,
-        _: Lane,
-        _: Message,
-    ) -> BoxFuture<'static, Result<Message, Refusal>> {
-        Box::pin(std::future::pending())
-    }
-
-    fn notify(&self, _: NodeId, _: Message) {}
-
-    fn link(&self, _: LinkEvent) {}
-}
 
 /// A network whose streams stop taking bytes after a while.
 struct Stuck;
@@ -132,46 +95,17 @@ impl Net for Stuck {
 /// One member, whom somebody with the swarm's key has let in, and whom it floods.
 #[derive(Clone)]
 struct Mallory {
-    key: NodeKey,
-    intro: Introduction,
+    member: Member,
     victim: PeerAddr,
     sent: Arc<AtomicU64>,
 }
 
 impl Mallory {
     fn new(node: &Daemon, name: u8) -> Self {
-        let seed = std::fs::read(node.config.join("swarm.key")).unwrap();
-        let swarm = SwarmKey::from_seed(&seed.try_into().unwrap());
-        let key = NodeKey::from_seed(&[name; 32]);
-        let terms = Terms {
-            node: key.id(),
-            owner: [7; 32],
-            roles: Roles::MEMBER,
-            label: "mallory".into(),
-            not_before: 0,
-            not_after: FOREVER,
-            serial: [name; 16],
-        };
-        let grant = Grant::issue(&swarm, terms).to_bytes();
-        let intro = Introduction { swarm: Some(swarm.swarm()), grant, ..Introduction::default() };
+        let member = Member::new(&node.config, name);
         let id = node.status()["id"].as_str().unwrap().parse().unwrap();
         let victim = PeerAddr { id, addrs: vec![node.address().parse().unwrap()] };
-        Self { key, intro, victim, sent: Arc::default() }
-    }
-
-    async fn transport(&self, net: Arc<dyn Net>) -> Transport {
-        let options = Options {
-            key: self.key.clone(),
-            net,
-            rng: Arc::new(OsRng),
-            limits: Limits::default(),
-            listen: Vec::new(),
-            handler: Arc::new(Mute(self.intro.clone())),
-            security: Security::tls(),
-            requests: Buffers::new(32 << 20),
-            responses: Buffers::new(32 << 20),
-        };
-        Transport::start(options).await.unwrap()
+        Self { member, victim, sent: Arc::default() }
     }
 
     /// Asks again and again, many times at once.
@@ -261,7 +195,7 @@ fn fetched() -> Message {
 }
 
 async fn flood(mallory: Mallory) {
-    let well = mallory.transport(Arc::new(OsNet)).await;
+    let well = mallory.member.transport(Arc::new(OsNet)).await;
     let body = noise(77, CHUNK);
     let store = Store { cid: chunk_id(&body), claims: vec![claim()], hint: None };
     let store = Message { kind: kind::STORE, head: store.to_bytes().into(), body: body.into() };
@@ -274,7 +208,7 @@ async fn flood(mallory: Mallory) {
     mallory.tell(&well, || control(kind::GOSSIP, vec![3; 60_000]));
     mallory.tell(&well, || control(kind::PUSH_ON, vec![3; 60_000]));
     for _ in 0..4 {
-        let stuck = mallory.transport(Arc::new(Stuck)).await;
+        let stuck = mallory.member.transport(Arc::new(Stuck)).await;
         mallory.ask(&stuck, Lane::Bulk, fetched);
         mallory.ask(&stuck, Lane::Control, QUESTIONS[4]);
     }

@@ -214,7 +214,11 @@ impl Shared {
     }
 
     /// Takes claims from a peer; which of the chunks are held then.
-    pub(in crate::node) async fn adopt(&self, adopt: Adopt) -> Result<Vec<bool>, WriteError> {
+    pub(in crate::node) async fn adopt(
+        self: &Arc<Self>,
+        peer: NodeId,
+        adopt: Adopt,
+    ) -> Result<Vec<bool>, WriteError> {
         let cids: Vec<ChunkId> = adopt.chunks.iter().map(|one| one.cid).collect();
         let mut by_terms: BTreeMap<_, (Claim, Vec<ChunkId>)> = BTreeMap::new();
         let mut committed = BTreeSet::new();
@@ -233,7 +237,8 @@ impl Shared {
         let claim =
             |(claim, cids): &(Claim, Vec<ChunkId>)| Op::Claim { cids: cids.clone(), claim: *claim };
         let commits = committed.into_iter().map(|claim| Op::Commit { claim });
-        let outcomes = self.write(claimed.iter().map(claim).chain(commits).collect()).await?;
+        let ops = claimed.iter().map(claim).chain(commits).collect();
+        let outcomes = self.write_claimed(peer, ops).await?;
         let mut gone = BTreeSet::new();
         for ((_, cids), outcome) in claimed.into_iter().zip(outcomes) {
             let Outcome::Claim { held } = outcome else { continue };
