@@ -107,10 +107,7 @@ fn a_hundred_of_a_hundred_are_found_and_repaired_and_nobody_reads_a_wrong_byte()
     assert!(number(&again, "damaged") == 0 && number(&again, "chunks") == chunks, "{again}");
 
     // Now everybody reads, one that has no copy as well, and finds damage before scrub does.
-    let mut reader = swarm.draft();
-    reader.flags.extend(["--capacity".into(), "1MB".into()]);
-    reader.start();
-    let reader = swarm.add(reader);
+    let reader = swarm.join(&["--capacity", "1MB"]);
     rot(&replicas(&swarm[0].data)[20..]);
     let nodes = [&swarm[0], &swarm[1], &swarm[reader]];
     let (found, reads) = reading(&nodes, &files, || scrub(&swarm[0]));
@@ -152,10 +149,7 @@ fn a_record_in_the_place_of_another_is_never_served_and_is_found() {
         let bytes = noise(seed, 300_000);
         files.insert(swarm[0].put(&format!("/{seed}"), &bytes, &["--wait", "all"]), bytes);
     }
-    let mut reader = swarm.draft();
-    reader.flags.extend(["--capacity".into(), "1MB".into()]);
-    reader.start();
-    let reader = swarm.add(reader);
+    let reader = swarm.join(&["--capacity", "1MB"]);
     exchange(&swarm[0].data);
     let (found, _) = reading(&[&swarm[1], &swarm[2]], &files, || scrub(&swarm[0]));
     assert_eq!((number(&found, "damaged"), number(&found, "repaired")), (6, 6), "{found}");

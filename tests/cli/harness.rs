@@ -344,6 +344,7 @@ fn status() -> Status {
         replicas: 3,
         chunks_here: 0,
         bytes_here: 0,
+        condemned_bytes: 0,
         cached_bytes: 0,
         capacity: 0,
         free_bytes: 0,

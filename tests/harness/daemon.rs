@@ -36,13 +36,18 @@ impl Swarm {
     pub(crate) fn with(count: usize, flags: &[&str]) -> Self {
         let mut swarm = Self::empty();
         for _ in 0..count {
-            let mut node = swarm.draft();
-            node.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
-            node.start();
-            swarm.add(node);
+            swarm.join(flags);
         }
         swarm.met();
         swarm
+    }
+
+    /// Starts one more node with these flags; its number.
+    pub(crate) fn join(&mut self, flags: &[&str]) -> usize {
+        let mut node = self.draft();
+        node.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        node.start();
+        self.add(node)
     }
 
     /// Takes one more node in; its number.

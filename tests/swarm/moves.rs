@@ -4,6 +4,7 @@ use crate::daemon::{Daemon, Swarm, noise, until};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 const MIB: usize = 1 << 20;
 
@@ -61,10 +62,7 @@ fn a_node_that_is_emptied_keeps_nothing_and_every_file_keeps_its_copies() {
 fn copies_that_are_all_in_one_place_get_one_in_another_when_a_node_is_there() {
     let mut swarm = Swarm::with(3, &["--zone", "here", "--repair-delay", "1s"]);
     let files = put_some(&swarm, 3);
-    let mut far = swarm.draft();
-    far.flags.extend(["--zone", "there", "--repair-delay", "1s"].map(String::from));
-    far.start();
-    swarm.add(far);
+    swarm.join(&["--zone", "there", "--repair-delay", "1s"]);
     swarm.met();
     let name = swarm[3].status()["name"].clone();
     for (path, _) in &files {
@@ -80,6 +78,21 @@ fn copies_that_are_all_in_one_place_get_one_in_another_when_a_node_is_there() {
     for (path, bytes) in &files {
         assert!(swarm[3].get(path) == *bytes, "one zone is lost and nothing else");
     }
+}
+
+#[test]
+fn copies_are_made_no_faster_than_allowed() {
+    const RATE: usize = 4 * MIB;
+    let rate = ["--repair-rate", "4MiB"];
+    let mut swarm = Swarm::with(2, &rate);
+    let len = 8 * RATE;
+    swarm[0].put("/f", &noise(5, len), &["--wait", "2"]);
+    let begun = Instant::now();
+    swarm.join(&rate);
+    until("it to have all", || chunks_here(&swarm[2]) == chunks_here(&swarm[0]));
+    // Two make them, and the last chunk of each is under way when its turn is over.
+    let least = Duration::from_secs_f64((len / 2 - MIB) as f64 / RATE as f64 * 0.9);
+    assert!(begun.elapsed() > least, "{:?} for {len} bytes", begun.elapsed());
 }
 
 #[test]

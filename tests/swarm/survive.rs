@@ -121,12 +121,7 @@ fn when_every_copy_is_rotten_it_is_said_and_no_file_is_left() {
     let bytes = noise(8, MIB);
     let hash = swarm[0].put("/f", &bytes, &["--wait", "2"]);
     assert_eq!((rot(&swarm[0]), rot(&swarm[1])), (1, 1));
-    let reader = {
-        let mut node = swarm.draft();
-        node.flags.extend(["--capacity".into(), "1MB".into()]);
-        node.start();
-        swarm.add(node)
-    };
+    let reader = swarm.join(&["--capacity", "1MB"]);
     for node in [0, 1, reader] {
         let said = swarm[node].run(&["get", &hash, "-o", "out"]);
         // A holder that has noticed its damage does not offer that copy any more.

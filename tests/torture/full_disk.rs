@@ -158,10 +158,7 @@ fn nodes_that_are_full_are_passed_over_until_none_has_room() {
         assert_eq!(swarm[node].run(&["status", "--check"]).code, 5);
     }
     // A node with room is what they need.
-    let mut third = swarm.draft();
-    third.flags.extend(["--replicas", "2"].map(Into::into));
-    third.start();
-    swarm.add(third);
+    swarm.join(&["--replicas", "2"]);
     swarm.met();
     for node in [0, 1, 2] {
         until("all copies", || swarm[node].status()["under_replicated"] == 0);

@@ -37,14 +37,7 @@ fn copied(node: &Daemon, bytes: u64) -> Duration {
 #[test]
 fn copies_are_made_again_when_one_node_is_wiped_and_another_one_stays_away() {
     let _turn = alone();
-    let mut swarm = Swarm::empty();
-    for _ in 0..4 {
-        let mut node = swarm.draft();
-        node.flags.extend(["--repair-delay".into(), "1s".into()]);
-        node.start();
-        swarm.add(node);
-    }
-    swarm.met();
+    let mut swarm = Swarm::with(4, &["--repair-delay", "1s"]);
     let len = form(100, 1024) * MIB;
     let source = swarm[0].work.join("source");
     let noise = [&format!("of={}", source.display()), &format!("count={}", len / MIB)];

@@ -86,6 +86,10 @@ fn member(status: &Status) -> Vec<String> {
     if status.cached_bytes > 0 {
         lines.push(format!("  Cached  {}, freed when needed", text::size(status.cached_bytes)));
     }
+    if status.condemned_bytes > 0 {
+        let bytes = text::size(status.condemned_bytes);
+        lines.push(format!("  Freed   {bytes} soon: nobody needs it any more"));
+    }
     if status.repaired > 0 {
         let copies = if status.repaired == 1 { "copy" } else { "copies" };
         lines.push(format!("  Repair  {} {copies} made since the start", status.repaired));

@@ -138,6 +138,7 @@ impl Shared {
             replicas: self.config.replicas,
             chunks_here: usage.claimed(),
             bytes_here: usage.replica_bytes,
+            condemned_bytes: usage.condemned_bytes,
             cached_bytes: usage.cached_bytes,
             capacity: usage.capacity,
             free_bytes: space.available,

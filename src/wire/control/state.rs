@@ -212,6 +212,9 @@ pub struct Status {
     pub chunks_here: u64,
     /// Bytes of all replicas, also of those that wait to be freed.
     pub bytes_here: u64,
+    /// Bytes of those that wait to be freed.
+    #[serde(default)]
+    pub condemned_bytes: u64,
     /// Bytes of evictable cached copies.
     pub cached_bytes: u64,
     /// Bytes this node offers.

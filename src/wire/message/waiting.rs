@@ -76,7 +76,7 @@ impl Decode for Relay {
 }
 
 /// A step of an approval, from the admin to the node that waits. The answer to an offer is a
-/// [`Reply`](super::approve::Reply), that to a verdict is empty.
+/// [`Reply`](super::super::approve::Reply), that to a verdict is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// A run begins.
