@@ -461,7 +461,7 @@ fn a_damaged_chunk_counts_as_not_held_until_it_comes_again() {
     });
     let (cid, sealed) = chunk(1);
     assert_eq!(store.verify(cid).unwrap(), Verdict::Damaged);
-    assert_eq!(store.verify(cid).unwrap(), Verdict::Missing);
+    assert_eq!(store.verify(cid).unwrap(), Verdict::Damaged, "it is needed");
     assert_eq!(store.held(cid).unwrap(), None);
     assert_eq!((store.usage().replicas, store.usage().damaged), (0, 1));
     assert_eq!(store.claims(cid).unwrap().len(), 1, "the promise stands");

@@ -19,6 +19,8 @@ mod entry;
 mod moves;
 #[path = "swarm/remove.rs"]
 mod remove;
+#[path = "harness/room.rs"]
+mod room;
 #[path = "harness/said.rs"]
 mod said;
 #[path = "harness/segments.rs"]

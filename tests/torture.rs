@@ -38,6 +38,8 @@ mod power;
 mod purge;
 #[path = "torture/restart.rs"]
 mod restart;
+#[path = "harness/room.rs"]
+mod room;
 #[path = "harness/said.rs"]
 mod said;
 #[path = "torture/stopped.rs"]

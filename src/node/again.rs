@@ -5,14 +5,18 @@
 //! doubt goes the ordinary way: this is a shortcut, never a reason to fail.
 
 use super::Shared;
+use super::attempt::Attempt;
 use super::get::OpenFile;
 use super::memory::{Slot, User};
 use super::put::{Content, Whereabouts};
+use super::records::Snapshot;
 use super::replicate::{Promise, Tally, terms};
 use crate::chunk::{self, CHUNK_LEN, Place, TreeHasher};
-use crate::core::catalogue::{Content as Manifest, Node, files_by_lookup, is_released};
+use crate::core::catalogue::{
+    Content as Manifest, FileCandidate, FileVersion, Node, UNLISTED, files_by_lookup, is_released,
+};
 use crate::core::limits;
-use crate::core::tree::Tree;
+use crate::core::tree::TreeError;
 use crate::crypto::{ChunkBuf, EpochKeys};
 use crate::id::{ChunkId, ClaimId, FileHash, NodeId};
 use crate::store::{Claim, Op, Outcome};
@@ -26,6 +30,11 @@ use tokio::task::JoinSet;
 
 /// Most chunks that are claimed this way; the ids of a larger file would take too much memory.
 const CHUNKS_MAX: u64 = 256 * 1024;
+
+/// Whether the chunks of a file of this length can be claimed all at once.
+pub(super) const fn is_claimable(length: u64) -> bool {
+    chunk::chunk_count(length) <= CHUNKS_MAX
+}
 
 /// Who is asked to keep a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +55,7 @@ impl Shared {
         mut source: Box<dyn Source>,
         keys: &Arc<EpochKeys>,
         path: Option<&PathText>,
-        claim: Claim,
+        attempt: &Attempt,
     ) -> io::Result<(Box<dyn Source>, Option<Content>)> {
         if !source.rewind() {
             return Ok((source, None));
@@ -63,8 +72,11 @@ impl Shared {
             .await??;
         let content = match hash {
             Some(hash) => {
-                let there = path.and_then(|path| self.claim_of(path, &hash));
-                let claim = Claim { id: there.unwrap_or(claim.id), ..claim };
+                let own = attempt.claim();
+                let claim = match self.claim_known_for(path, &hash, own.replicas) {
+                    Some(id) => Claim { id, ..own },
+                    None => attempt.offer(),
+                };
                 self.claim_known(hash, &keys, claim).await
             }
             None => None,
@@ -108,18 +120,49 @@ impl Shared {
         Ok(if one || source.finish().is_err() { None } else { tree.root() })
     }
 
-    /// The claim of the file at a path, if it has this content and the claim was not released.
-    fn claim_of(&self, path: &PathText, hash: &FileHash) -> Option<ClaimId> {
+    /// The claim under which this node has put the same content before: of the file that is at the
+    /// path, or without a name.
+    fn claim_known_for(
+        &self,
+        path: Option<&PathText>,
+        hash: &FileHash,
+        replicas: u8,
+    ) -> Option<ClaimId> {
+        let Some(path) = path else {
+            let own = self.read_records(|view| self.own_unlisted(view, hash, replicas));
+            return own.ok()?.first().map(|known| known.file.claim);
+        };
+        let there = self.file_there(path).ok()??;
+        (there.hash == *hash).then_some(there.claim)
+    }
+
+    /// The file at a path, unless its claim was released: such a one is not taken again.
+    pub(super) fn file_there(&self, path: &PathText) -> Result<Option<FileVersion>, TreeError> {
+        let there = self.with_tree(|tree| tree.put_target(&path.0))?;
+        let Some(Node::File(file)) = there.map(|entry| entry.version.node) else {
+            return Ok(None);
+        };
+        let released = self.read_records(|view| is_released(view, &file.claim))?;
+        Ok((!released).then_some(file))
+    }
+
+    /// What this node has put without a name that is of this content and wants as many copies. It
+    /// stands for itself: it is its author's, who may let it go, and does not go when somebody
+    /// removes a name of its content.
+    pub(super) fn own_unlisted(
+        &self,
+        view: &Snapshot<'_>,
+        hash: &FileHash,
+        replicas: u8,
+    ) -> io::Result<Vec<FileCandidate>> {
         let keyring = self.catalogue.keyring();
-        let claim = self.read_records(|view| {
-            let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
-            let Some(Node::File(file)) = entry.map(|entry| entry.version.node) else {
-                return Ok(None);
-            };
-            let same = file.hash == *hash && !is_released(view, &file.claim)?;
-            Ok(same.then_some(file.claim))
+        let Some(keys) = keyring.newest() else { return Ok(Vec::new()) };
+        let mut known = files_by_lookup(view, &keys.lookup(hash))?;
+        known.retain(|known| {
+            let is_own = known.author == self.me && known.file.flags & UNLISTED != 0;
+            is_own && known.file.replicas == replicas
         });
-        claim.ok().flatten()
+        Ok(known)
     }
 
     /// What a put of a known file comes to.
@@ -201,12 +244,11 @@ impl Shared {
         self: &Arc<Self>,
         file: &OpenFile,
     ) -> Option<(Vec<ChunkId>, Whereabouts)> {
-        let chunks = chunk::chunk_count(file.manifest.length);
-        if chunks > CHUNKS_MAX {
+        if !is_claimable(file.manifest.length) {
             return None;
         }
         let mut cids = BTreeSet::new();
-        for index in 0..chunks {
+        for index in 0..chunk::chunk_count(file.manifest.length) {
             let row = self.row_of(file, index).await.ok()?;
             cids.extend((!row.is_zero()).then_some(row.cid));
         }

@@ -10,7 +10,7 @@ use crate::wire::codec::{Decode, Encode, Malformed};
 use crate::wire::hello::Lane;
 use crate::wire::message::{
     Adopt, Below, Bits, ClaimTerms, Compare, Compared, Fetch, Find, Have, Holders, Holds, Message,
-    Pointers, Proofs, Prove, Push, Store, WhoHolds, Withdraw, kind,
+    Pointers, Proofs, Prove, Push, Renew, Store, WhoHolds, Withdraw, kind,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -153,6 +153,11 @@ impl Shared {
         withdraw: &Withdraw,
     ) -> Result<(), AskError> {
         self.ask(to, Lane::Control, withdraw, Bytes::new()).await.map(drop)
+    }
+
+    /// Tells `to` that a put goes on for which it may have stored something.
+    pub(super) async fn ask_renew(&self, to: NodeId, renew: &Renew) -> Result<(), AskError> {
+        self.ask(to, Lane::Control, renew, Bytes::new()).await.map(drop)
     }
 
     /// Gives `to` a chunk; returns once it is on the peer's disk.

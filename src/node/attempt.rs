@@ -13,9 +13,12 @@ use crate::core::hlc;
 use crate::crypto::claim_of;
 use crate::id::{ClaimId, NodeId};
 use crate::store::{Claim, Op, Outcome, WriteError};
-use crate::wire::message::Withdraw;
+use crate::sys::Time;
+use crate::wire::message::{Renew, Withdraw};
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinSet;
 
 /// How often a claim is renewed in the time after which it would lapse.
@@ -24,8 +27,16 @@ const RENEWED: u32 = 24;
 /// Withdrawn puts that are remembered.
 const REMEMBERED: usize = 4096;
 
-/// The secrets of puts that were withdrawn lately.
-pub(super) type Withdrawn = Newest<ClaimId, [u8; 16], REMEMBERED>;
+/// Of these a peer that offers their claims is told at once.
+const TOLD_AT_ONCE: usize = 32;
+
+/// Puts that were withdrawn lately.
+#[derive(Default)]
+pub(super) struct Withdrawn {
+    secrets: Newest<ClaimId, [u8; 16], REMEMBERED>,
+    /// Who is being told of some.
+    telling: BTreeSet<NodeId>,
+}
 
 /// A put under way. Dropped, it is withdrawn.
 pub(super) struct Attempt {
@@ -35,6 +46,9 @@ pub(super) struct Attempt {
     tally: Arc<Tally>,
     /// Ends with this.
     renewing: JoinSet<()>,
+    began: Time,
+    /// Whether some were asked to take the claim whom the tally does not name.
+    offered: AtomicBool,
     failed: bool,
 }
 
@@ -46,13 +60,27 @@ impl Attempt {
         let claim = Claim { id: claim_of(&secret), replicas, renewed_ms };
         let tally: Arc<Tally> = Arc::default();
         let mut renewing = JoinSet::new();
-        renewing.spawn(shared.clone().keep_renewed(claim, tally.clone()));
-        Self { shared: shared.clone(), secret, claim, tally, renewing, failed: true }
+        renewing.spawn(shared.clone().keep_renewed(claim.id));
+        let (began, offered) = (shared.sys.clock.now(), AtomicBool::new(false));
+        let shared = shared.clone();
+        Self { shared, secret, claim, tally, renewing, began, offered, failed: true }
     }
 
     /// Under which everything is stored.
     pub(super) const fn claim(&self) -> Claim {
         self.claim
+    }
+
+    /// The same, renewed now, for whoever may hold what is put already.
+    pub(super) fn offer(&self) -> Claim {
+        self.offered.store(true, Ordering::Relaxed);
+        Claim { renewed_ms: hlc::ms_of(self.shared.tick()), ..self.claim }
+    }
+
+    /// Whether it has taken so long that somebody may have missed too many renewals.
+    pub(super) fn may_have_lapsed(&self) -> bool {
+        let took = self.shared.sys.clock.now().since(self.began);
+        took > self.shared.config.lapse_after / 2
     }
 
     /// The acknowledgements.
@@ -69,36 +97,55 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.renewing.abort_all();
-        if self.failed && self.tally.has_begun() {
+        let offered = self.offered.load(Ordering::Relaxed);
+        if self.failed && (offered || self.tally.has_begun()) {
             let (shared, secret, tally) = (self.shared.clone(), self.secret, self.tally.clone());
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move { shared.withdraw(secret, &tally).await });
+                runtime.spawn(async move { shared.withdraw(secret, &tally, offered).await });
             }
         }
     }
 }
 
 impl Shared {
-    /// Renews a claim for ever, wherever something was stored under it. It lapses by the newest of
-    /// each node, so one chunk at each is enough.
-    async fn keep_renewed(self: Arc<Self>, claim: Claim, tally: Arc<Tally>) {
+    /// Renews a claim for ever. All members are told, since repair may have moved what was stored.
+    async fn keep_renewed(self: Arc<Self>, claim: ClaimId) {
         loop {
             tokio::time::sleep(self.config.lapse_after / RENEWED).await;
-            let claim = Claim { renewed_ms: hlc::ms_of(self.tick()), ..claim };
-            for (id, cid) in tally.one_at_each() {
-                self.claim_at(id, claim, vec![cid]).await;
+            let renew = Renew { claim, renewed_ms: hlc::ms_of(self.tick()) };
+            let mut telling = JoinSet::new();
+            for id in self.view().others().map(|member| member.record.id) {
+                let (shared, renew) = (self.clone(), renew.clone());
+                telling.spawn(async move { shared.ask_renew(id, &renew).await });
             }
+            if let Err(err) = self.renewed(&renew).await {
+                tracing::warn!(%err, "the claim of a put is not renewed here");
+            }
+            // Who does not hear of it hears of the next one, long before the claim lapses.
+            telling.join_all().await;
         }
     }
 
-    /// Tells all who stored something that it is not needed. Whoever does not hear of it keeps it
-    /// until the claim lapses.
-    async fn withdraw(self: Arc<Self>, secret: [u8; 16], tally: &Tally) {
+    /// Renews a claim here, if it is one of a put that goes on.
+    pub(super) async fn renewed(&self, renew: &Renew) -> io::Result<()> {
+        let Some(cid) = self.store.pending_chunk(renew.claim)? else { return Ok(()) };
+        // It asks for no more copies than before.
+        let claim = Claim { id: renew.claim, replicas: 1, renewed_ms: renew.renewed_ms };
+        let written = self.write(vec![Op::Claim { cids: vec![cid], claim }]).await;
+        written.map(drop).map_err(io::Error::other)
+    }
+
+    /// Tells all who stored something, or all members, that it is not needed. Whoever does not hear
+    /// of it hears of it when claims are compared, and at last the claim lapses.
+    async fn withdraw(self: Arc<Self>, secret: [u8; 16], tally: &Tally, everybody: bool) {
         // What is on its way would be claimed again.
         tally.all_ended().await;
-        let mut telling = JoinSet::new();
-        let mut told: BTreeSet<NodeId> = tally.one_at_each().into_keys().collect();
+        let mut told: BTreeSet<NodeId> = tally.takers();
+        if everybody {
+            told.extend(self.view().others().map(|member| member.record.id));
+        }
         told.insert(self.me);
+        let mut telling = JoinSet::new();
         for id in told {
             let shared = self.clone();
             telling.spawn(async move { shared.withdraw_at(id, secret).await });
@@ -121,7 +168,7 @@ impl Shared {
     pub(super) async fn withdrawn(&self, withdraw: Withdraw) -> Result<(), WriteError> {
         let claim = claim_of(&withdraw.secret);
         // First: what a peer has written meanwhile is then looked at again, by one of the two.
-        lock(&self.withdrawn).insert(claim, withdraw.secret);
+        lock(&self.withdrawn).secrets.insert(claim, withdraw.secret);
         self.end_pending([claim]).await
     }
 
@@ -142,20 +189,31 @@ impl Shared {
     ) -> Result<Vec<Outcome>, WriteError> {
         let claimed: BTreeSet<ClaimId> = ops.iter().filter_map(claimed_by).collect();
         let outcomes = self.write(ops).await?;
-        let ended: Vec<(ClaimId, [u8; 16])> = {
+        let (ended, secrets): (Vec<ClaimId>, Vec<[u8; 16]>) = {
             let withdrawn = lock(&self.withdrawn);
-            claimed.iter().filter_map(|claim| Some((*claim, *withdrawn.get(claim)?))).collect()
+            let secret = |claim: &ClaimId| withdrawn.secrets.get(claim).copied();
+            claimed.into_iter().filter_map(|claim| Some((claim, secret(&claim)?))).unzip()
         };
         if !ended.is_empty() {
-            self.end_pending(ended.iter().map(|(claim, _)| *claim)).await?;
-            let shared = self.clone();
-            tokio::spawn(async move {
-                for (_, secret) in ended {
-                    shared.withdraw_at(peer, secret).await;
-                }
-            });
+            self.end_pending(ended).await?;
+            self.tell_of_withdrawn(peer, secrets);
         }
         Ok(outcomes)
+    }
+
+    /// Tells a peer of some withdrawn puts, in a task of its own. One that is being told already
+    /// offers those claims again when they are compared the next time.
+    fn tell_of_withdrawn(self: &Arc<Self>, peer: NodeId, secrets: Vec<[u8; 16]>) {
+        if !lock(&self.withdrawn).telling.insert(peer) {
+            return;
+        }
+        let shared = self.clone();
+        tokio::spawn(async move {
+            for secret in secrets.into_iter().take(TOLD_AT_ONCE) {
+                shared.withdraw_at(peer, secret).await;
+            }
+            lock(&shared.withdrawn).telling.remove(&peer);
+        });
     }
 }
 

@@ -5,7 +5,7 @@
 //! In an open swarm each epoch is also sealed to a key that everybody knows (`everybody`): its
 //! statement says that everybody may read, so nobody has to be there to let a new node read.
 
-use super::publish::PublishError;
+use super::publish::{Publication, PublishError};
 use super::{Shared, files::FileError};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{
@@ -72,7 +72,7 @@ impl Shared {
             records.push(self.plain_record(Kind::OpenStatement, &body)?);
         }
         records.extend(self.epoch_records(swarm, &content, self.tick(), &readers)?);
-        self.publish(records, Vec::new(), 1, None).await.map(drop)
+        self.publish(Publication { records, needed: 1, ..Publication::default() }).await.map(drop)
     }
 
     /// Makes a grant known, and seals all epochs to its node and owner.
@@ -88,7 +88,7 @@ impl Shared {
             }
         }
         let needed = 2.min(self.view().others().count() + 1);
-        self.publish(records, Vec::new(), needed, None).await.map(drop)
+        self.publish(Publication { records, needed, ..Publication::default() }).await.map(drop)
     }
 
     /// Seals every epoch that this node knows to the readers who lack it, if it may: those that let
@@ -103,7 +103,7 @@ impl Shared {
             return Ok(());
         }
         tracing::info!(records = records.len(), "sealing the content secret to new readers");
-        self.publish(records, Vec::new(), 1, None).await.map(drop)
+        self.publish(Publication { records, needed: 1, ..Publication::default() }).await.map(drop)
     }
 
     /// Whether there is something for [`Shared::seal_to_all`] to do.

@@ -5,6 +5,7 @@
 //! Invariant: what the others refuse because of this machine's clock is kept nowhere, unless it
 //! was set while the record was on its way.
 
+use super::attempt::Attempt;
 use super::records::{record_op, stopping};
 use super::serve::refusal;
 use super::{AskError, Shared};
@@ -62,23 +63,35 @@ impl From<TooLarge> for PublishError {
     }
 }
 
+/// Records of this node's own making that are to be kept.
+#[derive(Default)]
+pub(super) struct Publication {
+    pub records: Vec<Vec<u8>>,
+    /// The claims that file records among them name.
+    pub commits: Vec<ClaimId>,
+    /// On how many nodes they have to be.
+    pub needed: usize,
+    /// Given back as soon as the next plan would see them.
+    pub planned: Option<OwnedMutexGuard<()>>,
+    /// The put that they are of, which is withdrawn when nobody can have got them.
+    pub attempt: Option<Attempt>,
+}
+
 impl Shared {
-    /// Keeps records of this node's own making: here and at enough others when it returns, at all
-    /// others soon. `commits` are the claims that file records among them name; `planned` is given
-    /// back as soon as the next plan would see them. Dropping the future stops nothing: what is on
-    /// the disk here has to reach the others.
-    pub(super) async fn publish(
-        self: &Arc<Self>,
-        records: Vec<Vec<u8>>,
-        commits: Vec<ClaimId>,
-        needed: usize,
-        planned: Option<OwnedMutexGuard<()>>,
-    ) -> Result<usize, PublishError> {
+    /// Keeps records: here and at enough others when it returns, at all others soon. Dropping the
+    /// future stops nothing: what is on the disk here has to reach the others.
+    pub(super) async fn publish(self: &Arc<Self>, own: Publication) -> Result<usize, PublishError> {
         let shared = self.clone();
         let work = tokio::spawn(async move {
+            let Publication { records, commits, needed, planned, attempt } = own;
             let made = shared.check_time(&records)?;
             let pushes = Push::batches(records.clone());
-            let mut told = shared.agree_on_time(&pushes, needed, made).await?;
+            let mut sent = false;
+            let told = shared.agree_on_time(&pushes, needed, made, &mut sent).await;
+            if let Some(attempt) = attempt.filter(|_| sent || told.is_ok()) {
+                attempt.succeed();
+            }
+            let mut told = told?;
             shared.keep_own(&records, commits).await?;
             drop(planned);
             shared.spread(&pushes, needed, made, &mut told).await
@@ -132,12 +145,14 @@ impl Shared {
 
     /// When nobody has agreed with this machine's clock since it was set last, some others get the
     /// records first, and if they refuse them for their clock nothing is kept here either: it would
-    /// be here alone for as long as the clock was ahead. Who has the records now.
+    /// be here alone for as long as the clock was ahead. Who has the records now; `sent`: whether
+    /// others may have them too, who have not said so.
     async fn agree_on_time(
         self: &Arc<Self>,
         pushes: &[Push],
         needed: usize,
         made: u64,
+        sent: &mut bool,
     ) -> Result<BTreeSet<NodeId>, PublishError> {
         if !self.doubts(made) {
             return Ok(BTreeSet::new());
@@ -147,12 +162,15 @@ impl Shared {
             let (shared, pushes) = (self.clone(), pushes.to_vec());
             asking.spawn(async move { (id, shared.ask_pushes(id, &pushes).await) });
         }
-        let (mut told, mut ahead) = (BTreeSet::new(), 0);
+        let (mut told, mut ahead, mut unsure) = (BTreeSet::new(), 0, asking.len());
         let answers = async {
             while let Some(answer) = asking.join_next().await {
                 match answer {
                     Ok((id, Ok(()))) => _ = told.insert(id),
-                    Ok((_, Err(err))) => ahead += usize::from(err.refused_with(refusal::AHEAD)),
+                    Ok((_, Err(err))) => {
+                        ahead += usize::from(err.refused_with(refusal::AHEAD));
+                        unsure -= usize::from(err.is_no());
+                    }
                     Err(_) => {}
                 }
             }
@@ -160,8 +178,10 @@ impl Shared {
         // Whoever is silent is not waited for: it has no say.
         tokio::time::timeout(CLOCK_ASKED, answers).await.ok();
         asking.detach_all();
+        *sent = unsure > 0;
         self.judge_clock(made, told.len(), ahead)?;
         if told.is_empty() && needed > 1 {
+            *sent = true;
             let ahead;
             (told, ahead) = self.push_to_some(pushes, needed - 1, &told).await;
             self.judge_clock(made, told.len(), ahead)?;

@@ -260,6 +260,20 @@ impl Records for Snapshot<'_> {
 }
 
 impl Shared {
+    /// Looks something up in the tree as it is now.
+    pub(super) fn with_tree<T>(
+        &self,
+        work: impl FnOnce(&Tree<'_>) -> Result<T, TreeError>,
+    ) -> Result<T, TreeError> {
+        let keyring = self.catalogue.keyring();
+        let mut out = Err(TreeError::NotFound);
+        self.read_records(|view| {
+            out = work(&Tree::new(view, &keyring));
+            Ok(())
+        })?;
+        out
+    }
+
     /// Reads the catalogue as it is now.
     pub(super) fn read_records<T>(
         &self,

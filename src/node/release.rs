@@ -7,6 +7,7 @@
 
 use super::again::Holders;
 use super::get::OpenFile;
+use super::publish::Publication;
 use super::replicate::Promise;
 use super::{GetError, PublishError, Shared};
 use crate::core::catalogue::{
@@ -132,7 +133,7 @@ impl Shared {
         let records: Vec<Vec<u8>> =
             releases.iter().map(sign).collect::<Result<_, _>>().map_err(PublishError::from)?;
         let needed = 1 + self.view().others().take(1).count();
-        self.publish(records, Vec::new(), needed, None).await?;
+        self.publish(Publication { records, needed, ..Publication::default() }).await?;
         Ok(())
     }
 
@@ -219,7 +220,8 @@ impl Shared {
             Err(err) => return Err(err),
         }
         let needed = Promise::now(&self.view(), claim.replicas).nodes;
-        self.publish(records, vec![claim.id], needed, Some(planning)).await?;
+        let (commits, planned) = (vec![claim.id], Some(planning));
+        self.publish(Publication { records, commits, needed, planned, attempt: None }).await?;
         Ok(true)
     }
 }

@@ -72,8 +72,6 @@ struct TallyState {
     by_machines: BTreeMap<usize, u64>,
     /// How many of the chunks each node holds.
     by_holder: BTreeMap<NodeId, u64>,
-    /// The last chunk that each of them took.
-    taken: BTreeMap<NodeId, ChunkId>,
     /// Bytes that were sent or written because somebody lacked them.
     new_bytes: u64,
     failed: Option<Arc<WriteError>>,
@@ -118,14 +116,7 @@ impl Tally {
         out
     }
 
-    fn acknowledge(
-        &self,
-        view: &View,
-        cid: ChunkId,
-        holders: &mut BTreeSet<NodeId>,
-        id: NodeId,
-        new_bytes: u64,
-    ) {
+    fn acknowledge(&self, view: &View, holders: &mut BTreeSet<NodeId>, id: NodeId, new_bytes: u64) {
         let before = (holders.len(), view.machines(&*holders));
         let new = holders.insert(id);
         let after = (holders.len(), view.machines(&*holders));
@@ -135,7 +126,6 @@ impl Tally {
                 advance(&mut state.by_copies, before.0, after.0);
                 advance(&mut state.by_machines, before.1, after.1);
             }
-            state.taken.insert(id, cid);
             state.new_bytes += new_bytes;
         });
     }
@@ -185,9 +175,9 @@ impl Tally {
         self.until(|s| (s.ended == s.started).then_some(())).await;
     }
 
-    /// One chunk at each node that has any.
-    pub(super) fn one_at_each(&self) -> BTreeMap<NodeId, ChunkId> {
-        self.with_quiet(|state| state.taken.clone())
+    /// The nodes that have any of the chunks.
+    pub(super) fn takers(&self) -> BTreeSet<NodeId> {
+        self.with_quiet(|state| state.by_holder.keys().copied().collect())
     }
 
     /// What it says now.
@@ -390,8 +380,7 @@ impl Run {
         match attempt {
             Attempt::Kept { new_bytes } => {
                 let view = self.shared.view();
-                let cid = self.delivery.cid;
-                self.tally.acknowledge(&view, cid, &mut self.holders, id, new_bytes);
+                self.tally.acknowledge(&view, &mut self.holders, id, new_bytes);
                 self.look_at_promise(&view);
             }
             Attempt::Refused => _ = self.next_candidate(Some(id)),
@@ -531,4 +520,9 @@ pub(super) fn terms(claim: &Claim) -> ClaimTerms {
         renewed_ms: claim.renewed_ms,
         committed: false,
     }
+}
+
+/// The claim that travels like this.
+pub(super) const fn claim_of_terms(terms: &ClaimTerms) -> Claim {
+    Claim { id: terms.id, replicas: terms.replicas, renewed_ms: terms.renewed_ms }
 }

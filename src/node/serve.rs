@@ -6,11 +6,12 @@ use super::event::Event;
 use super::memory::User;
 use super::newest::Newest;
 use super::records::Snapshot;
+use super::replicate::claim_of_terms;
 use super::{Shared, lock};
 use crate::core::catalogue::{self, files_by_lookup, records_by_prefix, records_by_tag, sync};
 use crate::crypto::chunk_id;
 use crate::id::{ChunkId, NodeId};
-use crate::store::{Claim, Op, Outcome, ReadError, WriteError};
+use crate::store::{Op, Outcome, ReadError, WriteError};
 use crate::sys::BoxFuture;
 use crate::transport::{Admission, Handler, LinkEvent, Message as Frame};
 use crate::wire::codec::{Decode, Encode, Malformed};
@@ -147,6 +148,10 @@ impl Shared {
                 self.withdrawn(parse(&head)?).await.map_err(|err| full(&err))?;
                 Vec::new()
             }
+            kind::RENEW => {
+                self.renewed(&parse(&head)?).await.map_err(|err| disk(&err))?;
+                Vec::new()
+            }
             kind::POINTERS => self.answer_pointers(peer, parse(&head)?),
             kind::BELOW => self.answer_below(parse(&head)?).await?,
             kind::PROVE => self.prove(peer, parse(&head)?).await.to_bytes(),
@@ -181,11 +186,7 @@ impl Shared {
     }
 
     async fn answer_have(self: &Arc<Self>, peer: NodeId, have: Have) -> Result<Vec<u8>, Refusal> {
-        let claim = Claim {
-            id: have.claim.id,
-            replicas: have.claim.replicas,
-            renewed_ms: have.claim.renewed_ms,
-        };
+        let claim = claim_of_terms(&have.claim);
         let mut ops = vec![Op::Claim { cids: have.cids, claim }];
         if have.claim.committed {
             ops.push(Op::Commit { claim: claim.id });
@@ -209,16 +210,12 @@ impl Shared {
         }
         let mut claims = store.claims.into_iter();
         let first = claims.next();
-        let claim = |terms: crate::wire::message::ClaimTerms| Claim {
-            id: terms.id,
-            replicas: terms.replicas,
-            renewed_ms: terms.renewed_ms,
-        };
-        let mut ops =
-            vec![Op::Replica { cid: store.cid, sealed, claim: first.map(claim), hint: store.hint }];
+        let claim = first.as_ref().map(claim_of_terms);
+        let mut ops = vec![Op::Replica { cid: store.cid, sealed, claim, hint: store.hint }];
         let committed = first.into_iter().chain(claims.clone()).filter(|terms| terms.committed);
         let committed: Vec<_> = committed.map(|terms| Op::Commit { claim: terms.id }).collect();
-        ops.extend(claims.map(|terms| Op::Claim { cids: vec![store.cid], claim: claim(terms) }));
+        let claim = |terms| Op::Claim { cids: vec![store.cid], claim: claim_of_terms(&terms) };
+        ops.extend(claims.map(claim));
         ops.extend(committed);
         self.write_claimed(peer, ops).await.map_err(|err| full(&err))?;
         Ok(Vec::new())

@@ -34,8 +34,6 @@ pub struct RecordHere {
     pub id: RecordId,
     /// Its bytes.
     pub len: u32,
-    /// Whether its bytes here are damaged, so that it has to be fetched again.
-    pub damaged: bool,
 }
 
 /// A replica without a claim as [`Store::condemned`] lists it.
@@ -108,8 +106,8 @@ impl Store {
         let mut next = from.0.to_vec();
         loop {
             let page = self.read_tables(|tables| rows::records(tables, &next, PAGE))?;
-            for &(id, place, damaged) in &page {
-                if !visit(RecordHere { id, len: place.payload, damaged }) {
+            for &(id, place) in &page {
+                if !visit(RecordHere { id, len: place.payload }) {
                     return Ok(());
                 }
             }
@@ -167,9 +165,14 @@ impl Store {
         }
     }
 
-    /// Whether [`Store::pending`] lists this claim id.
-    pub fn is_pending(&self, claim: ClaimId) -> io::Result<bool> {
-        self.read_tables(|tables| rows::is_pending(tables, claim))
+    /// A chunk that is claimed here under this id; `None` when [`Store::pending`] does not list it.
+    pub fn pending_chunk(&self, claim: ClaimId) -> io::Result<Option<ChunkId>> {
+        self.read_tables(|tables| {
+            if !rows::is_pending(tables, claim)? {
+                return Ok(None);
+            }
+            Ok(rows::claimed(tables, claim, &[], 1)?.pop())
+        })
     }
 
     /// Notes that these condemned chunks were seen in this round, where no earlier one is noted.

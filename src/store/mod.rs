@@ -346,11 +346,11 @@ pub struct Held {
 pub enum Verdict {
     /// Its bytes hash to its name.
     Good,
-    /// They do not: it counts as not held from now on.
+    /// They do not, or were found not to before: it does not count as held.
     Damaged,
     /// The disk cannot read it, which may be the place or the disk: nothing was changed.
     Unreadable,
-    /// It is not here, or is known to be damaged.
+    /// It is not here, or is a damaged chunk that nobody needs.
     Missing,
 }
 
@@ -521,8 +521,11 @@ impl Store {
         let mut missed = None;
         loop {
             let row = self.read_tables(|tables| rows::chunk(tables, cid))?;
-            let Some(row) = row.filter(|row| !row.damaged) else { return Ok(Verdict::Missing) };
-            let place = row.place;
+            let place = match row {
+                Some(row) if !row.damaged => row.place,
+                Some(row) if row.replicas > 0 => return Ok(Verdict::Damaged),
+                Some(_) | None => return Ok(Verdict::Missing),
+            };
             let mut buf = |len| BytesMut::zeroed(len);
             let reader = self.inner.shared.fresh_reader();
             match reader.chunk(format::Class::Segment, place, cid, &mut buf) {
@@ -577,7 +580,11 @@ impl Store {
         let mut missed = None;
         loop {
             let row = self.read_tables(|tables| rows::record(tables, id))?;
-            let Some((place, false)) = row else { return Ok(Verdict::Missing) };
+            let place = match row {
+                Some((place, false)) => place,
+                Some((_, true)) => return Ok(Verdict::Damaged),
+                None => return Ok(Verdict::Missing),
+            };
             match self.inner.shared.fresh_reader().record(place, id) {
                 Ok(_) => return Ok(Verdict::Good),
                 Err(ReadError::Io(err)) if !is_bad_place(&err) => return Err(err),

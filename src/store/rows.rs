@@ -315,16 +315,13 @@ pub(super) fn records(
     tables: &dyn TableRead,
     from: &[u8],
     most: usize,
-) -> io::Result<Vec<(RecordId, Place, bool)>> {
+) -> io::Result<Vec<(RecordId, Place)>> {
     let mut found = Vec::new();
     tables.range(RECORD, from, None, &mut |key, row| {
         found.push((key.try_into().map(RecordId), record_row(row)));
         found.len() < most
     })?;
-    let found = found.into_iter().map(|(id, row)| {
-        let (place, damaged) = row?;
-        Ok((id.map_err(|_| bad_row(RECORD))?, place, damaged))
-    });
+    let found = found.into_iter().map(|(id, row)| Ok((id.map_err(|_| bad_row(RECORD))?, row?.0)));
     found.collect()
 }
 

@@ -20,6 +20,7 @@
 //! | 0x020a | [`Compare`]: which of these do you hold, and with these claims? | | [`Compared`] | |
 //! | 0x020b | [`Adopt`]: keep these for these claims too | | [`Bits`]: which are held | |
 //! | 0x020c | [`Withdraw`]: what was stored for this put is not needed | | empty | |
+//! | 0x020d | [`Renew`]: the put of this claim goes on | | empty | |
 //! | 0x0301 | [`Push`]: keep these records | | empty, once they are on disk | |
 //! | 0x0302 | a step of reconciliation (`wire::sync`) | | the same | |
 //! | 0x0303 | [`Find`]: records that a member here may lack | | [`Push`] | |
@@ -37,7 +38,7 @@ mod waiting;
 
 pub use claims::{
     ADOPTED_MAX, Adopt, Adopted, CLAIMS_MAX, ClaimTerms, ClaimsDigest, Commit, Compare, Compared,
-    Withdraw,
+    Renew, Withdraw,
 };
 pub use waiting::{APPROVE_MAX, Deny, Relay, Step, WAITING_MAX, WaitingList, WaitingNode};
 
@@ -74,6 +75,8 @@ pub mod kind {
     pub const ADOPT: u16 = 0x020b;
     /// [`super::Withdraw`].
     pub const WITHDRAW: u16 = 0x020c;
+    /// [`super::Renew`].
+    pub const RENEW: u16 = 0x020d;
     /// [`super::Push`].
     pub const PUSH: u16 = 0x0301;
     /// A step of reconciliation.
@@ -132,6 +135,7 @@ message! {
     Compare = kind::COMPARE;
     Adopt = kind::ADOPT;
     Withdraw = kind::WITHDRAW;
+    Renew = kind::RENEW;
     WhoHolds = kind::WHO_HOLDS;
     Commit = kind::COMMIT;
     Push = kind::PUSH;
@@ -457,6 +461,7 @@ mod tests {
             chunks: vec![Adopted { cid: ChunkId([4; 32]), claims: vec![claim; 2] }],
         });
         round_trip(Withdraw { secret: [6; 16] });
+        round_trip(Renew { claim: ClaimId([4; 16]), renewed_ms: 17 });
         round_trip(Compared { held: bits.clone(), same: bits });
         round_trip(Proofs { proofs: vec![None, Some([9; 32])] });
         round_trip(Push { records: vec![vec![1, 2], vec![]] });

@@ -160,7 +160,7 @@ fn record_at(bytes: &[u8], at: usize) -> Option<(Record<'_>, usize)> {
 }
 
 impl Contents {
-    /// Whether anything claims a chunk here.
+    /// What claims a chunk here.
     pub(crate) fn claims(&self, cid: &ChunkId) -> impl Iterator<Item = &ClaimId> {
         let range = (*cid, ClaimId([0; 16]))..=(*cid, ClaimId([255; 16]));
         self.claims.range(range).map(|((_, claim), _)| claim)

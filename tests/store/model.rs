@@ -516,7 +516,7 @@ impl Model {
             }
         }
         for id in 0..8 {
-            let pending = store.is_pending(ClaimId([id; 16])).map_err(fail)?;
+            let pending = store.pending_chunk(ClaimId([id; 16])).map_err(fail)?.is_some();
             if pending != expected.contains_key(&id) {
                 return Err(format!("claim {id} is pending: {pending}"));
             }

@@ -2,6 +2,7 @@
 //! nothing goes that somebody still needs.
 
 use crate::daemon::{Daemon, Swarm, noise, until};
+use crate::room::stored;
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -16,13 +17,6 @@ fn swarm(flags: &[&str]) -> Swarm {
 
 fn swarm_of(nodes: usize, flags: &[&str]) -> Swarm {
     Swarm::with(nodes, &[&["--gc-grace", "2s"], flags].concat())
-}
-
-/// Length of the segments of a node in bytes, without what is only reserved.
-fn stored(node: &Daemon) -> u64 {
-    let files = std::fs::read_dir(node.data.join("segments")).unwrap();
-    // One that goes meanwhile takes no room.
-    files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
 }
 
 fn paths(node: &Daemon, args: &[&str]) -> Vec<String> {
@@ -94,6 +88,31 @@ fn a_purge_gives_the_space_back_on_every_node_and_takes_nothing_else() {
     assert!(swarm[0].get(&again) == big);
     ok(&swarm[1], &["rm", "--purge", "--yes", &unlisted]);
     until("it to be gone", || swarm[0].run(&["get", &unlisted, "-o", "gone"]).code == 3);
+}
+
+#[test]
+fn what_was_put_again_goes_when_it_is_purged_once() {
+    let swarm = swarm(&[]);
+    let file = swarm[0].work.join("same");
+    std::fs::write(&file, noise(6, 8 * MIB)).unwrap();
+    let file = file.to_str().unwrap();
+    let put = |more: &[&str]| {
+        let said = swarm[0].run(&[&["put", "--wait", "all", file], more].concat());
+        assert_eq!(said.code, 0, "{}", said.err);
+        said.out.trim().to_owned()
+    };
+    swarm[0].put("/other", &noise(7, MIB), &["--wait", "all"]);
+    let hash = put(&["--unlisted"]);
+    assert_eq!(put(&["--unlisted"]), hash);
+    // Its content is here: nothing is sent, and it takes the place of another file.
+    assert_eq!(put(&["--as", "/other"]), hash);
+    ok(&swarm[0], &["rm", "--purge", "--yes", "/other", &hash]);
+    for node in 0..3 {
+        until("all to go", || {
+            let status = swarm[node].status();
+            (status["chunks_here"].as_u64(), status["bytes_here"].as_u64()) == (Some(0), Some(0))
+        });
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::daemon::{Daemon, Swarm, noise};
 use crate::machine::{alone, form};
 use crate::member::Member;
 use bytes::Bytes;
-use p2pfs::crypto::chunk_id;
+use p2pfs::crypto::{chunk_id, claim_of};
 use p2pfs::id::{ChunkId, ClaimId};
 use p2pfs::sys::os::{OsNet, OsRng};
 use p2pfs::sys::{BoxFuture, ByteStream, Listener, Net, Rng};
@@ -14,8 +14,8 @@ use p2pfs::transport::{Message, PeerAddr, Transport};
 use p2pfs::wire::codec::Encode;
 use p2pfs::wire::hello::Lane;
 use p2pfs::wire::message::{
-    Adopt, Adopted, Below, CIDS_MAX, ClaimTerms, Commit, Compare, Fetch, Find, Have, Holds,
-    PUSH_MAX, Pointers, Push, Store, WHO_MAX, WhoHolds, kind,
+    ADOPTED_MAX, Adopt, Adopted, Below, CIDS_MAX, CLAIMS_MAX, ClaimTerms, Commit, Compare, Fetch,
+    Find, Have, Holds, PUSH_MAX, Pointers, Push, Store, WHO_MAX, WhoHolds, Withdraw, kind,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -155,6 +155,17 @@ fn claim() -> ClaimTerms {
     ClaimTerms { id: ClaimId(random()), replicas: 8, renewed_ms: 1, committed: true }
 }
 
+/// One of a few puts.
+fn secret() -> [u8; 16] {
+    let [number] = random();
+    [number; 16]
+}
+
+/// The claim of one that may have been withdrawn.
+fn withdrawn() -> ClaimTerms {
+    ClaimTerms { id: claim_of(&secret()), committed: false, ..claim() }
+}
+
 fn chunk() -> Message {
     let mut body = vec![0; CHUNK];
     OsRng.fill(&mut body);
@@ -163,7 +174,7 @@ fn chunk() -> Message {
 }
 
 /// Every question of a member, as long as it may be.
-const QUESTIONS: [fn() -> Message; 11] = [
+const QUESTIONS: [fn() -> Message; 13] = [
     || control(kind::HAVE, Have { claim: claim(), cids: cids(CIDS_MAX) }.to_bytes()),
     || control(kind::HOLDS, Holds { cids: cids(CIDS_MAX) }.to_bytes()),
     || {
@@ -172,13 +183,19 @@ const QUESTIONS: [fn() -> Message; 11] = [
         control(kind::COMPARE, Compare { chunks }.to_bytes())
     },
     || {
-        let adopted = |cid| Adopted { cid, claims: vec![claim(); 30] };
-        let chunks = cids(PUSH_MAX / 900).into_iter().map(adopted).collect();
+        let adopted = |cid| Adopted { cid, claims: (0..16).map(|_| claim()).collect() };
+        let chunks = cids(ADOPTED_MAX / 16).into_iter().map(adopted).collect();
+        control(kind::ADOPT, Adopt { chunks }.to_bytes())
+    },
+    || control(kind::WITHDRAW, Withdraw { secret: secret() }.to_bytes()),
+    || {
+        let claims = (0..CLAIMS_MAX).map(|_| withdrawn()).collect();
+        let chunks = vec![Adopted { cid: ChunkId(random()), claims }];
         control(kind::ADOPT, Adopt { chunks }.to_bytes())
     },
     || control(kind::POINTERS, Pointers { cids: cids(CIDS_MAX) }.to_bytes()),
     || control(kind::BELOW, Below { cids: cids(CIDS_MAX) }.to_bytes()),
-    || control(kind::WHO_HOLDS, WhoHolds { cids: cids(WHO_MAX) }.to_bytes()),
+    who_holds,
     || {
         let claims = (0..CIDS_MAX).map(|_| ClaimId(random())).collect();
         control(kind::COMMIT, Commit { claims }.to_bytes())
@@ -187,6 +204,11 @@ const QUESTIONS: [fn() -> Message; 11] = [
     || control(kind::FIND, Find::Prefix(random()).to_bytes()),
     || control(kind::PING, Vec::new()),
 ];
+
+/// A question that is answered at length.
+fn who_holds() -> Message {
+    control(kind::WHO_HOLDS, WhoHolds { cids: cids(WHO_MAX) }.to_bytes())
+}
 
 /// What it puts there and asks for without taking it.
 fn fetched() -> Message {
@@ -210,7 +232,7 @@ async fn flood(mallory: Mallory) {
     for _ in 0..4 {
         let stuck = mallory.member.transport(Arc::new(Stuck)).await;
         mallory.ask(&stuck, Lane::Bulk, fetched);
-        mallory.ask(&stuck, Lane::Control, QUESTIONS[4]);
+        mallory.ask(&stuck, Lane::Control, who_holds);
     }
     // Never more than begun; the other end throws them out now and then.
     let mut open = Vec::new();

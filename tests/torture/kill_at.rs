@@ -4,7 +4,8 @@
 //! was not is whole or not there.
 
 use crate::daemon::{Daemon, Swarm, noise, until};
-use crate::machine::{able, alone, stored};
+use crate::machine::{able, alone};
+use crate::room::stored;
 use crate::trace::{self, KILL, Seen, Tracer, at_each_call};
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,6 @@
 //! can do, and decisions from a seed. Invariant: a test that cannot run says so where whoever
 //! wants to know looks (`P2PFS_TEST_SKIPS`).
 
-use crate::daemon::Daemon;
 use std::io::Write;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,12 +51,6 @@ pub(crate) fn skipped(test: &str, why: &str) {
         let mut list = std::fs::File::options().append(true).create(true).open(list).unwrap();
         writeln!(list, "torture: {test}: {why}").unwrap();
     }
-}
-
-/// Length of the segments of a node in bytes, without what is only reserved.
-pub(crate) fn stored(node: &Daemon) -> u64 {
-    let files = std::fs::read_dir(node.data.join("segments")).unwrap();
-    files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// Runs a program of the machine that must succeed; what it prints.

@@ -3,7 +3,8 @@
 //! cycle as they began it. How long it takes and what is left is printed.
 
 use crate::daemon::{Swarm, noise, until};
-use crate::machine::{alone, form, run, stored};
+use crate::machine::{alone, form, run};
+use crate::room::stored;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;

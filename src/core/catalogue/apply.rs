@@ -28,6 +28,9 @@ use crate::wire::codec::{Decode, Encode, Malformed};
 use std::collections::BTreeMap;
 use std::io;
 
+/// Rows that are in memory at once.
+const PAGE: usize = 1024;
+
 /// Tables being changed, and the records that they name. `apply` reads records back: children that
 /// came before their parent, and the winning versions whose sizes it counts.
 pub trait ViewMut: View + TableWrite {}
@@ -313,8 +316,12 @@ fn insert_release(store: &mut dyn ViewMut, id: &RecordId, release: &Release) -> 
         Scope::All => {
             store.insert(RELEASED, &key(&[&release.claim.0, &id.0]), &[])?;
             // All of it says more than parts of it.
-            for (row, _) in scan(store, THINNED, &release.claim.0, None, usize::MAX)? {
-                store.remove(THINNED, &row)?;
+            loop {
+                let rows = scan(store, THINNED, &release.claim.0, None, PAGE)?;
+                if rows.is_empty() {
+                    break;
+                }
+                rows.iter().try_for_each(|(row, _)| store.remove(THINNED, row).map(drop))?;
             }
         }
         Scope::Versions { until_ms, versions, chunks } => {

@@ -5,17 +5,18 @@
 use super::Outcome;
 use super::files::millis;
 use crate::core::catalogue::{
-    Attributes, Content as RecordContent, FileCandidate, FileRecord, FileVersion, Keyring,
-    Node as TreeNode, UNLISTED, View as _, files_by_lookup, id_of, is_released,
+    Attributes, Content as RecordContent, FileRecord, FileVersion, Node as TreeNode, UNLISTED,
+    View as _, id_of,
 };
 use crate::core::tree::{NewFile, Tree};
 use crate::core::{hlc, limits};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, RecordId};
-use crate::node::again::Holders;
+use crate::node::again::{Holders, is_claimable};
 use crate::node::attempt::Attempt;
+use crate::node::publish::Publication;
 use crate::node::put::{Content, Upload, Whereabouts};
-use crate::node::records::{Snapshot, records_of};
+use crate::node::records::records_of;
 use crate::node::replicate::{Promise, Tally};
 use crate::node::{OnProgress, PublishError, PutError, Shared};
 use crate::store::Claim;
@@ -44,7 +45,7 @@ impl Shared {
         let replicas = put.replicas.unwrap_or(self.config.replicas).clamp(1, limits::REPLICAS_MAX);
         self.whole(|| self.check_target(put.path.as_ref())).await?;
         let attempt = Attempt::new(self, replicas);
-        let again = self.put_again(source, &keys, put.path.as_ref(), attempt.claim()).await;
+        let again = self.put_again(source, &keys, put.path.as_ref(), &attempt).await;
         let mut content = match again.map_err(PutError::Read)? {
             (_, Some(content)) => content,
             (source, None) => {
@@ -86,14 +87,8 @@ impl Shared {
 
     /// Whether a file can be put there.
     fn check_target(&self, path: Option<&PathText>) -> Outcome<()> {
-        let keyring = self.catalogue.keyring();
         let Some(path) = path else { return Ok(()) };
-        let mut target = Ok(None);
-        self.read_records(|view| {
-            target = Tree::new(view, &keyring).put_target(&path.0);
-            Ok(())
-        })?;
-        Ok(target.map(drop)?)
+        Ok(self.with_tree(|tree| tree.put_target(&path.0)).map(drop)?)
     }
 
     /// Makes the file findable and, if it has a path, visible.
@@ -105,6 +100,8 @@ impl Shared {
         content: &mut Content,
         needed: usize,
     ) -> Outcome<()> {
+        self.keep_anew(put, keys, &attempt, content, needed).await?;
+        let stored_under = content.claim;
         // Two plans for one path must see each other, so plan and record are one step.
         let mut planning = self.catalogue.planning.clone().lock_owned().await;
         let mut wanted = self.claim_for(put, content, attempt.claim().id)?;
@@ -128,11 +125,11 @@ impl Shared {
             wanted = now;
         }
         if content.claim.id != wanted {
-            // What the put itself has stored it has stored under its own claim.
-            if !attempt.tally().has_begun() {
+            // Its own claim is always good: nobody else can have let that go.
+            if stored_under.id != attempt.claim().id {
                 return Err(PutError::TooFewCopies { copies: 0, needed }.into());
             }
-            content.claim = attempt.claim();
+            content.claim = stored_under;
         }
         let file = file_record(put, keys, content);
         if let Some(records) = self.said_before(put, content, &file)? {
@@ -146,50 +143,46 @@ impl Shared {
             let id = id_of(&records[0]);
             records.push(self.name_it(put, path, keys, content, id)?);
         }
-        if content.claim.id == attempt.claim().id {
-            attempt.succeed();
+        let attempt = Some(attempt).filter(|attempt| content.claim.id == attempt.claim().id);
+        let (commits, planned) = (vec![file.claim], Some(planning));
+        self.publish(Publication { records, commits, needed, planned, attempt }).await?;
+        Ok(())
+    }
+
+    /// Has the holders keep what took very long to put: one that missed the renewals of its claim
+    /// may have given it up.
+    async fn keep_anew(
+        self: &Arc<Self>,
+        put: &Put,
+        keys: &Arc<EpochKeys>,
+        attempt: &Attempt,
+        content: &mut Content,
+        needed: usize,
+    ) -> Outcome<()> {
+        let is_own = content.claim.id == attempt.claim().id;
+        if is_own && attempt.may_have_lapsed() && is_claimable(content.length) {
+            content.claim = attempt.offer();
+            if !self.claim_anew(put, keys, content.claim, content).await {
+                return Err(PutError::TooFewCopies { copies: 0, needed }.into());
+            }
         }
-        self.publish(records, vec![file.claim], needed, Some(planning)).await?;
         Ok(())
     }
 
     /// The claim under which a put is to be kept: that of the file that is at the path, or of the
     /// same content that this node has put without a name; else its own.
     fn claim_for(&self, put: &Put, content: &Content, own: ClaimId) -> Outcome<ClaimId> {
-        let keyring = self.catalogue.keyring();
-        let mut target = Ok(None);
-        let known = self.read_records(|view| {
-            let Some(path) = &put.path else {
-                let own = self.own_unlisted(view, &keyring, content)?;
-                return Ok(own.map(|known| known.file.claim));
-            };
-            target = Tree::new(view, &keyring).put_target(&path.0);
-            let Ok(Some(entry)) = &target else { return Ok(None) };
-            let TreeNode::File(file) = &entry.version.node else { return Ok(None) };
-            // A claim that was released is not taken again.
-            Ok((!is_released(view, &file.claim)?).then_some(file.claim))
-        })?;
-        target?;
+        let known = match &put.path {
+            Some(path) => self.file_there(path)?.map(|file| file.claim),
+            None => {
+                let replicas = content.claim.replicas;
+                let known =
+                    self.read_records(|view| self.own_unlisted(view, &content.hash, replicas))?;
+                let same = known.iter().find(|known| known.file.content == place(content));
+                same.map(|known| known.file.claim)
+            }
+        };
         Ok(known.unwrap_or(own))
-    }
-
-    /// What this node has put without a name that is of this content and wants as many copies.
-    fn own_unlisted(
-        &self,
-        view: &Snapshot<'_>,
-        keyring: &Keyring,
-        content: &Content,
-    ) -> io::Result<Option<FileCandidate>> {
-        let Some(keys) = keyring.newest() else { return Ok(None) };
-        let mut known = files_by_lookup(view, &keys.lookup(&content.hash))?;
-        known.retain(|known| {
-            let file = &known.file;
-            let same = file.replicas == content.claim.replicas && file.content == place(content);
-            // It stands for itself: it is its author's, who may let it go, and does not go when
-            // somebody removes a name of its content.
-            same && file.flags & UNLISTED != 0 && known.author == self.me
-        });
-        Ok(known.into_iter().next())
     }
 
     /// Has the holders of what was put keep it for another claim; whether enough do.
@@ -227,10 +220,11 @@ impl Shared {
                 }
                 ids.extend([id, entry.version.record]);
             } else {
-                match self.own_unlisted(view, &keyring, content)? {
-                    Some(known) if known.file == *file => ids.push(known.id),
-                    _ => return Ok(None),
-                }
+                let known = self.own_unlisted(view, &content.hash, file.replicas)?;
+                let Some(same) = known.iter().find(|known| known.file == *file) else {
+                    return Ok(None);
+                };
+                ids.push(same.id);
             }
             let records = ids.iter().map(|id| view.record(id));
             Ok(records.collect::<io::Result<Vec<_>>>()?.into_iter().collect())

@@ -8,6 +8,7 @@ use crate::core::hlc;
 use crate::core::tree::{Due, Entry, Planned, Removed as Gone, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, InodeId};
+use crate::node::publish::Publication;
 use crate::node::release::ReleaseError;
 use crate::node::{PublishError, Shared};
 use crate::wire::control::{FileKind, PathText, Removed, RemovedInfo, Restored, Rm, Target};
@@ -111,19 +112,6 @@ impl Shared {
         }
     }
 
-    fn with_tree<T>(
-        &self,
-        work: impl FnOnce(&Tree<'_>) -> Result<T, TreeError>,
-    ) -> Result<T, TreeError> {
-        let keyring = self.catalogue.keyring();
-        let mut out = Err(TreeError::NotFound);
-        self.read_records(|view| {
-            out = work(&Tree::new(view, &keyring));
-            Ok(())
-        })?;
-        out
-    }
-
     /// Removes everything in a directory.
     async fn rm_below(
         self: &Arc<Self>,
@@ -208,7 +196,9 @@ impl Shared {
             records.push(record?);
         }
         let needed = 2.min(1 + self.view().others().count());
-        match self.publish(records, Vec::new(), needed, Some(planning)).await {
+        let own =
+            Publication { records, needed, planned: Some(planning), ..Publication::default() };
+        match self.publish(own).await {
             // It is said here, and the others hear of it when they answer again.
             Ok(_) | Err(PublishError::TooFew { kept: 1.., .. }) => Ok(()),
             Err(err) => Err(err.into()),

@@ -2,21 +2,22 @@
 //! what was let go and came back from a node that had not heard of it ends again, and a holder that
 //! lacks a claim gets it, so that no copy counts which would be let go with somebody else's claim.
 
+use super::gc::newest;
 use crate::core::catalogue::{is_committed, is_released, thinned_until};
 use crate::core::limits;
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::records::Snapshot;
-use crate::node::replicate::terms;
+use crate::node::replicate::{claim_of_terms, terms};
 use crate::node::{AskError, Shared};
 use crate::store::{self, Claim, Op, Outcome, Replica, WriteError};
 use crate::wire::message::{
-    Adopt, Adopted, CLAIMS_MAX, ClaimTerms, ClaimsDigest, Compare, Compared,
+    ADOPTED_MAX, Adopt, Adopted, CLAIMS_MAX, ClaimTerms, ClaimsDigest, Compare, Compared,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-/// Chunks of which all claims are in memory at once.
+/// Most chunks of which all claims are in memory at once.
 const ADOPTED_AT_ONCE: usize = 64;
 
 /// A chunk of this node, and all claims on it.
@@ -49,6 +50,8 @@ impl Shared {
     /// behind that nobody finished: whoever still has those will end them.
     fn claims_now(&self, view: &Snapshot<'_>, cid: ChunkId) -> io::Result<Claims> {
         let (mut live, mut ended) = (Vec::new(), Vec::new());
+        // What goes must not take with it what is in doubt.
+        let going = *self.draining.borrow();
         let mut hasher = blake3::Hasher::new_derive_key("p2pfs 2026-11 claims on a chunk v1");
         for (claim, committed) in store::claims_in(view, cid)? {
             let until = thinned_until(view, &claim.id, &cid)?;
@@ -57,8 +60,9 @@ impl Shared {
                 continue;
             }
             let committed = committed || is_committed(view, &claim.id)?;
-            let left_behind = || self.is_left_behind(view, &claim);
-            if !committed && left_behind()? || is_released(view, &claim.id)? {
+            let renewed_ms = if committed { claim.renewed_ms } else { newest(view, &claim)? };
+            let left_behind = !committed && self.is_left_behind(renewed_ms);
+            if left_behind && !going || is_released(view, &claim.id)? {
                 continue;
             }
             hasher.update(&claim.id.0).update(&[claim.replicas]);
@@ -66,7 +70,7 @@ impl Shared {
                 // An older one, which has ended, is another one.
                 hasher.update(&claim.renewed_ms.to_le_bytes());
             }
-            live.push(ClaimTerms { committed, ..terms(&claim) });
+            live.push(ClaimTerms { committed, renewed_ms, ..terms(&claim) });
         }
         let mut digest = ClaimsDigest::default();
         hasher.finalize_xof().fill(&mut digest);
@@ -143,53 +147,69 @@ impl Shared {
         chunks: Vec<ChunkId>,
     ) -> Kept {
         let began = self.sys.clock.now();
-        let (mut kept, mut unknown) =
-            (BTreeSet::from_iter(chunks.iter().copied()), BTreeSet::new());
-        for some in chunks.chunks(ADOPTED_AT_ONCE) {
+        let mut said = Kept { kept: BTreeSet::new(), unknown: BTreeSet::new() };
+        let mut left = &chunks[..];
+        while !left.is_empty() {
             // One that is slow must not keep the others waiting.
-            let late = self.sys.clock.now().since(began) > limits::ASK;
-            match if late { None } else { self.have_adopted(peer, some.to_vec()).await } {
-                Some(gone) => kept.retain(|cid| !gone.contains(cid)),
-                None => unknown.extend(some),
+            if self.sys.clock.now().since(began) > limits::ASK {
+                said.unknown.extend(left);
+                break;
             }
+            let next = left[..left.len().min(ADOPTED_AT_ONCE)].to_vec();
+            let (taken, gone) = self.have_adopted(peer, next).await;
+            let (some, more) = left.split_at(taken);
+            match gone {
+                Some(gone) => said.kept.extend(some.iter().filter(|cid| !gone.contains(cid))),
+                None => said.unknown.extend(some),
+            }
+            left = more;
         }
-        kept.retain(|cid| !unknown.contains(cid));
-        Kept { kept, unknown }
+        said
     }
 
-    /// Has a peer take the claims on some chunks; those that it does not hold, or none when it did
-    /// not take all.
+    /// Has a peer take the claims on the first of some chunks: on how many, and which of those it
+    /// does not hold, or none when it did not take all.
     async fn have_adopted(
         self: &Arc<Self>,
         peer: NodeId,
         chunks: Vec<ChunkId>,
-    ) -> Option<BTreeSet<ChunkId>> {
-        let shared = self.clone();
-        let adopted = self.job(move || shared.to_adopt(&chunks)).await.flatten();
+    ) -> (usize, Option<BTreeSet<ChunkId>>) {
+        let (shared, all) = (self.clone(), chunks.len());
+        let read = self.job(move || shared.to_adopt(&chunks)).await.flatten();
         let unread = |err: &io::Error| tracing::warn!(%err, "claims cannot be read");
+        let Ok((taken, adopted)) = read.inspect_err(unread) else { return (all, None) };
         let mut gone = BTreeSet::new();
-        for batch in Adopt::batches(adopted.inspect_err(unread).ok()?) {
-            let refused = |err: &AskError| {
-                tracing::debug!(peer = %peer.short(), %err, "claims were not taken");
+        for batch in Adopt::batches(adopted) {
+            let bits = match self.ask_adopt(peer, &batch).await {
+                Ok(bits) => bits,
+                Err(err) => {
+                    tracing::debug!(peer = %peer.short(), %err, "claims were not taken");
+                    return (taken, None);
+                }
             };
-            let bits = self.ask_adopt(peer, &batch).await.inspect_err(refused).ok()?;
             let lacking = batch.chunks.iter().zip(bits).filter(|(_, held)| !held);
             gone.extend(lacking.map(|(one, _)| one.cid));
         }
-        Some(gone)
+        (taken, Some(gone))
     }
 
-    /// The claims on some chunks, as they travel.
-    fn to_adopt(&self, chunks: &[ChunkId]) -> io::Result<Vec<Adopted>> {
+    /// The claims on the first of some chunks, as they travel, and on how many these are: no more
+    /// than fit a question, but for a single chunk that has more.
+    fn to_adopt(&self, chunks: &[ChunkId]) -> io::Result<(usize, Vec<Adopted>)> {
         self.read_records(|view| {
-            let mut out = Vec::with_capacity(chunks.len());
+            let (mut taken, mut claims, mut out) = (0, 0, Vec::new());
             for &cid in chunks {
-                let claims = self.claims_now(view, cid)?.live;
+                if claims >= ADOPTED_MAX {
+                    break;
+                }
+                let live = self.claims_now(view, cid)?.live;
+                claims += live.len();
                 out.extend(
-                    claims.chunks(CLAIMS_MAX).map(|some| Adopted { cid, claims: some.to_vec() }),
+                    live.chunks(CLAIMS_MAX).map(|some| Adopted { cid, claims: some.to_vec() }),
                 );
+                taken += 1;
             }
-            Ok(out)
+            Ok((taken, out))
         })
     }
 
@@ -223,14 +243,11 @@ impl Shared {
         let mut by_terms: BTreeMap<_, (Claim, Vec<ChunkId>)> = BTreeMap::new();
         let mut committed = BTreeSet::new();
         for Adopted { cid, claims } in adopt.chunks {
-            for ClaimTerms { id, replicas, renewed_ms, committed: is_committed } in claims {
-                let claim = Claim { id, replicas, renewed_ms };
-                by_terms
-                    .entry((id, replicas, renewed_ms))
-                    .or_insert((claim, Vec::new()))
-                    .1
-                    .push(cid);
-                committed.extend(is_committed.then_some(id));
+            for terms in claims {
+                let same = (terms.id, terms.replicas, terms.renewed_ms);
+                let claim = || (claim_of_terms(&terms), Vec::new());
+                by_terms.entry(same).or_insert_with(claim).1.push(cid);
+                committed.extend(terms.committed.then_some(terms.id));
             }
         }
         let claimed: Vec<(Claim, Vec<ChunkId>)> = by_terms.into_values().collect();

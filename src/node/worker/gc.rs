@@ -227,17 +227,9 @@ impl Shared {
         Ok(next)
     }
 
-    /// Whether a claim that nobody has committed can be of no put that is under way. A put renews
-    /// it on one chunk at each node: the last round has noted the newest of all.
-    pub(super) fn is_left_behind(&self, tables: &dyn TableRead, claim: &Claim) -> io::Result<bool> {
-        let noted = tables.get(PENDING, &claim.id.0)?.as_deref().and_then(pending_row);
-        let newest = noted.map_or(0, |(_, renewed_ms)| renewed_ms).max(claim.renewed_ms);
-        Ok(self.is_no_time_of_a_put(newest))
-    }
-
-    /// Whether no put that is under way can have renewed its claim then, by the clock: that is too
-    /// long ago, or a time that nobody's clock should show.
-    fn is_no_time_of_a_put(&self, renewed_ms: u64) -> bool {
+    /// Whether no put that is under way can have renewed its claim last then, by the clock: that is
+    /// too long ago, or a time that nobody's clock should show.
+    pub(super) fn is_left_behind(&self, renewed_ms: u64) -> bool {
         let after = u64::try_from(self.config.lapse_after.as_millis()).unwrap_or(u64::MAX);
         let now = self.sys.clock.wall_ms();
         !(now.saturating_sub(after)..=now.saturating_add(hlc::MAX_AHEAD_MS)).contains(&renewed_ms)
@@ -260,7 +252,7 @@ impl Shared {
             let seen = page.iter().map(|pending| (pending.claim, pending.renewed_ms)).collect();
             let first = self.note_pending(seen, round).await?;
             let lapsed = page.iter().zip(first).filter(|(pending, first)| {
-                told && self.is_no_time_of_a_put(pending.renewed_ms) && *first <= old_round
+                told && self.is_left_behind(pending.renewed_ms) && *first <= old_round
             });
             let ops: Vec<Op> = lapsed
                 .map(|(pending, _)| {
@@ -311,7 +303,7 @@ impl Shared {
             from = page.last().filter(|_| page.len() == PAGE).map(|last| behind(*last));
             let mut settled = Vec::new();
             for claim in page {
-                if !self.store.is_pending(claim)? {
+                if self.store.pending_chunk(claim)?.is_none() {
                     settled.push(claim);
                 }
             }
@@ -324,6 +316,13 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// When a claim that nobody has committed was renewed last, as far as is known. A put renews it on
+/// one chunk at each node: the last round has noted the newest of all.
+pub(super) fn newest(tables: &dyn TableRead, claim: &Claim) -> io::Result<u64> {
+    let noted = tables.get(PENDING, &claim.id.0)?.as_deref().and_then(pending_row);
+    Ok(noted.map_or(0, |(_, renewed_ms)| renewed_ms).max(claim.renewed_ms))
 }
 
 /// The next claim id; behind the last one itself.

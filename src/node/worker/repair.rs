@@ -358,7 +358,9 @@ impl Repair {
             self.failed = true;
         }
         if self.failed {
-            self.look_once_more();
+            // Later each time.
+            self.due_at(self.shared.sys.clock.now() + self.retry);
+            self.retry = (self.retry * 2).min(RETRY_MAX);
         } else {
             self.retry = RETRY;
         }
@@ -376,16 +378,8 @@ impl Repair {
     fn cannot_read(&mut self, err: &io::Error) {
         tracing::warn!(%err, "repair cannot read the store");
         self.shared.worker_failed(Self::NAME, err);
-        (self.failed, self.unread) = (true, true);
-        if self.next.is_none() {
-            self.due_at(self.shared.sys.clock.now() + self.retry);
-        }
-    }
-
-    /// All chunks are looked at again, later each time.
-    fn look_once_more(&mut self) {
-        self.due_at(self.shared.sys.clock.now() + self.retry);
-        self.retry = (self.retry * 2).min(RETRY_MAX);
+        self.unread = true;
+        self.not_done();
     }
 
     fn batch(&self, from: ChunkId) -> io::Result<Vec<Replica>> {
@@ -580,7 +574,7 @@ impl Repair {
                     lost.insert(cid);
                 }
             }
-            Made::No => self.not_done(),
+            Made::No => {}
         }
     }
 

@@ -449,10 +449,8 @@ impl Shared {
             Spot::Chunk(cid) => Ok(match self.store.verify(cid)? {
                 Verdict::Good => Fate::Repaired,
                 Verdict::Unreadable => Fate::Unreadable,
-                Verdict::Missing if self.store.claims(cid)?.is_empty() => Fate::Unneeded,
-                Verdict::Missing | Verdict::Damaged => {
-                    Fate::Open { lost: lock(&self.lost).contains(&cid) }
-                }
+                Verdict::Missing => Fate::Unneeded,
+                Verdict::Damaged => Fate::Open { lost: lock(&self.lost).contains(&cid) },
             }),
             Spot::Record(id) => {
                 if self.store.verify_record(id)? == Verdict::Good {
@@ -561,8 +559,7 @@ struct Checked {
 
 impl Checked {
     fn chunk(&mut self, store: &Store, chunk: &Replica) -> io::Result<()> {
-        let known = chunk.damaged && chunk.replicas > 0;
-        let verdict = if known { Verdict::Damaged } else { store.verify(chunk.cid)? };
+        let verdict = store.verify(chunk.cid)?;
         if verdict != Verdict::Missing {
             self.chunks += 1;
             self.count(Spot::Chunk(chunk.cid), verdict, chunk.len);
@@ -571,8 +568,7 @@ impl Checked {
     }
 
     fn record(&mut self, store: &Store, record: &RecordHere) -> io::Result<()> {
-        let damaged = record.damaged;
-        let verdict = if damaged { Verdict::Damaged } else { store.verify_record(record.id)? };
+        let verdict = store.verify_record(record.id)?;
         if verdict != Verdict::Missing {
             self.records += 1;
             self.count(Spot::Record(record.id), verdict, record.len);

@@ -241,7 +241,8 @@ impl Shared {
     /// most.
     fn keeps(&self, cid: ChunkId, copies: u8) -> bool {
         let replica = matches!(self.store.held(cid), Ok(Some(Held { replica: true, .. })));
-        let wanted = self.claims_on(cid).iter().map(|claim| claim.replicas).max();
+        let live = self.live_claims(cid).unwrap_or_default();
+        let wanted = live.iter().map(|claim| claim.replicas).max();
         replica && wanted.is_some_and(|wanted| wanted <= copies)
     }
 

@@ -187,6 +187,29 @@ impl Decode for Withdraw {
     }
 }
 
+/// "The put of this claim goes on: keep what is claimed here." Whoever has such chunks renews the
+/// claim on one of them, which stands for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renew {
+    /// The claim, which nobody has committed yet.
+    pub claim: ClaimId,
+    /// When it was renewed: milliseconds since 1970.
+    pub renewed_ms: u64,
+}
+
+impl Encode for Renew {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.claim.encode(out);
+        self.renewed_ms.encode(out);
+    }
+}
+
+impl Decode for Renew {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { claim: ClaimId::decode(from)?, renewed_ms: u64::decode(from)? })
+    }
+}
+
 /// "File records naming these claims have been seen."
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
