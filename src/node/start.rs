@@ -394,27 +394,37 @@ impl Shared {
     async fn first_records(self: &Arc<Self>) -> Result<(), StartError> {
         let newest = self.read_records(|view| catalogue::newest_clock(view)).unwrap_or_default();
         self.catalogue.set_clock(newest);
-        let Some(standing) = self.standing() else {
+        if self.standing().is_none() {
             self.ask_to_enter();
             return Ok(());
-        };
+        }
+        self.say_own_grant().await?;
         let Some(swarm) = self.swarm_key()? else { return Ok(()) };
-        let known = self.read_records(|view| {
+        // Without the tables nothing is known, least of all that the swarm has no epoch yet.
+        let epochs = self.read_records(|view| catalogue::epochs(view));
+        let none = epochs.map_err(StartError::Tables)?.is_empty();
+        if none && self.config.bootstrap.is_empty() {
+            self.found(&swarm, self.config.open).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes known the grant of a node that has let itself in with the swarm key: nobody else does.
+    pub(super) async fn say_own_grant(self: &Arc<Self>) -> Result<(), StartError> {
+        let Some(standing) = self.standing() else { return Ok(()) };
+        let Some(swarm) = self.swarm_key()? else { return Ok(()) };
+        let said = self.read_records(|view| {
             let grants = catalogue::grants_of(view, &self.me)?;
             let grants = grants.iter().map(|id| view.record(id));
             let grants: Vec<_> = grants.collect::<io::Result<_>>()?;
             let is_ours =
                 |bytes| Record::parse(bytes).is_ok_and(|record| record.body() == standing.grant);
-            let granted = grants.into_iter().flatten().any(is_ours);
-            Ok((granted, !catalogue::epochs(view)?.is_empty()))
+            Ok(grants.into_iter().flatten().any(is_ours))
         });
-        // Without the tables nothing is known, least of all that the swarm has no epoch yet.
-        let (granted, epoch) = known.map_err(StartError::Tables)?;
-        if !granted && let Ok(grant) = Grant::from_bytes(&standing.grant) {
+        if !said.map_err(StartError::Tables)?
+            && let Ok(grant) = Grant::from_bytes(&standing.grant)
+        {
             self.publish_grant(&swarm, &grant).await?;
-        }
-        if !epoch && self.config.bootstrap.is_empty() {
-            self.found(&swarm, self.config.open).await?;
         }
         Ok(())
     }
@@ -450,6 +460,10 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
         // It was a member once and its grant was lost: the tables may have been filled while nobody
         // could say which swarm's records are valid.
         shared.rebuild_tables("this node is a member again").await;
+    }
+    if waited && let Err(err) = shared.say_own_grant().await {
+        // A worker does it, when it can be done.
+        tracing::warn!(%err, "the grant of this node is not known to the others yet");
     }
     let fs = &*shared.sys.fs;
     let saved = files::peers(fs, &shared.config.data_dir).into_iter();

@@ -64,6 +64,20 @@ async fn a_machine_with_nothing_but_the_swarm_key_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_waits_lets_itself_in_when_the_swarm_key_comes_and_can_write() {
+    let place = Place::new();
+    let host = place.start("host", "user", &[]).await;
+    let other = place.start("other", "other", &[addr(&host)]).await;
+    until_status("it waits", &other, |status| status.state == NodeState::Waiting).await;
+    copy_swarm_key(&place.path("user"), &place.path("other"));
+    until_met(&other, 1).await;
+    let stored = put(&other, "/file", &noise("late key", 100_000), None).await;
+    assert_eq!(get(&host, stored.hash).await, noise("late key", 100_000));
+    other.stop().await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_swarm_lets_everybody_in() {
     let place = Place::new();
     let mut config = place.config("host", "user", &[]);

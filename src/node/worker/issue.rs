@@ -1,6 +1,7 @@
 //! Lets members read that lack the content secret: whoever put a copy of the swarm key on another
 //! machine has made a member there, but nobody has sealed an epoch to it. Every admin notices, and
 //! the first of them in the order of ids does it; the next ones only if it is still missing then.
+//! A node that let itself in that way says so itself.
 
 use super::board::Report;
 use super::shape::{Next, Worked, Worker};
@@ -35,6 +36,7 @@ impl Worker for Issue {
 
     async fn work(&mut self) -> Worked {
         self.readers.borrow_and_update();
+        self.shared.say_own_grant().await?;
         if !wanted(&self.shared) {
             self.turn = None;
             return Ok(Next::Wait);
