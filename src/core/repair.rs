@@ -5,7 +5,8 @@
 //! Rules (DESIGN 6): a chunk is healthy on any R of its candidates; the first alive holder in score
 //! order is responsible for it and nobody else copies or counts it; a copy that only a dead node's
 //! return would make superfluous waits for the repair delay, unless one copy is left or the node
-//! to be filled joined after the death; copies that are all in one zone are too few.
+//! to be filled joined after the death; copies that are all in one zone are too few; a copy on a
+//! holder with more than its share moves to one with less.
 
 use crate::id::NodeId;
 use crate::sys::Time;
@@ -22,6 +23,8 @@ pub struct Holder {
     pub room: bool,
     /// Whether it has more than its share: it gets copies only where nobody else can take them.
     pub over_full: bool,
+    /// Whether it is over-full and this chunk is one that it is to give to others.
+    pub sheds: bool,
     /// Whether it is known to hold the chunk.
     pub holds: bool,
     /// When it came into its present state: joined, returned or died.
@@ -88,6 +91,9 @@ pub fn judge(
         if verdict.fill.is_empty() && wanted > 1 {
             verdict.fill.extend(outside(candidates));
         }
+        if verdict.fill.is_empty() {
+            verdict.fill.extend(relief(candidates, wanted));
+        }
         return verdict;
     }
     let mut waiting = dead_homes(candidates, wanted);
@@ -123,12 +129,20 @@ fn outside(candidates: &[Holder]) -> Option<NodeId> {
     candidates.iter().find(takes).map(|c| c.id)
 }
 
+/// Who could take the copies of holders that are to give the chunk up.
+fn relief(candidates: &[Holder], wanted: usize) -> impl Iterator<Item = NodeId> {
+    let staying = candidates.iter().filter(|c| c.alive && c.holds && !c.sheds).count();
+    let takes = |c: &&Holder| c.alive && c.room && !c.over_full && !c.holds;
+    let takers = candidates.iter().filter(takes).map(|c| c.id);
+    takers.take(wanted.saturating_sub(staying))
+}
+
 /// Who holds the chunk so well that `me` need not: the first `replicas` live candidates that hold
 /// it, those with more than their share last; the last of them exchanged when all are in one zone
 /// and another copy is not. None when there are fewer, or `me` is one of them.
 pub fn keepers(me: NodeId, candidates: &[Holder], replicas: u8) -> Option<Vec<NodeId>> {
     let mut holding: Vec<&Holder> = candidates.iter().filter(|c| c.alive && c.holds).collect();
-    holding.sort_by_key(|c| c.over_full);
+    holding.sort_by_key(|c| (c.over_full, c.sheds));
     let wanted = usize::from(replicas);
     let (best, rest) = holding.split_at(wanted.min(holding.len()));
     let mut keepers: Vec<NodeId> = best.iter().map(|c| c.id).collect();
@@ -171,7 +185,8 @@ mod tests {
 
     fn holder(n: u8, alive: bool, holds: bool, since_s: u64) -> Holder {
         let since = Time(since_s * 1_000_000);
-        Holder { id: node(n), alive, room: true, over_full: false, holds, since, zone: 0 }
+        let id = node(n);
+        Holder { id, alive, room: true, over_full: false, sheds: false, holds, since, zone: 0 }
     }
 
     fn at(seconds: u64) -> Time {
@@ -247,6 +262,26 @@ mod tests {
         assert_eq!(judge(node(1), &all, &[], None, 3, DELAY, at(9)).fill, [node(4)]);
         let verdict = judge(node(1), &all[..3], &[], None, 3, DELAY, at(9));
         assert_eq!((verdict.fill, verdict.homeless), (vec![node(3)], 0));
+    }
+
+    #[test]
+    fn a_chunk_that_an_over_full_holder_is_to_give_up_goes_to_one_with_less() {
+        let mut all = [1, 2, 3, 4, 5].map(|n| holder(n, true, n < 4, 0));
+        all[..3].iter_mut().for_each(|c| c.over_full = true);
+        let fill = |all: &[Holder]| judge(node(1), all, &[], None, 3, DELAY, at(9)).fill;
+        assert!(fill(&all).is_empty(), "it has others to give up");
+        all[1].sheds = true;
+        assert_eq!(fill(&all), [node(4)]);
+        assert!(judge(node(2), &all, &[], None, 3, DELAY, at(9)).fill.is_empty(), "one does it");
+        all[3].over_full = true;
+        assert_eq!(fill(&all), [node(5)]);
+        all[4].room = false;
+        assert!(fill(&all).is_empty());
+        // Once somebody has taken it, who was to give it up does, and nobody else.
+        (all[3].over_full, all[3].holds) = (false, true);
+        assert!(fill(&all).is_empty());
+        assert_eq!(keepers(node(2), &all, 3), Some([4, 1, 3].map(node).to_vec()));
+        assert_eq!(keepers(node(3), &all, 3), None);
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub struct Config {
     pub scrub_within: Duration,
     /// Share of the capacity for evictable cached copies, in percent.
     pub cache_percent: u8,
-    /// Length of a segment in bytes.
+    /// Length of a segment in bytes; shorter where the capacity is small.
     pub segment_len: u64,
     /// Bytes of the file system that stay free.
     pub free_floor: u64,

@@ -271,6 +271,12 @@ async fn config_lock(config: &Config) -> Result<Box<dyn Lock>, StartError> {
     Err(StartError::Directory { path, source: io::ErrorKind::WouldBlock.into() })
 }
 
+/// A capacity is shared by so many segments at least: what is dead in one is freed by copying the
+/// rest of it, for which there has to be room …
+const SEGMENTS: u64 = 16;
+/// … but none is shorter than this.
+const SEGMENT_LEAST: u64 = 16 << 20;
+
 fn store_options(config: &Config, node: NodeId) -> Result<store::Options, StartError> {
     let fs = &config.system.fs;
     let dir = &config.data_dir;
@@ -287,7 +293,7 @@ fn store_options(config: &Config, node: NodeId) -> Result<store::Options, StartE
         capacity,
         cached_max: capacity / 100 * u64::from(config.cache_percent),
         free_floor: config.free_floor,
-        segment_len: config.segment_len,
+        segment_len: config.segment_len.min((capacity / SEGMENTS).max(SEGMENT_LEAST)),
         fs: fs.clone(),
         clock: config.system.clock.clone(),
         rng: config.system.rng.clone(),

@@ -49,6 +49,11 @@ impl Member {
         self.lives() && !out_of_space && !shut.iter().any(|flag| self.record.flags.has(*flag))
     }
 
+    /// Whether it has more than its share.
+    pub(super) fn is_over_full(&self) -> bool {
+        self.record.flags.has(MemberFlags::FULL)
+    }
+
     /// Whether it is being emptied.
     pub(super) fn drains(&self) -> bool {
         self.record.flags.has(MemberFlags::DRAINING)
@@ -62,6 +67,19 @@ impl Member {
             self.record.name.clone()
         }
     }
+}
+
+/// What members have used and what they offer, in bytes.
+pub(super) fn load<'a>(members: impl Iterator<Item = &'a Member>) -> (u64, u64) {
+    members.fold((0, 0), |(used, all), member| {
+        let (step, capacity) = (u64::from(member.record.used), member.record.capacity);
+        (u64::saturating_add(used, capacity / 64 * step), u64::saturating_add(all, capacity))
+    })
+}
+
+/// 64ths in thousandths.
+pub(super) fn per_mille(used: u8) -> u64 {
+    u64::from(used) * 1000 / 64
 }
 
 /// Everybody, as known at one moment.
@@ -168,6 +186,13 @@ impl View {
     /// Live members other than this node.
     pub(super) fn others(&self) -> impl Iterator<Item = &Member> {
         self.members.values().filter(|m| m.record.id != self.me && m.lives())
+    }
+
+    /// What the live members have used of what they offer together, in thousandths.
+    pub(super) fn mean_used(&self) -> u64 {
+        let lives = self.members.values().filter(|m| m.lives());
+        let (used, all) = load(lives);
+        u64::try_from(u128::from(used) * 1000 / u128::from(all.max(1))).unwrap_or(1000)
     }
 
     /// Live members with room, this node included.

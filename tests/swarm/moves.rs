@@ -96,6 +96,41 @@ fn copies_are_made_no_faster_than_allowed() {
 }
 
 #[test]
+fn a_new_node_takes_over_what_full_ones_have_too_much_of() {
+    let flags = ["--capacity", "100MB", "--gc-grace", "1s", "--repair-delay", "1s"];
+    let mut swarm = Swarm::with(3, &flags);
+    let mut files = Vec::new();
+    let put = |swarm: &Swarm, number: usize, more: &[&str]| {
+        let (path, bytes) = (format!("/f{number}"), noise(200 + number as u64, 4 * MIB));
+        std::fs::write(swarm[0].work.join("source"), &bytes).unwrap();
+        let said = swarm[0].run(&[&["put", "source", "--as", &path], more].concat());
+        (said.code == 0).then_some((path, bytes)).ok_or(said)
+    };
+    let refused = loop {
+        match put(&swarm, files.len(), &[]) {
+            Ok(file) => files.push(file),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(refused.code == 8 && files.len() > 15, "{refused:?}");
+
+    swarm.join(&flags);
+    swarm.met();
+    let bytes = |node: &Daemon| node.status()["bytes_here"].as_u64().unwrap();
+    // 3 of 4 parts of what each of the three had.
+    let share = bytes(&swarm[0]) * 3 / 4;
+    until("the load to be shared", || {
+        (0..4).all(|node| bytes(&swarm[node]).abs_diff(share) < share / 5)
+    });
+    for number in files.len()..files.len() + 2 {
+        files.push(put(&swarm, number, &["--wait", "all", "--timeout", "30s"]).unwrap());
+    }
+    for (path, bytes) in &files {
+        assert!(swarm[3].get(path) == *bytes, "{path}");
+    }
+}
+
+#[test]
 fn the_last_node_is_not_emptied() {
     let swarm = Swarm::with(1, &[]);
     let said = swarm[0].run(&["drain"]);

@@ -2,6 +2,8 @@
 //! node calls itself over-full. Pure functions of what the caller has measured; they never choose a
 //! node that is not a candidate, so a reader finds what any writer chose.
 
+use crate::id::ChunkId;
+
 /// By what a writer and a reader choose among the candidates (`--balance`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Balance {
@@ -103,6 +105,28 @@ pub fn over_full(was: bool, used: u64, capacity: u64, swarm_used: u64, swarm: u6
     per_mille(used, capacity) > limit
 }
 
+/// Which of a chunk's over-full candidates are to give it, if they hold it, to somebody with less
+/// than their share. Each gives up a part of its chunks as large as what it has above the mean,
+/// drawn by lot anew each `day`: however often that is asked before loads have changed, no more
+/// moves. One lot decides for all of them, so that few chunks are given up by two. `used`, of each
+/// in score order, and `mean`: shares of capacity in one unit.
+pub fn shedding(cid: &ChunkId, day: u64, used: &[u64], mean: u64) -> Vec<bool> {
+    let mut hasher = blake3::Hasher::new_derive_key("p2pfs 2026-11 relief of full nodes v1");
+    hasher.update(&cid.0).update(&day.to_le_bytes());
+    let mut lot = [0; 4];
+    hasher.finalize_xof().fill(&mut lot);
+    let mut lot = u32::from_le_bytes(lot);
+    let mut decide = |used: u64| {
+        let above = u128::from(used.saturating_sub(mean));
+        let part = u32::try_from((above << 32) / u128::from(used.max(1))).unwrap_or(u32::MAX);
+        let sheds = lot < part;
+        // The next one's part begins where this one's ends.
+        lot = lot.wrapping_sub(part);
+        sheds
+    };
+    used.iter().map(|used| decide(*used)).collect()
+}
+
 /// Whether a node that has used so many 64ths of its capacity has, when it is over-full, no space
 /// left for others' chunks, whatever the others have: from 59, which is where the last 8 % begin.
 pub fn used_up(used: u8) -> bool {
@@ -118,6 +142,7 @@ fn per_mille(part: u64, whole: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     const IDLE: Choice =
         Choice { alive: true, full: false, zone: 0, used: 0, response_us: 0, queued: 0 };
@@ -158,6 +183,28 @@ mod tests {
         assert_eq!(write_order(Balance::Auto, &mixed, 3), [0, 1, 2, 3]);
         let full = [IDLE, IDLE, IDLE, Choice { full: true, ..other }];
         assert_eq!(write_order(Balance::Auto, &full, 2), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn full_nodes_shed_what_they_have_above_the_mean_and_never_more() {
+        let cid = |n: u32| ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes());
+        let cids: Vec<ChunkId> = (0..4000).map(cid).collect();
+        let shed = |day, used: &[u64], mean, holder: usize| {
+            let sheds = |cid: &&ChunkId| shedding(cid, day, used, mean)[holder];
+            cids.iter().filter(sheds).copied().collect::<BTreeSet<_>>()
+        };
+        let all = [900; 3];
+        let [a, b, c] = [0, 1, 2].map(|holder| shed(1, &all, 675, holder));
+        for some in [&a, &b, &c] {
+            assert!((900..1100).contains(&some.len()), "a quarter: {}", some.len());
+        }
+        assert!(a.is_disjoint(&b) && a.is_disjoint(&c) && b.is_disjoint(&c));
+        assert!(shed(1, &all, 800, 0).is_subset(&a));
+        assert_ne!(shed(2, &all, 675, 0), a);
+        assert!(shed(1, &[900], 900, 0).is_empty() && shed(1, &[900, 0], 950, 1).is_empty());
+        // Of four holders that each have to give up a third, one chunk in three has two.
+        let third: usize = (0..4).map(|holder| shed(1, &[900; 4], 600, holder).len()).sum();
+        assert!((5000..5700).contains(&third), "{third}");
     }
 
     #[test]

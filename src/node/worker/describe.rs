@@ -10,6 +10,7 @@ use crate::core::placement::over_full;
 use crate::id::NodeId;
 use crate::node::door::Standing;
 use crate::node::event::Event;
+use crate::node::view::{Member, load};
 use crate::node::{Shared, lock};
 use crate::store::MAX_PAYLOAD;
 use crate::sys::Time;
@@ -148,13 +149,9 @@ impl Shared {
     /// Whether this node is over-full, compared with the others (bounded load).
     fn is_full(&self, used: u64, capacity: u64) -> bool {
         let view = self.view();
-        let was = view.members.get(&self.me).is_some_and(|m| m.record.flags.has(MemberFlags::FULL));
-        let (mut all_used, mut all) = (used, capacity);
-        for member in view.others() {
-            let (step, record) = (u64::from(member.record.used), &member.record);
-            all = all.saturating_add(record.capacity);
-            all_used = all_used.saturating_add(record.capacity / 64 * step);
-        }
+        let was = view.members.get(&self.me).is_some_and(Member::is_over_full);
+        let (others_used, others) = load(view.others());
+        let (all_used, all) = (others_used.saturating_add(used), others.saturating_add(capacity));
         over_full(was, used, capacity, all_used, all)
     }
 

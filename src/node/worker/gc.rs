@@ -29,8 +29,12 @@ const ROUNDS: u32 = 4;
 const ROUND_MIN: Duration = Duration::from_millis(250);
 /// Chunks or claims that are handled in one go.
 const PAGE: usize = 512;
-/// A segment is compacted when so many percent of it are dead.
+/// A segment is compacted when so many percent of it are dead …
 const LEAST_DEAD: u8 = 25;
+/// … or so many, when room is short: then what is dead keeps new data out.
+const LEAST_DEAD_SHORT: u8 = 5;
+/// Room is short when so many percent of the capacity are taken.
+const SHORT: u64 = 80;
 /// Bytes that a compaction copies in one step …
 const STEP: u64 = 4 << 20;
 /// … and in a second, so that reads and writes keep most of the disk.
@@ -109,8 +113,9 @@ impl Gc {
     /// Compacts a part of a segment, at a pace.
     async fn compact(&mut self, under_way: Option<Box<Compaction>>) -> Result<Next, GcError> {
         let Some(mut compaction) = under_way else {
-            let store = self.shared.store.clone();
-            let began = self.shared.job(move || store.compact(LEAST_DEAD)).await??;
+            let shared = self.shared.clone();
+            let began =
+                self.shared.job(move || shared.store.compact(shared.least_dead())).await??;
             if let Some(compaction) = began {
                 self.phase = Phase::Compact(Some(Box::new(compaction)));
                 return Ok(Next::More);
@@ -175,6 +180,13 @@ impl Worker for Gc {
 }
 
 impl Shared {
+    /// How many percent of a segment have to be dead for it to be compacted.
+    fn least_dead(&self) -> u8 {
+        let usage = self.store.usage();
+        let short = usage.stored_bytes >= usage.capacity / 100 * SHORT || self.is_disk_full();
+        if short { LEAST_DEAD_SHORT } else { LEAST_DEAD }
+    }
+
     async fn next_round(&self) -> io::Result<u64> {
         self.change_tables(|tables| {
             let last = tables.get(ROUND, &[0])?.and_then(|row| row.try_into().ok());

@@ -4,10 +4,11 @@
 
 use super::below::Row;
 use super::claims::{Claimed, Kept};
+use crate::core::placement::shedding;
 use crate::core::repair::{self, Holder, Verdict, judge};
 use crate::id::{ChunkId, NodeId};
 use crate::node::Shared;
-use crate::node::view::{Member, View};
+use crate::node::view::{Member, View, per_mille};
 use crate::store::Replica;
 use crate::sys::Time;
 use crate::wire::message::ClaimsDigest;
@@ -16,6 +17,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
+
+/// A day in milliseconds.
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What was found of one chunk, and how many copies were made since.
 pub(super) struct Judged {
@@ -69,10 +73,12 @@ impl Shared {
         let view = self.view();
         let answers = self.ask_holders(&view, &batch).await;
         let (delay, me, now) = (self.config.repair_delay, self.me, self.sys.clock.now());
+        let (day, mean) = (self.sys.clock.wall_ms() / DAY_MS, view.mean_used());
         let replicas = batch.into_iter().map(|claimed| claimed.replica);
         let judged = replicas.map(|replica| {
             let known = answers.holders.get(&replica.cid);
-            let (candidates, others) = self.candidates_of(&view, &replica, known);
+            let (mut candidates, others) = self.candidates_of(&view, &replica, known);
+            relieve(&view, &replica.cid, &mut candidates, day, mean);
             let Replica { cid, hint, replicas, .. } = replica;
             let verdict = judge(me, &candidates, &others, hint, replicas, delay, now);
             tracing::trace!(me = %me.short(), cid = %cid.short(), ?verdict, "judged");
@@ -141,6 +147,7 @@ impl Shared {
             alive: member.lives(),
             room: member.has_space(),
             over_full: !member.has_room(),
+            sheds: false,
             holds: holds(&member.record.id),
             since: member.since,
             zone: view.zone(&member.record.id),
@@ -171,6 +178,18 @@ impl Shared {
     }
 }
 
+/// Notes which holders of a chunk are to give it to somebody with less than their share. Those that
+/// have given it up already keep their place in the draw, or the next one would be drawn for it.
+fn relieve(view: &View, cid: &ChunkId, candidates: &mut [Holder], day: u64, mean: u64) {
+    let is_full = |c: &Holder| view.members.get(&c.id).is_some_and(Member::is_over_full);
+    let mut full: Vec<&mut Holder> =
+        candidates.iter_mut().filter(|c| c.alive && is_full(c)).collect();
+    let used = |c: &&mut Holder| view.members.get(&c.id).map_or(0, |m| per_mille(m.record.used));
+    let used: Vec<u64> = full.iter().map(used).collect();
+    let sheds = shedding(cid, day, &used, mean);
+    full.iter_mut().zip(sheds).for_each(|(c, sheds)| c.sheds = sheds);
+}
+
 /// How many copies of a chunk there can be elsewhere once a node has been emptied: where there is
 /// room or a copy, and where somebody went so lately that he may be back. Two, as long as two nodes
 /// are known, however long they have been away.
@@ -193,6 +212,7 @@ mod tests {
             alive,
             room: alive,
             over_full: false,
+            sheds: false,
             holds: alive,
             since: Time(1_000_000),
             zone: 0,

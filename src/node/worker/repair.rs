@@ -15,7 +15,7 @@ use super::judge::Judged;
 use super::shape::{Next, Worked, Worker};
 use super::surplus::{Given, Surplus};
 use crate::id::{ChunkId, ClaimId, NodeId};
-use crate::node::view::View;
+use crate::node::view::{Member, View};
 use crate::node::{Shared, lock};
 use crate::store::{Held, Replica};
 use crate::sys::Time;
@@ -357,6 +357,10 @@ impl Repair {
             // The others are about to copy what is left here.
             self.failed = true;
         }
+        if self.is_to_be_relieved() {
+            // Somebody may have taken what this node has too much of.
+            self.failed = true;
+        }
         if self.failed {
             // Later each time.
             self.due_at(self.shared.sys.clock.now() + self.retry);
@@ -372,6 +376,13 @@ impl Repair {
         self.recount();
         self.tell();
         tracing::trace!(me = %self.shared.me.short(), self.failed, "looked at all chunks");
+    }
+
+    /// Whether this node has more than its share, and somebody less.
+    fn is_to_be_relieved(&self) -> bool {
+        let view = self.shared.view();
+        view.members.get(&self.shared.me).is_some_and(Member::is_over_full)
+            && view.others().any(Member::has_room)
     }
 
     /// Something cannot be read here: it is looked at later.
