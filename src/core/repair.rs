@@ -33,6 +33,13 @@ pub struct Holder {
     pub zone: u16,
 }
 
+impl Holder {
+    /// Whether it could take a copy without having more than its share then.
+    pub const fn takes(&self) -> bool {
+        self.alive && self.room && !self.over_full && !self.holds
+    }
+}
+
 /// What is to be done about one chunk by this node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdict {
@@ -131,9 +138,15 @@ fn outside(candidates: &[Holder]) -> Option<NodeId> {
 
 /// Who could take the copies of holders that are to give the chunk up.
 fn relief(candidates: &[Holder], wanted: usize) -> impl Iterator<Item = NodeId> {
-    let staying = candidates.iter().filter(|c| c.alive && c.holds && !c.sheds).count();
-    let takes = |c: &&Holder| c.alive && c.room && !c.over_full && !c.holds;
-    let takers = candidates.iter().filter(takes).map(|c| c.id);
+    let holding: Vec<&Holder> = candidates.iter().filter(|c| c.alive && c.holds).collect();
+    // The only one in a second zone cannot give the chunk up.
+    let is_bound = |c: &Holder| {
+        let mut others = holding.iter().filter(|other| other.id != c.id).map(|other| other.zone);
+        let zone = others.next();
+        zone.is_some_and(|zone| zone != c.zone && others.all(|other| other == zone))
+    };
+    let staying = holding.iter().filter(|c| !c.sheds || is_bound(c)).count();
+    let takers = candidates.iter().filter(|c| c.takes()).map(|c| c.id);
     takers.take(wanted.saturating_sub(staying))
 }
 
@@ -277,6 +290,11 @@ mod tests {
         assert_eq!(fill(&all), [node(5)]);
         all[4].room = false;
         assert!(fill(&all).is_empty());
+        // The only copy in another zone stays.
+        all[4].room = true;
+        all[1].zone = 7;
+        assert!(fill(&all).is_empty());
+        all[1].zone = 0;
         // Once somebody has taken it, who was to give it up does, and nobody else.
         (all[3].over_full, all[3].holds) = (false, true);
         assert!(fill(&all).is_empty());

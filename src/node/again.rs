@@ -31,10 +31,8 @@ use tokio::task::JoinSet;
 /// Most chunks that are claimed this way; the ids of a larger file would take too much memory.
 const CHUNKS_MAX: u64 = 256 * 1024;
 
-/// Whether the chunks of a file of this length can be claimed all at once.
-pub(super) const fn is_claimable(length: u64) -> bool {
-    chunk::chunk_count(length) <= CHUNKS_MAX
-}
+/// Chunks of a longer one that are claimed at a time.
+const PART: usize = 16 * 1024;
 
 /// Who is asked to keep a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,11 +188,40 @@ impl Shared {
         holders: Holders,
     ) -> Option<(Whereabouts, Arc<Tally>)> {
         let (cids, manifest) = self.all_cids(file).await?;
+        Some((manifest, self.claim_cids(&cids, claim, holders).await?))
+    }
+
+    /// Has the holders of a file of any length keep its chunks for this claim; whether somebody
+    /// does of each.
+    pub(super) async fn claim_parts(self: &Arc<Self>, file: &OpenFile, claim: Claim) -> bool {
+        let chunks = chunk::chunk_count(file.manifest.length);
+        let mut cids = BTreeSet::new();
+        for index in 0..chunks {
+            let Ok(row) = self.row_of(file, index).await else { return false };
+            cids.extend((!row.is_zero()).then_some(row.cid));
+            if cids.len() < PART && index + 1 < chunks {
+                continue;
+            }
+            let part: Vec<ChunkId> = std::mem::take(&mut cids).into_iter().collect();
+            if self.claim_cids(&part, claim, Holders::Last).await.is_none() {
+                return false;
+            }
+        }
+        let (own, _) = own_cids(file);
+        self.claim_cids(&own, claim, Holders::Last).await.is_some()
+    }
+
+    async fn claim_cids(
+        self: &Arc<Self>,
+        cids: &[ChunkId],
+        claim: Claim,
+        holders: Holders,
+    ) -> Option<Arc<Tally>> {
         let view = self.view();
         let promise = Promise::now(&view, claim.replicas);
         let last = holders == Holders::Last;
         let mut asked: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
-        for cid in &cids {
+        for cid in cids {
             let ids = match holders {
                 Holders::Homes => self.home(&view, cid, claim.replicas),
                 Holders::Any | Holders::Last => view.candidates(cid),
@@ -236,7 +263,7 @@ impl Shared {
                 self.lacks_copies(*cid, ids, None);
             }
         }
-        Some((manifest, Arc::new(Tally::kept(&view, &held))))
+        Some(Arc::new(Tally::kept(&view, &held)))
     }
 
     /// Every chunk of a file, its pages and its manifest, each once.
@@ -244,24 +271,16 @@ impl Shared {
         self: &Arc<Self>,
         file: &OpenFile,
     ) -> Option<(Vec<ChunkId>, Whereabouts)> {
-        if !is_claimable(file.manifest.length) {
+        let chunks = chunk::chunk_count(file.manifest.length);
+        if chunks > CHUNKS_MAX {
             return None;
         }
-        let mut cids = BTreeSet::new();
-        for index in 0..chunk::chunk_count(file.manifest.length) {
+        let (own, manifest) = own_cids(file);
+        let mut cids = BTreeSet::from_iter(own);
+        for index in 0..chunks {
             let row = self.row_of(file, index).await.ok()?;
             cids.extend((!row.is_zero()).then_some(row.cid));
         }
-        if file.manifest.is_paged() {
-            cids.extend(file.manifest.rows.iter().map(|page| page.cid));
-        }
-        let manifest = match &file.record.content {
-            Manifest::Inline(sealed) => Whereabouts::Inline(sealed.clone()),
-            Manifest::Stored { manifest, sealed_len } => {
-                cids.insert(*manifest);
-                Whereabouts::Stored { cid: *manifest, len: *sealed_len }
-            }
-        };
         Some((cids.into_iter().collect(), manifest))
     }
 
@@ -288,4 +307,18 @@ impl Shared {
         }
         (id, held)
     }
+}
+
+/// The chunks that say what a file is made of: its pages and its manifest.
+fn own_cids(file: &OpenFile) -> (Vec<ChunkId>, Whereabouts) {
+    let rows = if file.manifest.is_paged() { &file.manifest.rows[..] } else { &[] };
+    let mut cids: Vec<ChunkId> = rows.iter().map(|page| page.cid).collect();
+    let manifest = match &file.record.content {
+        Manifest::Inline(sealed) => Whereabouts::Inline(sealed.clone()),
+        Manifest::Stored { manifest, sealed_len } => {
+            cids.push(*manifest);
+            Whereabouts::Stored { cid: *manifest, len: *sealed_len }
+        }
+    };
+    (cids, manifest)
 }

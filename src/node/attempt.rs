@@ -19,10 +19,14 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// How often a claim is renewed in the time after which it would lapse.
 const RENEWED: u32 = 24;
+
+/// Chunks on which it is renewed at each node; the newest renewal stands for all.
+const RENEWED_ON: usize = 16;
 
 /// Withdrawn puts that are remembered.
 const REMEMBERED: usize = 4096;
@@ -77,10 +81,12 @@ impl Attempt {
         Claim { renewed_ms: hlc::ms_of(self.shared.tick()), ..self.claim }
     }
 
-    /// Whether it has taken so long that somebody may have missed too many renewals.
+    /// Whether it has taken so long that somebody may have missed too many renewals: by the wall
+    /// clock too, since the other one stands still while a machine sleeps.
     pub(super) fn may_have_lapsed(&self) -> bool {
         let took = self.shared.sys.clock.now().since(self.began);
-        took > self.shared.config.lapse_after / 2
+        let wall_ms = hlc::ms_of(self.shared.tick()).saturating_sub(self.claim.renewed_ms);
+        took.max(Duration::from_millis(wall_ms)) > self.shared.config.lapse_after / 2
     }
 
     /// The acknowledgements.
@@ -128,10 +134,14 @@ impl Shared {
 
     /// Renews a claim here, if it is one of a put that goes on.
     pub(super) async fn renewed(&self, renew: &Renew) -> io::Result<()> {
-        let Some(cid) = self.store.pending_chunk(renew.claim)? else { return Ok(()) };
+        // Of several, since one may be damaged.
+        let cids = self.store.pending_chunks(renew.claim, RENEWED_ON)?;
+        if cids.is_empty() {
+            return Ok(());
+        }
         // It asks for no more copies than before.
         let claim = Claim { id: renew.claim, replicas: 1, renewed_ms: renew.renewed_ms };
-        let written = self.write(vec![Op::Claim { cids: vec![cid], claim }]).await;
+        let written = self.write(vec![Op::Claim { cids, claim }]).await;
         written.map(drop).map_err(io::Error::other)
     }
 

@@ -88,11 +88,19 @@ impl Shared {
             let pushes = Push::batches(records.clone());
             let mut sent = false;
             let told = shared.agree_on_time(&pushes, needed, made, &mut sent).await;
-            if let Some(attempt) = attempt.filter(|_| sent || told.is_ok()) {
+            sent |= told.as_ref().is_ok_and(|told| !told.is_empty());
+            let kept = match &told {
+                Ok(_) => shared.keep_own(&records, commits).await,
+                Err(_) => Ok(()),
+            };
+            // A disk without room has not taken them; one that failed may have.
+            let refused = matches!(kept, Err(WriteError::NoCapacity | WriteError::DiskFull));
+            let known = sent || told.is_ok() && !refused;
+            if let Some(attempt) = attempt.filter(|_| known) {
                 attempt.succeed();
             }
             let mut told = told?;
-            shared.keep_own(&records, commits).await?;
+            kept?;
             drop(planned);
             shared.spread(&pushes, needed, made, &mut told).await
         });

@@ -69,10 +69,15 @@ impl Member {
     }
 }
 
-/// What members have used and what they offer, in bytes.
+/// What members have used and what they offer, in bytes. No member counts for more than eight times
+/// the median, as in placement: what one says of itself must not make all others look full.
 pub(super) fn load<'a>(members: impl Iterator<Item = &'a Member>) -> (u64, u64) {
-    members.fold((0, 0), |(used, all), member| {
-        let (step, capacity) = (u64::from(member.record.used), member.record.capacity);
+    let said = members.map(|member| (member.record.capacity, u64::from(member.record.used)));
+    let mut said: Vec<(u64, u64)> = said.collect();
+    said.sort_unstable();
+    let most = said.get(said.len() / 2).map_or(0, |(median, _)| median.saturating_mul(8));
+    said.into_iter().fold((0, 0), |(used, all), (capacity, step)| {
+        let capacity = capacity.min(most);
         (u64::saturating_add(used, capacity / 64 * step), u64::saturating_add(all, capacity))
     })
 }

@@ -165,13 +165,12 @@ impl Store {
         }
     }
 
-    /// A chunk that is claimed here under this id; `None` when [`Store::pending`] does not list it.
-    pub fn pending_chunk(&self, claim: ClaimId) -> io::Result<Option<ChunkId>> {
-        self.read_tables(|tables| {
-            if !rows::is_pending(tables, claim)? {
-                return Ok(None);
-            }
-            Ok(rows::claimed(tables, claim, &[], 1)?.pop())
+    /// Up to `most` chunks that are claimed here under this id; none when [`Store::pending`] does
+    /// not list it.
+    pub fn pending_chunks(&self, claim: ClaimId, most: usize) -> io::Result<Vec<ChunkId>> {
+        self.read_tables(|tables| match rows::is_pending(tables, claim)? {
+            true => rows::claimed(tables, claim, &[], most),
+            false => Ok(Vec::new()),
         })
     }
 

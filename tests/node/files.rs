@@ -1,13 +1,14 @@
 //! What nodes keep for each other, and that much at once is as good as one after the other.
 
 use crate::fixture::{
-    Place, addr, get, get_now, noise, put, try_put, until, until_met, until_status,
+    Place, addr, get, get_now, noise, put, slow_put, try_put, until, until_met, until_status,
 };
 use p2pfs::Node;
 use p2pfs::node::{Error, PublishError};
 use p2pfs::sys::os::OsClock;
 use p2pfs::sys::{Clock, Time};
 use p2pfs::wire::control::{Put, Wait};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,6 +157,39 @@ async fn a_file_is_read_by_any_record_whose_chunks_are_there() {
     let one = place.start("one", "user", &[]).await;
     assert!(get_now(&one, hash).await.is_some(), "the packed chunk is here");
     one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_that_takes_longer_than_claims_last_loses_nothing_even_if_it_was_moved() {
+    let place = Place::new();
+    let start = async |name: &str, bootstrap: &[SocketAddr]| {
+        let mut config = place.config(name, "user", bootstrap);
+        (config.lapse_after, config.gc_grace) = (Duration::from_secs(8), Duration::from_secs(1));
+        config.repair_delay = Duration::from_millis(500);
+        Node::start(config).await.unwrap()
+    };
+    let one = start("one", &[]).await;
+    let others = [start("two", &[addr(&one)]).await, start("three", &[addr(&one)]).await];
+    until_met(&one, 2).await;
+    let bytes = noise("slow", 32 << 20);
+    let put = Put { path: Some("/slow".into()), replicas: Some(1), ..Put::default() };
+    let needed = |node: &Node| node.status().unwrap().chunks_here;
+    let empty_one = async {
+        let has_some = || others.iter().find(|node| needed(node) > 0);
+        let goes = until("another node has some", async || has_some()).await;
+        goes.drain(true).await.unwrap();
+        until("it is empty", async || (needed(goes) == 0).then_some(())).await;
+    };
+    let (stored, ()) =
+        tokio::join!(slow_put(&one, put, &bytes, Duration::from_secs(12)), empty_one);
+    let hash = stored.unwrap().hash;
+    assert!(get_now(&others[0], hash).await.is_some_and(|got| got == bytes), "all of it");
+    // The time has passed after which nothing would be there that was not renewed.
+    let renewed = needed(&one) + needed(&others[0]) + needed(&others[1]);
+    assert!(renewed >= 33, "32 chunks and the manifest: {renewed}");
+    for node in [&one, &others[0], &others[1]] {
+        node.stop().await;
+    }
 }
 
 /// A wall clock that is two minutes ahead.

@@ -95,10 +95,15 @@ pub(crate) async fn until_met(node: &Node, peers: u32) {
 struct Bytes {
     bytes: Vec<u8>,
     at: usize,
+    /// How long the second half is in coming.
+    pause: Duration,
 }
 
 impl Source for Bytes {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.at > self.bytes.len() / 2 {
+            std::thread::sleep(std::mem::take(&mut self.pause));
+        }
         let n = buf.len().min(self.bytes.len() - self.at);
         buf[..n].copy_from_slice(&self.bytes[self.at..self.at + n]);
         self.at += n;
@@ -157,7 +162,17 @@ pub(crate) async fn put(node: &Node, path: &str, bytes: &[u8], wait: Option<Wait
 
 /// Puts bytes as `put` says.
 pub(crate) async fn try_put(node: &Node, put: Put, bytes: &[u8]) -> Result<Stored, Error> {
-    let source = Bytes { bytes: bytes.to_vec(), at: 0 };
+    slow_put(node, put, bytes, Duration::ZERO).await
+}
+
+/// Puts bytes of which the second half comes so much later than the first one.
+pub(crate) async fn slow_put(
+    node: &Node,
+    put: Put,
+    bytes: &[u8],
+    pause: Duration,
+) -> Result<Stored, Error> {
+    let source = Bytes { bytes: bytes.to_vec(), at: 0, pause };
     node.put(put, Box::new(source), quiet()).await
 }
 

@@ -516,7 +516,7 @@ impl Model {
             }
         }
         for id in 0..8 {
-            let pending = store.pending_chunk(ClaimId([id; 16])).map_err(fail)?.is_some();
+            let pending = !store.pending_chunks(ClaimId([id; 16]), 1).map_err(fail)?.is_empty();
             if pending != expected.contains_key(&id) {
                 return Err(format!("claim {id} is pending: {pending}"));
             }

@@ -105,6 +105,10 @@ pub fn over_full(was: bool, used: u64, capacity: u64, swarm_used: u64, swarm: u6
     per_mille(used, capacity) > limit
 }
 
+/// The part of its chunks that a node gives up in a day at the most, in 2^-32: whatever others say
+/// of themselves, it is not emptied.
+const DAILY_MAX: u32 = 1 << 31;
+
 /// Which of a chunk's over-full candidates are to give it, if they hold it, to somebody with less
 /// than their share. Each gives up a part of its chunks as large as what it has above the mean,
 /// drawn by lot anew each `day`: however often that is asked before loads have changed, no more
@@ -119,6 +123,7 @@ pub fn shedding(cid: &ChunkId, day: u64, used: &[u64], mean: u64) -> Vec<bool> {
     let mut decide = |used: u64| {
         let above = u128::from(used.saturating_sub(mean));
         let part = u32::try_from((above << 32) / u128::from(used.max(1))).unwrap_or(u32::MAX);
+        let part = part.min(DAILY_MAX);
         let sheds = lot < part;
         // The next one's part begins where this one's ends.
         lot = lot.wrapping_sub(part);

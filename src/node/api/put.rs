@@ -12,7 +12,7 @@ use crate::core::tree::{NewFile, Tree};
 use crate::core::{hlc, limits};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, RecordId};
-use crate::node::again::{Holders, is_claimable};
+use crate::node::again::Holders;
 use crate::node::attempt::Attempt;
 use crate::node::publish::Publication;
 use crate::node::put::{Content, Upload, Whereabouts};
@@ -159,14 +159,17 @@ impl Shared {
         content: &mut Content,
         needed: usize,
     ) -> Outcome<()> {
-        let is_own = content.claim.id == attempt.claim().id;
-        if is_own && attempt.may_have_lapsed() && is_claimable(content.length) {
-            content.claim = attempt.offer();
-            if !self.claim_anew(put, keys, content.claim, content).await {
-                return Err(PutError::TooFewCopies { copies: 0, needed }.into());
-            }
+        if content.claim.id != attempt.claim().id || !attempt.may_have_lapsed() {
+            return Ok(());
         }
-        Ok(())
+        content.claim = attempt.offer();
+        let mut records = vec![(file_record(put, keys, content), keys.clone())];
+        let kept = match self.open_file(content.hash, &mut records).await {
+            Ok(opened) => self.claim_parts(&opened, content.claim).await,
+            Err(_) => false,
+        };
+        // What is on too few nodes now was on enough before, and repair sees to it.
+        if kept { Ok(()) } else { Err(PutError::TooFewCopies { copies: 0, needed }.into()) }
     }
 
     /// The claim under which a put is to be kept: that of the file that is at the path, or of the

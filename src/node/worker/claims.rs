@@ -49,9 +49,13 @@ impl Shared {
     /// What is claimed on a chunk, without what the catalogue says has ended or what puts have left
     /// behind that nobody finished: whoever still has those will end them.
     fn claims_now(&self, view: &Snapshot<'_>, cid: ChunkId) -> io::Result<Claims> {
-        let (mut live, mut ended) = (Vec::new(), Vec::new());
         // What goes must not take with it what is in doubt.
-        let going = *self.draining.borrow();
+        self.claims_of(view, cid, *self.draining.borrow())
+    }
+
+    /// The same, `doubtful`: with what puts have left behind.
+    fn claims_of(&self, view: &Snapshot<'_>, cid: ChunkId, doubtful: bool) -> io::Result<Claims> {
+        let (mut live, mut ended) = (Vec::new(), Vec::new());
         let mut hasher = blake3::Hasher::new_derive_key("p2pfs 2026-11 claims on a chunk v1");
         for (claim, committed) in store::claims_in(view, cid)? {
             let until = thinned_until(view, &claim.id, &cid)?;
@@ -62,7 +66,7 @@ impl Shared {
             let committed = committed || is_committed(view, &claim.id)?;
             let renewed_ms = if committed { claim.renewed_ms } else { newest(view, &claim)? };
             let left_behind = !committed && self.is_left_behind(renewed_ms);
-            if left_behind && !going || is_released(view, &claim.id)? {
+            if left_behind && !doubtful || is_released(view, &claim.id)? {
                 continue;
             }
             hasher.update(&claim.id.0).update(&[claim.replicas]);
@@ -80,6 +84,13 @@ impl Shared {
     /// What a chunk is kept for now.
     pub(super) fn live_claims(&self, cid: ChunkId) -> io::Result<Vec<ClaimTerms>> {
         self.read_records(|view| Ok(self.claims_now(view, cid)?.live))
+    }
+
+    /// For how many copies this node keeps a chunk, with what puts have left behind: a node that is
+    /// emptied hands that over too.
+    pub(super) fn copies_kept_for(&self, cid: ChunkId) -> io::Result<Option<u8>> {
+        let claims = self.read_records(|view| self.claims_of(view, cid, true))?;
+        Ok(claims.live.iter().map(|claim| claim.replicas).max())
     }
 
     /// Those of the chunks that are claimed, after what was let go has ended.

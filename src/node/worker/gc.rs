@@ -12,6 +12,7 @@ use super::shape::{Next, Worked, Worker};
 use crate::core::hlc;
 use crate::id::{ChunkId, ClaimId};
 use crate::node::Shared;
+use crate::node::view::{Member, View};
 use crate::store::{Claim, CompactError, Compaction, Op, Pending, Progress};
 use crate::sys::{Table, TableRead, Time};
 use std::io;
@@ -31,7 +32,8 @@ const ROUND_MIN: Duration = Duration::from_millis(250);
 const PAGE: usize = 512;
 /// A segment is compacted when so many percent of it are dead …
 const LEAST_DEAD: u8 = 25;
-/// … or so many, when room is short: then what is dead keeps new data out.
+/// … or so many, when room is short: then what is dead keeps new data out, and the node from being
+/// seen to have given something up.
 const LEAST_DEAD_SHORT: u8 = 5;
 /// Room is short when so many percent of the capacity are taken.
 const SHORT: u64 = 80;
@@ -137,7 +139,9 @@ impl Gc {
                 let (before, after) = (compacted.before, compacted.after);
                 tracing::debug!(before, after, "compacted a segment");
                 compacted.damaged.into_iter().for_each(|cid| self.shared.repair_when_noted(cid));
-                self.phase = Phase::Compact(None);
+                // What is to be freed does not wait until all segments are compacted.
+                let late = self.shared.sys.clock.now() >= self.due;
+                self.phase = if late { Phase::Rest } else { Phase::Compact(None) };
                 Ok(Next::More)
             }
         }
@@ -183,7 +187,8 @@ impl Shared {
     /// How many percent of a segment have to be dead for it to be compacted.
     fn least_dead(&self) -> u8 {
         let usage = self.store.usage();
-        let short = usage.stored_bytes >= usage.capacity / 100 * SHORT || self.is_disk_full();
+        let is_full = |view: &View| view.members.get(&self.me).is_some_and(Member::is_over_full);
+        let short = usage.stored_bytes >= usage.capacity / 100 * SHORT || is_full(&self.view());
         if short { LEAST_DEAD_SHORT } else { LEAST_DEAD }
     }
 
@@ -315,7 +320,7 @@ impl Shared {
             from = page.last().filter(|_| page.len() == PAGE).map(|last| behind(*last));
             let mut settled = Vec::new();
             for claim in page {
-                if self.store.pending_chunk(claim)?.is_none() {
+                if self.store.pending_chunks(claim, 1)?.is_empty() {
                     settled.push(claim);
                 }
             }

@@ -30,6 +30,8 @@ pub(super) struct Judged {
     pub(super) unsure: bool,
     /// Who has it so well that this node need not; empty: it has to.
     pub(super) keepers: Vec<NodeId>,
+    /// Whether this node, which has more than its share, is to give it to somebody who can take it.
+    pub(super) sheds: bool,
 }
 
 impl Judged {
@@ -48,7 +50,9 @@ impl Judged {
         let Verdict { first, homeless, .. } = self.verdict;
         // What is handed to a home that is back lacks nothing, and is counted by nobody.
         let missing = if first == Some(me) { self.missing() } else { 0 };
-        let (copies, len) = (self.copies(), self.replica.len);
+        // What lacks none comes after all that does.
+        let copies = if self.verdict.missing > 0 { self.copies() } else { u8::MAX };
+        let len = self.replica.len;
         (missing > 0 || open).then_some(Row { missing, homeless, copies, open, len, round })
     }
 }
@@ -86,7 +90,9 @@ impl Shared {
             let silent = |c: &Holder| c.alive && answers.silent.contains(&(c.id, cid));
             let unsure = open && candidates.iter().any(silent);
             let keepers = self.keepers(&view, &candidates, &others, replicas, now);
-            Judged { replica, verdict, made: 0, unsure, keepers }
+            let sheds = candidates.iter().any(|c| c.id == me && c.sheds)
+                && (!keepers.is_empty() || candidates.iter().any(Holder::takes));
+            Judged { replica, verdict, made: 0, unsure, keepers, sheds }
         });
         Ok(judged.collect())
     }
@@ -169,11 +175,11 @@ impl Shared {
         let most = if drains { most(candidates, self.config.repair_delay, now) } else { u8::MAX };
         let wanted = replicas.min(most);
         let keepers = repair::keepers(self.me, candidates, wanted).unwrap_or_default();
-        // A copy in a second zone is worth more than a place in the order.
+        // A copy in a second zone is worth more than a place in the order; one copy is in one.
         let holding = candidates.iter().filter(|c| c.alive && c.holds).map(|c| &c.id);
         // What is on a node that is emptied goes, wherever that is, when several others have it.
         let beside = if drains && keepers.len() > 1 { &[][..] } else { others };
-        let zones = view.zones(holding.chain(beside)).min(2);
+        let zones = view.zones(holding.chain(beside)).min(usize::from(replicas)).min(2);
         if view.zones(&keepers) < zones { Vec::new() } else { keepers }
     }
 }

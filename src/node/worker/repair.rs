@@ -15,7 +15,7 @@ use super::judge::Judged;
 use super::shape::{Next, Worked, Worker};
 use super::surplus::{Given, Surplus};
 use crate::id::{ChunkId, ClaimId, NodeId};
-use crate::node::view::{Member, View};
+use crate::node::view::View;
 use crate::node::{Shared, lock};
 use crate::store::{Held, Replica};
 use crate::sys::Time;
@@ -107,6 +107,10 @@ pub(in crate::node) struct Repair {
     /// Whether some of them could not be read: what was not seen may be there.
     unread: bool,
     retry: Duration,
+    /// Whether others are to take chunks of which this node has too many, and how long to wait
+    /// until they have some.
+    sheds: bool,
+    relief: Duration,
     copier: Copier,
     /// Chunks with copies under way, and how many of those.
     open: BTreeMap<ChunkId, (Judged, usize)>,
@@ -194,6 +198,8 @@ impl Repair {
             failed: false,
             unread: false,
             retry: RETRY,
+            sheds: false,
+            relief: RETRY,
             open: BTreeMap::new(),
             doubted: BTreeSet::new(),
             healing: BTreeSet::new(),
@@ -222,7 +228,7 @@ impl Repair {
             self.settle(placed).await;
             // Who was away may have what the others let go meanwhile, and would copy it.
             self.shared.reconcile_first().await;
-            self.retry = RETRY;
+            (self.retry, self.relief) = (RETRY, RETRY);
             self.surplus.forget();
             self.begin_sweep();
         }
@@ -324,7 +330,7 @@ impl Repair {
         self.next = Some(ChunkId([0; 32]));
         self.due = None;
         self.spare_from = None;
-        (self.failed, self.unread) = (false, false);
+        (self.failed, self.unread, self.sheds) = (false, false, false);
         self.doubted = lock(&self.shared.lost).clone();
     }
 
@@ -357,9 +363,10 @@ impl Repair {
             // The others are about to copy what is left here.
             self.failed = true;
         }
-        if self.is_to_be_relieved() {
-            // Somebody may have taken what this node has too much of.
-            self.failed = true;
+        if self.sheds {
+            // Somebody may soon have taken what this node has too much of. Later each time.
+            self.due_at(self.shared.sys.clock.now() + self.relief);
+            self.relief = (self.relief * 2).min(RETRY_MAX);
         }
         if self.failed {
             // Later each time.
@@ -376,13 +383,6 @@ impl Repair {
         self.recount();
         self.tell();
         tracing::trace!(me = %self.shared.me.short(), self.failed, "looked at all chunks");
-    }
-
-    /// Whether this node has more than its share, and somebody less.
-    fn is_to_be_relieved(&self) -> bool {
-        let view = self.shared.view();
-        view.members.get(&self.shared.me).is_some_and(Member::is_over_full)
-            && view.others().any(Member::has_room)
     }
 
     /// Something cannot be read here: it is looked at later.
@@ -415,6 +415,7 @@ impl Repair {
         self.note_below(&judged, open).await;
         self.note_copies(&judged).await;
         self.give_up(&judged);
+        self.sheds |= judged.iter().any(|one| one.sheds);
         self.tell();
     }
 
@@ -697,7 +698,9 @@ impl Repair {
 
 /// The copies that a chunk lacks.
 fn copies(judged: &Judged) -> impl Iterator<Item = Copy> {
-    let (Replica { cid, len, .. }, last) = (judged.replica, judged.verdict.copies <= 1);
+    let Replica { cid, len, .. } = judged.replica;
+    // One that lacks none, and is only to move, is in no hurry.
+    let last = judged.verdict.copies <= 1 && judged.verdict.missing > 0;
     judged.verdict.fill.iter().map(move |to| Copy { cid, to: *to, len, last })
 }
 

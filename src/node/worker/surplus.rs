@@ -241,8 +241,7 @@ impl Shared {
     /// most.
     fn keeps(&self, cid: ChunkId, copies: u8) -> bool {
         let replica = matches!(self.store.held(cid), Ok(Some(Held { replica: true, .. })));
-        let live = self.live_claims(cid).unwrap_or_default();
-        let wanted = live.iter().map(|claim| claim.replicas).max();
+        let wanted = self.copies_kept_for(cid).unwrap_or_default();
         replica && wanted.is_some_and(|wanted| wanted <= copies)
     }
 

@@ -188,7 +188,7 @@ impl Decode for Withdraw {
 }
 
 /// "The put of this claim goes on: keep what is claimed here." Whoever has such chunks renews the
-/// claim on one of them, which stands for all.
+/// claim on some of them, which stand for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renew {
     /// The claim, which nobody has committed yet.
