@@ -201,7 +201,13 @@ impl Shared {
                 (read, slot)
             })
             .await?;
-        let sealed = sealed?.ok_or("the chunk is gone")?;
+        let sealed = match sealed {
+            Ok(sealed) => sealed.ok_or("the chunk is gone")?,
+            Err(err) => {
+                self.check_again(cid);
+                return Err(err.into());
+            }
+        };
         if crate::crypto::chunk_id(&sealed) != cid {
             self.check_again(cid);
             return Err("the copy here is damaged".into());

@@ -265,15 +265,13 @@ impl Shared {
             });
             let sealed = slot.hold(read.ok()??);
             let good = crate::crypto::chunk_id(&sealed) == cid;
-            Some((good, *blake3::keyed_hash(&nonce, &sealed).as_bytes()))
+            good.then(|| *blake3::keyed_hash(&nonce, &sealed).as_bytes())
         });
-        match read.await.ok()?? {
-            (true, proof) => Some(proof),
-            (false, _) => {
-                self.check_again(cid);
-                None
-            }
+        let proof = read.await.ok()?;
+        if proof.is_none() {
+            self.check_again(cid);
         }
+        proof
     }
 
     /// Answers a peer's question for proofs, in its share of the memory for peers.
