@@ -3,7 +3,9 @@
 //! decision takes, and never waits for a lock.
 
 use crate::core::access::two_words;
-use crate::core::placement::{Balance, Candidate, Choice, Placement, used_up, write_order};
+use crate::core::placement::{
+    Balance, Candidate, Choice, Placement, per_mille, used_up, write_order,
+};
 use crate::id::{ChunkId, NodeId};
 use crate::sys::Time;
 use crate::transport::PeerAddr;
@@ -80,11 +82,6 @@ pub(super) fn load<'a>(members: impl Iterator<Item = &'a Member>) -> (u64, u64) 
         let capacity = capacity.min(most);
         (u64::saturating_add(used, capacity / 64 * step), u64::saturating_add(all, capacity))
     })
-}
-
-/// 64ths in thousandths.
-pub(super) fn per_mille(used: u8) -> u64 {
-    u64::from(used) * 1000 / 64
 }
 
 /// Everybody, as known at one moment.
@@ -195,9 +192,8 @@ impl View {
 
     /// What the live members have used of what they offer together, in thousandths.
     pub(super) fn mean_used(&self) -> u64 {
-        let lives = self.members.values().filter(|m| m.lives());
-        let (used, all) = load(lives);
-        u64::try_from(u128::from(used) * 1000 / u128::from(all.max(1))).unwrap_or(1000)
+        let (used, all) = load(self.members.values().filter(|m| m.lives()));
+        per_mille(used, all)
     }
 
     /// Live members with room, this node included.

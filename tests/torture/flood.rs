@@ -15,7 +15,7 @@ use p2pfs::wire::codec::Encode;
 use p2pfs::wire::hello::Lane;
 use p2pfs::wire::message::{
     ADOPTED_MAX, Adopt, Adopted, Below, CIDS_MAX, CLAIMS_MAX, ClaimTerms, Commit, Compare, Fetch,
-    Find, Have, Holds, PUSH_MAX, Pointers, Push, Store, WHO_MAX, WhoHolds, Withdraw, kind,
+    Find, Have, Holds, PUSH_MAX, Pointers, Push, Renew, Store, WHO_MAX, WhoHolds, Withdraw, kind,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -174,7 +174,7 @@ fn chunk() -> Message {
 }
 
 /// Every question of a member, as long as it may be.
-const QUESTIONS: [fn() -> Message; 13] = [
+const QUESTIONS: [fn() -> Message; 14] = [
     || control(kind::HAVE, Have { claim: claim(), cids: cids(CIDS_MAX) }.to_bytes()),
     || control(kind::HOLDS, Holds { cids: cids(CIDS_MAX) }.to_bytes()),
     || {
@@ -187,6 +187,7 @@ const QUESTIONS: [fn() -> Message; 13] = [
         let chunks = cids(ADOPTED_MAX / 16).into_iter().map(adopted).collect();
         control(kind::ADOPT, Adopt { chunks }.to_bytes())
     },
+    || control(kind::RENEW, Renew { claim: withdrawn().id, renewed_ms: 1 }.to_bytes()),
     || control(kind::WITHDRAW, Withdraw { secret: secret() }.to_bytes()),
     || {
         let claims = (0..CLAIMS_MAX).map(|_| withdrawn()).collect();

@@ -1,6 +1,7 @@
-//! The choice among the candidates of a chunk when it is written or read, and the rule by which a
-//! node calls itself over-full. Pure functions of what the caller has measured; they never choose a
-//! node that is not a candidate, so a reader finds what any writer chose.
+//! The choice among the candidates of a chunk when it is written or read, the rule by which a node
+//! calls itself over-full, and which chunks such a one gives up. Pure functions of what the caller
+//! has measured; they never choose a node that is not a candidate, so a reader finds what any
+//! writer chose.
 
 use crate::id::ChunkId;
 
@@ -139,7 +140,7 @@ pub fn used_up(used: u8) -> bool {
 }
 
 /// A share in thousandths, at most 1,000.
-fn per_mille(part: u64, whole: u64) -> u64 {
+pub fn per_mille(part: u64, whole: u64) -> u64 {
     let share = u128::from(part) * 1000 / u128::from(whole.max(1));
     u64::try_from(share).unwrap_or(u64::MAX).min(1000)
 }

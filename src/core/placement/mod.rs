@@ -9,7 +9,9 @@
 mod balance;
 mod score;
 
-pub use balance::{Balance, Choice, over_full, read_order, shedding, used_up, write_order};
+pub use balance::{
+    Balance, Choice, over_full, per_mille, read_order, shedding, used_up, write_order,
+};
 
 use crate::id::NodeId;
 use std::collections::BTreeSet;

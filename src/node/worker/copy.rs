@@ -8,7 +8,7 @@
 use crate::id::{ChunkId, NodeId};
 use crate::node::Shared;
 use crate::node::memory::User;
-use crate::store::Op;
+use crate::store::{Op, ReadError};
 use crate::sys::Time;
 #[cfg(p2pfs_planted = "forget-claims-in-repair")]
 use crate::wire::message::ClaimTerms;
@@ -202,16 +202,14 @@ impl Shared {
             })
             .await?;
         let sealed = match sealed {
-            Ok(sealed) => sealed.ok_or("the chunk is gone")?,
-            Err(err) => {
+            Ok(Some(sealed)) if crate::crypto::chunk_id(&sealed) == cid => sealed,
+            Ok(None) => return Err("the chunk is gone".into()),
+            Ok(Some(_)) | Err(ReadError::Damaged) => {
                 self.check_again(cid);
-                return Err(err.into());
+                return Err("the copy here is damaged".into());
             }
+            Err(ReadError::Io(err)) => return Err(err.into()),
         };
-        if crate::crypto::chunk_id(&sealed) != cid {
-            self.check_again(cid);
-            return Err("the copy here is damaged".into());
-        }
         let claims = self.live_claims(cid)?;
         #[cfg(p2pfs_planted = "forget-claims-in-repair")]
         let claims: Vec<ClaimTerms> = claims.into_iter().take(0).collect();

@@ -4,11 +4,11 @@
 
 use super::below::Row;
 use super::claims::{Claimed, Kept};
-use crate::core::placement::shedding;
+use crate::core::placement::{per_mille, shedding};
 use crate::core::repair::{self, Holder, Verdict, judge};
 use crate::id::{ChunkId, NodeId};
 use crate::node::Shared;
-use crate::node::view::{Member, View, per_mille};
+use crate::node::view::{Member, View};
 use crate::store::Replica;
 use crate::sys::Time;
 use crate::wire::message::ClaimsDigest;
@@ -190,7 +190,8 @@ fn relieve(view: &View, cid: &ChunkId, candidates: &mut [Holder], day: u64, mean
     let is_full = |c: &Holder| view.members.get(&c.id).is_some_and(Member::is_over_full);
     let mut full: Vec<&mut Holder> =
         candidates.iter_mut().filter(|c| c.alive && is_full(c)).collect();
-    let used = |c: &&mut Holder| view.members.get(&c.id).map_or(0, |m| per_mille(m.record.used));
+    let share = |m: &Member| per_mille(m.record.used.into(), 64);
+    let used = |c: &&mut Holder| view.members.get(&c.id).map_or(0, share);
     let used: Vec<u64> = full.iter().map(used).collect();
     let sheds = shedding(cid, day, &used, mean);
     full.iter_mut().zip(sheds).for_each(|(c, sheds)| c.sheds = sheds);
