@@ -92,6 +92,10 @@
 //! disk. When every chunk is on enough disks the manifest follows, then a file record and a tree
 //! record, which [`core::catalogue`] signs and every member keeps. Then `put` prints the hash.
 //!
+//! `put -r` walks through a directory in [`client`] and sends its files by the batch, descriptors
+//! and all. `node::api::many` stores those of a batch side by side, and what they come to is
+//! planned by [`core::tree`] as few records, which are published in one step.
+//!
 //! # The way of a get
 //!
 //! From the hash follows the look-up id, from that the file record in the own catalogue, from that

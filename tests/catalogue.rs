@@ -9,6 +9,8 @@ mod conflicts;
 mod exchange;
 #[path = "catalogue/golden.rs"]
 mod golden;
+#[path = "catalogue/many.rs"]
+mod many;
 #[path = "harness/maptables.rs"]
 mod maptables;
 #[path = "catalogue/order.rs"]

@@ -39,9 +39,10 @@ impl Dice {
         (out ^ (out >> 31)) % bound
     }
 
-    /// 1 byte to 8 MiB, as many small as large ones.
+    /// 1 byte to 16 MiB, as many small as large ones; fewer large ones where there are thousands.
     fn len(&mut self) -> usize {
-        let magnitude = self.below(24);
+        let most = if is_full() { 1 + self.below(24) } else { 24 };
+        let magnitude = self.below(most);
         ((1 << magnitude) + self.below(1 << magnitude)) as usize
     }
 }

@@ -8,6 +8,7 @@
 //! P2PFS_DAEMON_SEEDS=50 P2PFS_DAEMON_AGAIN=50 cargo test --test daemons seeds    # each twice
 //! P2PFS_DAEMON_SEED=7 cargo test --test daemons -- --nocapture  # one, every event printed
 //! P2PFS_DAEMON_LOG=p2pfs=debug                                  # with it, what the nodes log
+//! P2PFS_DAEMON_CHUNK=16eeaf2f                                   # and who holds this chunk
 //! P2PFS_DAEMON_FROM=200                                         # the first of several seeds
 //! P2PFS_DAEMON_UNTIL_WRONG=1                                    # ends with the first that fails
 //! ```

@@ -56,6 +56,11 @@ fn three_machines_of_one_person() {
 }
 
 #[test]
+fn a_laptop_is_backed_up() {
+    play("backup.md");
+}
+
+#[test]
 fn a_machine_is_let_in() {
     play("approve.md");
 }

@@ -13,6 +13,8 @@ mod content;
 mod daemon;
 #[path = "harness/damage.rs"]
 mod damage;
+#[path = "swarm/directories.rs"]
+mod directories;
 #[path = "swarm/entry.rs"]
 mod entry;
 #[path = "swarm/moves.rs"]

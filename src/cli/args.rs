@@ -92,6 +92,10 @@ pub enum Command {
     Cat(CatArgs),
     /// List files
     Ls(LsArgs),
+    /// Make directories
+    Mkdir(MkdirArgs),
+    /// Give files or directories another name
+    Mv(MvArgs),
     /// Remove files or directories; they can be restored for a while
     Rm(RmArgs),
     /// Give back what was removed
@@ -212,23 +216,38 @@ pub struct DaemonArgs {
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 The hash is the BLAKE3 hash of the content, what b3sum prints. It is the only thing on standard
-output.
+output; with -r there is none.
 
 Examples:
   p2pfs put file.txt
   p2pfs put q3.pdf --as /reports/q3.pdf --wait all --timeout 10min
+  p2pfs put -r ~/photos --as /photos --exclude '*.tmp'
   tar c photos | p2pfs put - --as /photos.tar")]
 pub struct PutArgs {
-    /// The file; `-` for standard input
-    #[arg(value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
+    /// The file, or with -r the directory; `-` for standard input
+    #[arg(value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     pub path: PathBuf,
+    /// Store a directory with everything in it
+    ///
+    /// What is there already under the same name, with the same length and modification time, is
+    /// not read again. Nothing is removed. What cannot be read is named, and the exit code is 4.
+    /// Pipes, sockets, devices and this node's own directories are passed over, and what a file
+    /// .p2pfsignore in a directory says of it, in the form of .gitignore.
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Pass over what this pattern fits, in the form of .gitignore; may be repeated
+    #[arg(long, value_name = "PATTERN", requires = "recursive")]
+    pub exclude: Vec<String>,
+    /// Read every file, also those whose length and modification time are known
+    #[arg(long, requires = "recursive")]
+    pub checksum: bool,
     /// Its name in the swarm [default: its name here]
     ///
     /// A name that ends with `/` is a directory for it.
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<OsString>,
     /// Give it no name: who knows the hash can get it
-    #[arg(long, conflicts_with = "name")]
+    #[arg(long, conflicts_with_all = ["name", "recursive"])]
     pub unlisted: bool,
     /// Number of copies, 1 to 8 [default: the swarm's]
     #[arg(long, value_name = "N", value_parser = config::replicas)]
@@ -252,9 +271,12 @@ The file appears whole or not at all, and every byte of it has been checked.
 Examples:
   p2pfs get 3f9a1c77b0 -o out
   p2pfs get /reports/q3.pdf
-  p2pfs get /photos.tar -o - | tar x")]
+  p2pfs get /photos.tar -o - | tar x
+  p2pfs get -r /photos -o photos")]
 pub struct GetArgs {
     /// A hash, the first 8 or more digits of one, or a name (begins with `/`)
+    ///
+    /// Where several names have the content of a hash, the newest is its stored name.
     #[arg(value_name = "FILE", add = ArgValueCompleter::new(complete::files))]
     pub target: OsString,
     /// Where to: a file, a directory, or `-` for standard output [default: its stored name, here]
@@ -263,6 +285,13 @@ pub struct GetArgs {
     /// Replace a file that is there already
     #[arg(short, long)]
     pub force: bool,
+    /// Fetch a directory with everything in it
+    ///
+    /// The output becomes a copy of it. What is in it and not in the swarm stays; a file with the
+    /// same length, modification time and permissions is not fetched again. Nothing is written
+    /// outside of it, and no link that lies there is followed.
+    #[arg(short, long)]
+    pub recursive: bool,
 }
 
 /// Arguments of `cat`.
@@ -292,7 +321,7 @@ pub struct LsArgs {
     /// The directory
     #[arg(value_name = "PATH", default_value = "/", add = ArgValueCompleter::new(complete::names))]
     pub path: OsString,
-    /// Show whole hashes, times in UTC, and by whom
+    /// Show permissions, whole hashes, times in UTC, and by whom
     #[arg(short, long)]
     pub long: bool,
     /// List the directories below too
@@ -301,6 +330,36 @@ pub struct LsArgs {
     /// List instead what was removed here or below, and can be restored
     #[arg(long, conflicts_with_all = ["long", "recursive"])]
     pub removed: bool,
+}
+
+/// Arguments of `mkdir`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs mkdir /reports
+  p2pfs mkdir -p /reports/2026/q3")]
+pub struct MkdirArgs {
+    /// Their names
+    #[arg(value_name = "NAME", required = true, add = ArgValueCompleter::new(complete::names))]
+    pub paths: Vec<OsString>,
+    /// Make the directories on the way too; one that is there is fine
+    #[arg(short, long)]
+    pub parents: bool,
+}
+
+/// Arguments of `mv`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+No content moves. A file that had the next name before can be restored under another one.
+
+Examples:
+  p2pfs mv /draft.pdf /final.pdf
+  p2pfs mv /a.jpg /b.jpg /photos")]
+pub struct MvArgs {
+    /// Names now, and at the end the next name, or the directory that they go into
+    #[arg(value_name = "NAME", num_args = 2.., required = true)]
+    #[arg(add = ArgValueCompleter::new(complete::names))]
+    pub names: Vec<OsString>,
 }
 
 /// Arguments of `rm`.

@@ -21,6 +21,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use error::CommandError;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use ui::Ui;
@@ -90,11 +91,14 @@ fn run(cli: &Cli, matches: &ArgMatches, ui: &Ui) -> Result<(), CommandError> {
         Command::Generate(args) => cmd::generate::run(ui, args),
         Command::Demo(args) => wait(cmd::demo::run(ui, args)),
         Command::Config => wait(cmd::config::run(ui, given)),
-        Command::Put(args) => wait(cmd::put::run(ui, &client(ui, &given)?, args))
+        Command::Put(args) => wait(cmd::put::run(ui, &client(ui, &given)?, args, own(&given)?))
             .map_err(|err| cmd::put::ended(args, err)),
-        Command::Get(args) => wait(cmd::get::run(ui, &client(ui, &given)?, args)),
+        Command::Get(args) => wait(cmd::get::run(ui, &client(ui, &given)?, args))
+            .map_err(|err| cmd::get::ended(args, err)),
         Command::Cat(args) => wait(cmd::get::cat(ui, &client(ui, &given)?, args)),
         Command::Ls(args) => wait(cmd::ls::run(ui, &client(ui, &given)?, args)),
+        Command::Mkdir(args) => wait(cmd::arrange::mkdir(ui, &client(ui, &given)?, args)),
+        Command::Mv(args) => wait(cmd::arrange::mv(ui, &client(ui, &given)?, args)),
         Command::Rm(args) => wait(cmd::rm::run(ui, &client(ui, &given)?, args)),
         Command::Restore(args) => wait(cmd::rm::restore(ui, &client(ui, &given)?, args)),
         Command::Stat(args) => wait(cmd::stat::run(ui, &client(ui, &given)?, args)),
@@ -145,6 +149,12 @@ fn client(ui: &Ui, given: &Layer) -> Result<Client, CommandError> {
         Update::Note(text) if notes => meter.note(&shown(text)),
         Update::Note(_) => {}
     }))
+}
+
+/// Where the node keeps its keys and its data.
+fn own(given: &Layer) -> Result<Vec<PathBuf>, CommandError> {
+    let Places { config_dir, data_dir, .. } = Places::resolve(given)?;
+    Ok(vec![config_dir, data_dir])
 }
 
 /// Runs a command up to its end or to a signal that stops it. A dropped command leaves nothing

@@ -96,6 +96,13 @@ impl Ui {
         }
     }
 
+    /// Says what went wrong with one of many, also quietly; with `--json` it is in the data.
+    pub(super) fn fault(&self, words: impl Display) {
+        if !self.json {
+            self.words(&words.to_string());
+        }
+    }
+
     /// Says something only to a person who wants to know more.
     pub(super) fn explain(&self, words: impl Display) {
         if self.verbose > 0 {

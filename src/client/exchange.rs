@@ -1,15 +1,15 @@
-//! One connection with one request: sends the call with its descriptor, reads the answers. Knows
+//! One connection with one request: sends the call with its descriptors, reads the answers. Knows
 //! nothing about what is asked.
 
 use super::{Update, Watch};
-use crate::wire::control::{Answer, Call, Code, Failure, LINE_MAX, Request, VERSION};
+use crate::wire::control::{Answer, Call, Code, Failure, ITEMS_MAX, LINE_MAX, Request, VERSION};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
@@ -27,11 +27,12 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Connects and sends the call. This process keeps no copy of the descriptor.
+    /// Connects and sends the call. This process keeps no copy of the descriptors,
+    /// of which there are at most [`ITEMS_MAX`].
     pub(super) async fn open(
         socket: &Path,
         request: Request,
-        fd: Option<OwnedFd>,
+        fds: Vec<OwnedFd>,
     ) -> Result<Self, Failure> {
         let stream = dial(socket).await?;
         let mut line = serde_json::to_vec(&Call { v: VERSION, request })
@@ -41,7 +42,7 @@ impl Exchange {
             return Err(Failure::new(Code::Usage, "this request is too long"));
         }
         let mut exchange = Self { stream: BufReader::new(stream), line: Vec::new() };
-        match exchange.send(&line, fd).await {
+        match exchange.send(&line, fds).await {
             Ok(()) => Ok(exchange),
             // A daemon that refuses may close before it has read everything: its answer counts.
             Err(_) => match exchange.next().await {
@@ -51,11 +52,11 @@ impl Exchange {
         }
     }
 
-    async fn send(&mut self, line: &[u8], fd: Option<OwnedFd>) -> io::Result<()> {
+    async fn send(&mut self, line: &[u8], fds: Vec<OwnedFd>) -> io::Result<()> {
         let stream = self.stream.get_mut();
-        let sent = match &fd {
-            None => 0,
-            Some(fd) => stream.async_io(Interest::WRITABLE, || send_with(stream, line, fd)).await?,
+        let sent = match &fds[..] {
+            [] => 0,
+            fds => stream.async_io(Interest::WRITABLE, || send_with(stream, line, fds)).await?,
         };
         stream.write_all(&line[sent..]).await
     }
@@ -86,9 +87,15 @@ impl Exchange {
                 Answer::Done { reply, .. } => return typed(reply),
                 Answer::Failed { error, .. } => return Err(error),
                 Answer::Item { .. } => {}
+                Answer::Ended { .. } => self.go_on().await?,
                 news => tell(watch, &news),
             }
         }
+    }
+
+    /// Says that the end of a put's descriptor is the end of the file.
+    async fn go_on(&mut self) -> Result<(), Failure> {
+        self.stream.get_mut().write_all(b"\n").await.map_err(|_| gone())
     }
 
     /// Closes the connection's sending side and waits until the daemon has let go of the work.
@@ -161,7 +168,10 @@ fn tell(watch: Option<&Watch>, news: &Answer) {
     match news {
         Answer::Progress { progress, .. } => watch(Update::Progress(*progress)),
         Answer::Note { text, .. } => watch(Update::Note(text)),
-        Answer::Item { .. } | Answer::Done { .. } | Answer::Failed { .. } => {}
+        Answer::Item { .. }
+        | Answer::Ended { .. }
+        | Answer::Done { .. }
+        | Answer::Failed { .. } => {}
     }
 }
 
@@ -179,6 +189,7 @@ fn version(answer: &Answer) -> u32 {
         Answer::Progress { v, .. }
         | Answer::Note { v, .. }
         | Answer::Item { v, .. }
+        | Answer::Ended { v }
         | Answer::Done { v, .. }
         | Answer::Failed { v, .. } => *v,
     }
@@ -238,12 +249,12 @@ fn starting(socket: &Path) -> String {
     }
 }
 
-/// Sends the beginning of `line` with the descriptor; returns how many bytes went with it.
-fn send_with(stream: &UnixStream, line: &[u8], fd: &OwnedFd) -> io::Result<usize> {
-    let fds = [fd.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Sends the beginning of `line` with the descriptors; returns how many bytes went with them.
+fn send_with(stream: &UnixStream, line: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ITEMS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fits = control.push(SendAncillaryMessage::ScmRights(&fds));
-    debug_assert!(fits, "the space is made for one descriptor");
+    debug_assert!(fits, "the space is made for so many descriptors");
     Ok(sendmsg(stream, &[IoSlice::new(line)], &mut control, SendFlags::NOSIGNAL)?)
 }

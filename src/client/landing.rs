@@ -1,12 +1,13 @@
 //! The file that a `get` makes: nameless while it is written, then it appears under its name at
 //! once, whole and on disk, or not at all. On file systems without nameless files a hidden one
-//! takes that part and is removed when anything goes wrong.
+//! takes that part and is removed when anything goes wrong. Of many files at once nobody waits for
+//! the disk: whoever makes them does that when all are there.
 
 use crate::sys::Rng;
 use crate::sys::os::OsRng;
 use crate::text::{reason, shown_path};
 use crate::wire::control::{Code, Failure};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -48,12 +49,26 @@ pub(super) fn look(path: &Path) -> Result<Place, Failure> {
 /// A file that has no name yet.
 pub(super) struct Landing {
     path: PathBuf,
-    dir: OwnedFd,
+    dir: Arc<OwnedFd>,
     name: OsString,
     file: Arc<File>,
     overwrite: bool,
     /// The hidden name, while there is one.
     hidden: Option<OsString>,
+}
+
+/// What a file gets besides its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attributes {
+    /// One of many: these, and its bytes are on disk when the caller has synced.
+    Exactly {
+        /// Permission bits.
+        mode: u32,
+        /// Modification time in nanoseconds since 1970.
+        mtime_ns: i64,
+    },
+    /// The permission bits that were recorded, as far as the user's mask allows them.
+    Allowed(Option<u32>),
 }
 
 impl Landing {
@@ -81,6 +96,16 @@ impl Landing {
             return Err(Failure::new(Code::NotFound, message)
                 .hint(format!("mkdir -p {}", shown_path(path))));
         }
+        Self::within(Arc::new(dir), name, path, overwrite)
+    }
+
+    /// Makes the nameless file in an open directory; `path` is what it is called in sentences.
+    pub(super) fn within(
+        dir: Arc<OwnedFd>,
+        name: OsString,
+        path: &Path,
+        overwrite: bool,
+    ) -> Result<Self, Failure> {
         let taken = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
         if taken && !overwrite {
             return Err(exists(path));
@@ -100,26 +125,38 @@ impl Landing {
         })
     }
 
-    /// Puts the bytes on disk and gives the file its name. `mode` are the permission bits that were
-    /// recorded; it gets no more than the user's mask allows.
-    pub(super) async fn finish(mut self, mode: Option<u32>) -> Result<(), Failure> {
+    /// Puts the bytes on disk, unless that is the caller's matter, and gives the file its name.
+    pub(super) async fn finish(mut self, attributes: Attributes) -> Result<(), Failure> {
         let failed = |err: io::Error| match err.raw_os_error() {
             Some(code) => refused("cannot write", &self.path, Errno::from_raw_os_error(code)),
             None => Failure::new(Code::Failed, format!("cannot write {}", shown_path(&self.path))),
         };
-        if let Some(mode) = mode {
-            let made = self.file.metadata().map_err(failed)?.permissions().mode() & 0o666;
-            let allowed = made | (made & 0o444) >> 2;
-            let mode = std::fs::Permissions::from_mode(mode & allowed);
-            self.file.set_permissions(mode).map_err(failed)?;
+        match attributes {
+            Attributes::Allowed(mode) => {
+                self.allow(mode).map_err(failed)?;
+                let file = self.file.clone();
+                let synced = tokio::task::spawn_blocking(move || file.sync_all()).await;
+                synced.unwrap_or_else(|err| Err(io::Error::other(err))).map_err(failed)?;
+            }
+            Attributes::Exactly { mode, mtime_ns } => {
+                let mode = std::fs::Permissions::from_mode(mode & 0o777);
+                self.file.set_permissions(mode).map_err(failed)?;
+                let times = modified_at(mtime_ns);
+                rustix::fs::futimens(&*self.file, &times).map_err(|err| failed(err.into()))?;
+            }
         }
-        let file = self.file.clone();
-        let synced = tokio::task::spawn_blocking(move || file.sync_all()).await;
-        synced.unwrap_or_else(|err| Err(io::Error::other(err))).map_err(failed)?;
         self.appear().map_err(|err| match err {
             Errno::EXIST => exists(&self.path),
             err => refused("cannot write", &self.path, err),
         })
+    }
+
+    /// Sets the permission bits that were recorded, as far as the user's mask allows them.
+    fn allow(&self, mode: Option<u32>) -> io::Result<()> {
+        let Some(mode) = mode else { return Ok(()) };
+        let made = self.file.metadata()?.permissions().mode() & 0o666;
+        let allowed = made | (made & 0o444) >> 2;
+        self.file.set_permissions(std::fs::Permissions::from_mode(mode & allowed))
     }
 
     /// The one step that changes what is seen under the name.
@@ -183,13 +220,26 @@ fn nameless(dir: &OwnedFd) -> rustix::io::Result<(OwnedFd, Option<OsString>)> {
     }
 }
 
+/// Times of a file that was modified then, in nanoseconds since 1970.
+pub(super) fn modified_at(mtime_ns: i64) -> Timestamps {
+    let modified = Timespec {
+        tv_sec: mtime_ns.div_euclid(1_000_000_000),
+        tv_nsec: mtime_ns.rem_euclid(1_000_000_000) as _,
+    };
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: modified,
+    }
+}
+
 fn hidden_name() -> OsString {
     let mut random = [0; 8];
     OsRng.fill(&mut random);
     format!(".p2pfs-{}", crate::id::to_hex(&random)).into()
 }
 
-fn exists(path: &Path) -> Failure {
+/// The failure for a path at which there is something.
+pub(super) fn exists(path: &Path) -> Failure {
     Failure::new(Code::Conflict, format!("{} already exists", shown_path(path)))
         .hint("--force overwrites it, -o FILE takes another name")
 }
@@ -232,7 +282,7 @@ mod tests {
             landing.hidden = Some(name);
         }
         File::from(landing.descriptor()?).write_all(b"new").unwrap();
-        landing.finish(Some(0o7755)).await
+        landing.finish(Attributes::Allowed(Some(0o7755))).await
     }
 
     #[tokio::test]
@@ -267,7 +317,10 @@ mod tests {
                 landing.hidden = Some(name);
             }
             std::fs::write(&path, b"other").unwrap();
-            assert_eq!(landing.finish(None).await.unwrap_err().code, Code::Conflict);
+            assert_eq!(
+                landing.finish(Attributes::Allowed(None)).await.unwrap_err().code,
+                Code::Conflict
+            );
             assert_eq!(std::fs::read(&path).unwrap(), b"other");
             assert_eq!(names(dir.path()), ["out"]);
         }

@@ -5,20 +5,26 @@
 //! Invariant: a method that returns an error, or whose future is dropped, leaves no file behind and
 //! no work running in the daemon.
 
+mod download;
 mod exchange;
 mod landing;
 mod source;
+mod told;
+mod upload;
 
+pub use download::{FetchedDir, GetFailed};
 pub use exchange::Items;
+pub use upload::PutDir;
 
 use crate::text;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo,
-    FileStat, Get, Identity, PathText, PeerInfo, Progress, Put, Range, Removed, RemovedInfo,
-    Request, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target, WordKind, WorkerInfo,
+    FileKind, FileStat, Get, Identity, Moved, PathText, PeerInfo, Progress, Put, Range, Removed,
+    RemovedInfo, Request, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target, WordKind,
+    WorkerInfo,
 };
 use exchange::Exchange;
-use landing::Place;
+use landing::{Attributes, Place};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -95,7 +101,7 @@ impl Client {
     ) -> Result<Stored, Failure> {
         let (theirs, ours) = pipe_pair()?;
         let mut ours = pipe::Sender::from_owned_fd(ours).map_err(no_pipe)?;
-        let mut exchange = self.open(Request::Put(put), Some(theirs)).await?;
+        let mut exchange = self.open(Request::Put(put), vec![theirs]).await?;
         let copied = {
             let copy = tokio::io::copy(&mut reader, &mut ours);
             tokio::pin!(copy);
@@ -126,7 +132,7 @@ impl Client {
     /// # Errors
     /// What the daemon says.
     pub async fn put_fd(&self, fd: impl Into<OwnedFd>, put: Put) -> Result<Stored, Failure> {
-        self.open(Request::Put(put), Some(fd.into())).await?.reply(self.watch.as_ref()).await
+        self.open(Request::Put(put), vec![fd.into()]).await?.reply(self.watch.as_ref()).await
     }
 
     /// Stores a regular file. Its length, permission bits and modification time are filled in.
@@ -152,7 +158,7 @@ impl Client {
         let (ours, theirs) = pipe_pair()?;
         let mut ours = pipe::Receiver::from_owned_fd(ours).map_err(no_pipe)?;
         let get = Get { target, range, seekable: false };
-        let mut exchange = self.open(Request::Get(get), Some(theirs)).await?;
+        let mut exchange = self.open(Request::Get(get), vec![theirs]).await?;
         let copy = async {
             tokio::io::copy(&mut ours, &mut writer).await?;
             writer.flush().await
@@ -178,7 +184,7 @@ impl Client {
         fd: impl Into<OwnedFd>,
     ) -> Result<Fetched, Failure> {
         let get = Get { target, range, seekable: false };
-        self.open(Request::Get(get), Some(fd.into())).await?.reply(self.watch.as_ref()).await
+        self.open(Request::Get(get), vec![fd.into()]).await?.reply(self.watch.as_ref()).await
     }
 
     /// Fetches a whole file to `path`, which appears whole or not at all. When `path` is a
@@ -208,9 +214,9 @@ impl Client {
         let landing = landing::Landing::open(&path, overwrite)?;
         let get = Get { target, range: None, seekable: true };
         let fd = landing.descriptor()?;
-        let mut exchange = self.open(Request::Get(get), Some(fd)).await?;
+        let mut exchange = self.open(Request::Get(get), vec![fd]).await?;
         let fetched: Fetched = exchange.reply(self.watch.as_ref()).await?;
-        landing.finish(fetched.mode).await?;
+        landing.finish(Attributes::Allowed(fetched.mode)).await?;
         Ok(Saved { fetched, path })
     }
 
@@ -220,8 +226,12 @@ impl Client {
         let stat = self.stat(target).await?;
         let Some(hash) = stat.info.hash else {
             let path = text::shown_bytes(&stat.info.path.0);
-            return Err(Failure::new(Code::Usage, format!("{path} is a directory"))
-                .hint(format!("what is in it:  p2pfs ls {path}")));
+            return Err(match stat.info.kind {
+                FileKind::Link => Failure::new(Code::Conflict, format!("{path} is a link"))
+                    .hint(format!("what it points to:  p2pfs stat {path}")),
+                _ => Failure::new(Code::Usage, format!("{path} is a directory"))
+                    .hint(format!("with everything in it:  p2pfs get -r {path}")),
+            });
         };
         let last = stat.info.path.0.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let name = match last {
@@ -243,6 +253,22 @@ impl Client {
     /// What the daemon says.
     pub async fn list(&self, path: PathText, recursive: bool) -> Result<Items<FileInfo>, Failure> {
         self.items(Request::Ls { path, recursive }).await
+    }
+
+    /// Makes a directory; with `parents` those on the way too, and one that is there is fine.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn mkdir(&self, path: PathText, parents: bool) -> Result<(), Failure> {
+        self.ask::<serde::de::IgnoredAny>(Request::Mkdir { path, parents }).await.map(|_| ())
+    }
+
+    /// Gives a file, link or directory another name; in a directory of that name it keeps its own.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn mv(&self, from: PathText, to: PathText) -> Result<Moved, Failure> {
+        self.ask(Request::Mv { from, to }).await
     }
 
     /// Removes a name, or a directory.
@@ -411,16 +437,16 @@ impl Client {
         self.items(Request::Complete { kind, prefix: prefix.into() }).await
     }
 
-    async fn open(&self, request: Request, fd: Option<OwnedFd>) -> Result<Exchange, Failure> {
-        Exchange::open(&self.socket, request, fd).await
+    async fn open(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Exchange, Failure> {
+        Exchange::open(&self.socket, request, fds).await
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(&self, request: Request) -> Result<T, Failure> {
-        self.open(request, None).await?.reply(self.watch.as_ref()).await
+        self.open(request, Vec::new()).await?.reply(self.watch.as_ref()).await
     }
 
     async fn items<T>(&self, request: Request) -> Result<Items<T>, Failure> {
-        Ok(Items::new(self.open(request, None).await?, self.watch.clone()))
+        Ok(Items::new(self.open(request, Vec::new()).await?, self.watch.clone()))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::landing::refused;
 use crate::text::shown_path;
 use crate::wire::control::{Code, Failure, Put};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -23,18 +23,20 @@ pub(super) fn open(path: &Path, put: Put) -> Result<(OwnedFd, Put), Failure> {
     let stat = rustix::fs::fstat(&fd).map_err(fail)?;
     regular(path, stat.st_mode)?;
     let len = u64::try_from(stat.st_size).unwrap_or(0);
-    let mtime_ns = stat
-        .st_mtime
-        .checked_mul(1_000_000_000)
-        .and_then(|nanos| nanos.checked_add(i64::try_from(stat.st_mtime_nsec).ok()?));
     let known = Put {
         // Files of /proc have bytes and say that they have none.
         len: (len > 0).then_some(len),
         mode: Some(stat.st_mode & 0o7777),
-        mtime_ns,
+        mtime_ns: mtime_ns(&stat),
         ..put
     };
     Ok((fd, known))
+}
+
+/// When a file was modified: nanoseconds since 1970, where that can be said.
+pub(super) fn mtime_ns(stat: &Stat) -> Option<i64> {
+    let nanos = stat.st_mtime.checked_mul(1_000_000_000)?;
+    nanos.checked_add(i64::try_from(stat.st_mtime_nsec).ok()?)
 }
 
 fn regular(path: &Path, mode: u32) -> Result<(), Failure> {
@@ -42,9 +44,8 @@ fn regular(path: &Path, mode: u32) -> Result<(), Failure> {
     let what = match FileType::from_raw_mode(mode) {
         FileType::RegularFile => return Ok(()),
         FileType::Directory => {
-            return Err(Failure::new(Code::Usage, format!("{name} is a directory")).hint(format!(
-                "its files one by one:  find {name} -type f -exec p2pfs put {{}} \\;"
-            )));
+            return Err(Failure::new(Code::Usage, format!("{name} is a directory"))
+                .hint(format!("with everything in it:  p2pfs put -r {name}")));
         }
         FileType::Fifo => "a pipe",
         FileType::Socket => "a socket",

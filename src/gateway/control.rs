@@ -4,12 +4,14 @@
 //!
 //! Invariants: only the daemon's own user and root are heard; nothing that a client sends or leaves
 //! out makes memory or the number of tasks grow beyond the constants here; when a connection ends
-//! before its work does, the work's future is dropped.
+//! before its work does, the work's future is dropped. A client that was killed never says that
+//! the end of a pipe is the end of its file.
 
 mod call;
 mod failure;
 mod service;
 mod socket;
+mod source;
 
 pub use service::NodeService;
 pub use socket::{BindError, ControlSocket};
@@ -26,7 +28,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::ReadHalf;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Connections that are served at once; more wait in the system's queue. A person has a few, a
@@ -64,6 +66,8 @@ pub struct Gone;
 #[derive(Debug, Clone)]
 pub struct Outbox {
     to: mpsc::Sender<Answer>,
+    /// Lines that the client has sent after its call.
+    lines: watch::Receiver<u64>,
 }
 
 impl Outbox {
@@ -85,6 +89,15 @@ impl Outbox {
     pub async fn item<T: Serialize>(&self, item: &T) -> Result<(), Gone> {
         let item = serde_json::to_value(item).expect("answer types have text keys only");
         self.to.send(Answer::Item { v: VERSION, item }).await.map_err(|_| Gone)
+    }
+
+    /// Says that the put's descriptor has come to its end, and waits until the client takes that
+    /// for the end of the file.
+    async fn ended(&self) -> Result<(), Gone> {
+        let mut lines = self.lines.clone();
+        let before = *lines.borrow_and_update();
+        self.to.send(Answer::Ended { v: VERSION }).await.map_err(|_| Gone)?;
+        lines.wait_for(|lines| *lines > before).await.map(drop).map_err(|_| Gone)
     }
 }
 
@@ -136,8 +149,8 @@ impl ControlSocket {
 /// # Errors
 /// What the service says.
 pub async fn ask(service: &dyn Service, request: Request) -> Result<serde_json::Value, Failure> {
-    let (to, _) = mpsc::channel(1);
-    service.call(request, Vec::new(), Outbox { to }).await
+    let ((to, _), (_, lines)) = (mpsc::channel(1), watch::channel(0));
+    service.call(request, Vec::new(), Outbox { to, lines }).await
 }
 
 /// Serves one connection from its call to its last answer.
@@ -166,8 +179,9 @@ async fn work(
     fds: Vec<OwnedFd>,
 ) {
     let (to, mut from) = mpsc::channel(ANSWERS_QUEUED);
+    let (heard, lines) = watch::channel(0);
     let (read, mut write) = stream.split();
-    let mut work = service.call(request, fds, Outbox { to });
+    let mut work = service.call(request, fds, Outbox { to, lines });
     let result = loop {
         tokio::select! {
             biased;
@@ -176,8 +190,8 @@ async fn work(
                     return;
                 }
             }
+            () = closed(&read, &heard) => return,
             result = &mut work => break result,
-            () = closed(&read) => return,
         }
     };
     drop(work);
@@ -194,16 +208,20 @@ async fn work(
     send(&mut write, &last).await.ok();
 }
 
-/// Returns when the client has closed its end. What it sends after its call is thrown away.
-async fn closed(read: &ReadHalf<'_>) {
-    let mut waste = [0; 512];
+/// Returns when the client has closed its end. Of what it sends after its call the lines are
+/// counted, and that is all.
+async fn closed(read: &ReadHalf<'_>, heard: &watch::Sender<u64>) {
+    let mut sent = [0; 512];
     loop {
         if read.readable().await.is_err() {
             return;
         }
-        match read.try_read(&mut waste) {
+        match read.try_read(&mut sent) {
             Ok(0) => return,
-            Ok(_) => {}
+            Ok(n) => {
+                let lines = sent[..n].iter().filter(|byte| **byte == b'\n').count() as u64;
+                heard.send_modify(|heard| *heard += lines);
+            }
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return,
         }

@@ -256,8 +256,17 @@ impl Shared {
                 Err(_) => {}
             }
         }
+        // Some may have answered long ago, while others were waited for, and be dead by now.
+        let view = self.view();
+        let lives = |mut ids: BTreeSet<NodeId>| {
+            ids.retain(|id| view.lives(id));
+            ids
+        };
         let held: Vec<BTreeSet<NodeId>> =
-            cids.iter().map(|cid| holders.remove(cid).unwrap_or_default()).collect();
+            cids.iter().map(|cid| lives(holders.remove(cid).unwrap_or_default())).collect();
+        if !held.iter().all(&enough) {
+            return None;
+        }
         for (cid, ids) in cids.iter().zip(&held) {
             if ids.len() < usize::from(claim.replicas) {
                 self.lacks_copies(*cid, ids, None);

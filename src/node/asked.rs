@@ -13,6 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes that a byte of a question may take: a claim's id is an operation and a row of a table.
 const TIMES: usize = 8;
+/// Bytes that the shortest question takes.
+const LEAST: usize = 2048;
 /// The part of the budget that one peer may hold.
 const SHARE: usize = 3;
 
@@ -40,7 +42,8 @@ impl Asked {
     pub(super) async fn turn(&self, peer: NodeId, len: usize) -> Turn {
         let open = "the semaphores are never closed";
         let most = self.bytes / SHARE;
-        let takes = u32::try_from((len * TIMES).min(most)).expect("the budget is far below 4 GiB");
+        let takes = (len * TIMES).max(LEAST).min(most);
+        let takes = u32::try_from(takes).expect("the budget is far below 4 GiB");
         let share = self.share_of(peer, most);
         let share = share.acquire_many_owned(takes).await.expect(open);
         let all = self.all.clone().acquire_many_owned(takes).await.expect(open);
@@ -76,15 +79,19 @@ mod tests {
 
     #[test]
     fn long_questions_of_one_peer_take_turns_and_leave_room_for_others() {
-        let asked = Asked::new(24 * 1000);
-        let first = turn(&asked, 1, 900).unwrap();
-        assert!(turn(&asked, 1, 200).is_none());
-        assert!(turn(&asked, 1, 100).is_some());
+        let asked = Asked::new(24 * 10_000);
+        let first = turn(&asked, 1, 9_000).unwrap();
+        assert!(turn(&asked, 1, 2_000).is_none());
+        assert!(turn(&asked, 1, 1_000).is_some());
         // Longer than its share: alone, and not never.
         let second = turn(&asked, 2, 1 << 20).unwrap();
-        let third = turn(&asked, 3, 1000).unwrap();
-        assert!(turn(&asked, 4, 200).is_none());
+        let third = turn(&asked, 3, 10_000).unwrap();
+        assert!(turn(&asked, 4, 2_000).is_none());
         drop((first, second, third));
-        assert!(turn(&asked, 1, 1000).is_some());
+        assert!(turn(&asked, 1, 10_000).is_some());
+        // However short they are.
+        let many: Vec<Turn> = (0..39).map(|_| turn(&asked, 1, 0).unwrap()).collect();
+        assert!(turn(&asked, 1, 0).is_none());
+        drop(many);
     }
 }

@@ -48,7 +48,7 @@ pub use crate::core::tree::TreeError;
 pub use crate::store::OpenError as StoreError;
 pub use crate::store::WriteError;
 pub use crate::transport::{DialError, StartError as ListenError};
-pub use api::{Error, Outcome};
+pub use api::{Error, ManyStored, Outcome};
 pub use ask::AskError;
 pub use config::{Config, System};
 pub use door::ApprovalError;
@@ -77,8 +77,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinError;
 use view::View;
 use worker::repair::Tally as RepairTally;
+
+/// How long an address that led nowhere is shown as trouble: longer than the pause after which one
+/// that is still wanted is dialled again.
+const TROUBLE_LASTS: Duration = Duration::from_secs(90);
 
 /// Why the node cannot do this now. Nothing was changed; it may be possible soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -159,14 +164,25 @@ pub(crate) struct Shared {
     hosts: Mutex<BTreeSet<SocketAddr>>,
     /// The swarm of the host that this node waits at.
     host_swarm: Mutex<Option<SwarmId>>,
-    /// What is wrong with the way to others, by address; shown by `status`.
-    troubles: Mutex<BTreeMap<String, String>>,
+    /// What is wrong with the way to others, by address, and since when that is known; shown by
+    /// `status`.
+    troubles: Mutex<BTreeMap<String, (String, crate::sys::Time)>>,
     changes: broadcast::Sender<api::Changed>,
     records_changed: watch::Sender<u64>,
     /// Counts records of grants, epochs and open statements.
     readers_changed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Fatal>>,
     began: crate::sys::Time,
+}
+
+/// What a task came to; none: the node is stopping. A fault of this program is passed on, so that
+/// it does not look like that.
+fn joined<T>(task: Result<T, JoinError>) -> Option<T> {
+    match task.map_err(JoinError::try_into_panic) {
+        Ok(value) => Some(value),
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_)) => None,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -254,8 +270,9 @@ impl Shared {
         match what {
             // Bounded by the number of addresses that a person has given.
             Some(what) if troubles.len() < 64 || troubles.contains_key(with) => {
-                let new = troubles.insert(with.to_owned(), what.clone()).as_ref() != Some(&what);
-                if new {
+                let now = self.sys.clock.now();
+                let before = troubles.insert(with.to_owned(), (what.clone(), now));
+                if before.is_none_or(|(before, _)| before != what) {
                     tracing::warn!("{what}");
                 }
             }
@@ -270,6 +287,17 @@ impl Shared {
         lock(&self.troubles).retain(|with, _| with.parse::<SocketAddr>().is_err());
     }
 
+    /// What is wrong with the way to others now. An address that led nowhere for this long, while
+    /// others were reached, is not dialled any more.
+    fn current_troubles(&self) -> Vec<String> {
+        let (now, alone) = (self.sys.clock.now(), self.view().others().next().is_none());
+        let mut troubles = lock(&self.troubles);
+        troubles.retain(|with, (_, noted)| {
+            alone || now.since(*noted) < TROUBLE_LASTS || with.parse::<SocketAddr>().is_err()
+        });
+        troubles.values().map(|(what, _)| what.clone()).collect()
+    }
+
     /// Whether the chunk is a replica here.
     fn holds(&self, cid: &ChunkId) -> bool {
         matches!(self.store.held(*cid), Ok(Some(held)) if held.replica)
@@ -282,18 +310,19 @@ impl Shared {
     }
 
     /// Has the store do something, waiting while it is busy; done when it is on disk.
-    async fn write(&self, ops: Vec<Op>) -> Result<Vec<Kept>, WriteError> {
+    async fn write(&self, mut ops: Vec<Op>) -> Result<Vec<Kept>, WriteError> {
         loop {
             let (done, kept) = oneshot::channel();
             let report = Box::new(move |result| drop(done.send(result)));
-            match self.store.submit(ops.clone(), report) {
+            match self.store.submit(ops, report) {
                 Ok(()) => {
                     let closed = || Err(WriteError::ReadOnly("this node is stopping".into()));
                     return kept.await.unwrap_or_else(|_| closed());
                 }
-                Err(SubmitError::Busy) => tokio::time::sleep(Duration::from_millis(1)).await,
-                Err(err) => return Err(WriteError::ReadOnly(err.to_string())),
+                Err((SubmitError::Busy, again)) => ops = again,
+                Err((err, _)) => return Err(WriteError::ReadOnly(err.to_string())),
             }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 

@@ -8,7 +8,7 @@
 use super::attempt::Attempt;
 use super::records::{record_op, stopping};
 use super::serve::refusal;
-use super::{AskError, Shared};
+use super::{AskError, Shared, joined};
 use crate::core::catalogue::{Applied, Checked, TooLarge};
 use crate::core::{catalogue, hlc, limits};
 use crate::id::{ClaimId, NodeId};
@@ -73,8 +73,8 @@ pub(super) struct Publication {
     pub needed: usize,
     /// Given back as soon as the next plan would see them.
     pub planned: Option<OwnedMutexGuard<()>>,
-    /// The put that they are of, which is withdrawn when nobody can have got them.
-    pub attempt: Option<Attempt>,
+    /// The puts that they are of, which are withdrawn when nobody can have got them.
+    pub attempts: Vec<Attempt>,
 }
 
 impl Shared {
@@ -83,7 +83,7 @@ impl Shared {
     pub(super) async fn publish(self: &Arc<Self>, own: Publication) -> Result<usize, PublishError> {
         let shared = self.clone();
         let work = tokio::spawn(async move {
-            let Publication { records, commits, needed, planned, attempt } = own;
+            let Publication { records, commits, needed, planned, attempts } = own;
             let made = shared.check_time(&records)?;
             let pushes = Push::batches(records.clone());
             let mut sent = false;
@@ -96,15 +96,13 @@ impl Shared {
             // A disk without room has not taken them; one that failed may have.
             let refused = matches!(kept, Err(WriteError::NoCapacity | WriteError::DiskFull));
             let known = sent || told.is_ok() && !refused;
-            if let Some(attempt) = attempt.filter(|_| known) {
-                attempt.succeed();
-            }
+            attempts.into_iter().filter(|_| known).for_each(Attempt::succeed);
             let mut told = told?;
             kept?;
             drop(planned);
             shared.spread(&pushes, needed, made, &mut told).await
         });
-        work.await.unwrap_or_else(|_| Err(stopping().into()))
+        joined(work.await).unwrap_or_else(|| Err(stopping().into()))
     }
 
     /// Has enough other nodes keep records that are here already.

@@ -6,14 +6,14 @@
 
 use super::PublishError;
 use super::worker::mend::DamagedRecords;
-use super::{NotReady, Shared};
+use super::{NotReady, Shared, joined};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{
     Applied, Authority, CaughtUp, Checked, Context, GrantFacts, Keyring, Kind, Source,
     View as Records, ViewMut, catch_up, seal_tree,
 };
 use crate::core::hlc::Hlc;
-use crate::core::tree::{Planned, Tree, TreeError};
+use crate::core::tree::{Planner, Tree, TreeError};
 use crate::core::{catalogue, limits};
 use crate::crypto::{ContentSecret, EpochKeys};
 use crate::id::{FileHash, InodeId, NodeId, RecordId};
@@ -291,22 +291,30 @@ impl Shared {
 
     /// Plans a change of the tree, seals and signs it. Whoever publishes it holds the lock of the
     /// plans meanwhile.
-    pub(super) fn sign_plan<E: From<TreeError> + From<PublishError>>(
+    pub(super) fn sign_plan<T, E: From<TreeError> + From<PublishError>>(
         &self,
         keys: &EpochKeys,
-        plan: impl FnOnce(&Tree<'_>, &mut dyn FnMut() -> InodeId) -> Result<Planned, TreeError>,
-    ) -> Result<Vec<u8>, E> {
+        plan: impl FnOnce(&mut Planner<'_, '_>) -> Result<T, E>,
+    ) -> Result<(T, Vec<Vec<u8>>), E> {
         let keyring = self.catalogue.keyring();
-        let mut planned = Err(TreeError::NotFound);
+        let mut planned = None;
         let read = self.read_records(|view| {
-            planned = plan(&Tree::new(view, &keyring), &mut || InodeId(self.sys.rng.bytes()));
+            let tree = Tree::new(view, &keyring);
+            let mut new_inode = || InodeId(self.sys.rng.bytes());
+            planned =
+                Some(tree.planner(&mut new_inode).map_err(E::from).and_then(|mut planner| {
+                    let done = plan(&mut planner)?;
+                    Ok((done, planner.finish()))
+                }));
             Ok(())
         });
         read.map_err(TreeError::Io)?;
-        let draft = planned?.draft;
-        let nonce = self.sys.rng.bytes();
-        let sealed = seal_tree(&self.key, keys, self.tick(), &nonce, &draft);
-        Ok(sealed.map_err(PublishError::from)?)
+        let (done, drafts) = planned.unwrap_or_else(|| Err(TreeError::NotFound.into()))?;
+        let seal = |draft| {
+            let nonce = self.sys.rng.bytes();
+            seal_tree(&self.key, keys, self.tick(), &nonce, draft).map_err(PublishError::from)
+        };
+        Ok((done, drafts.iter().map(seal).collect::<Result<_, _>>()?))
     }
 
     /// Takes records from a peer: keeps what is new and valid, and passes it on. Why one of them is
@@ -324,7 +332,7 @@ impl Shared {
             drop(permit);
             done
         });
-        work.await.unwrap_or_else(|_| Err(stopping()))
+        joined(work.await).unwrap_or_else(|| Err(stopping()))
     }
 
     /// Takes records that a peer passed on without being asked. When too many wait already they are

@@ -212,16 +212,18 @@ impl Shared {
         let planning = self.catalogue.planning.clone().lock_owned().await;
         let keys = self.keys().map_err(|_| ReleaseError::Unclaimed)?;
         // Seconds have passed: what is planned is judged by what is known now.
-        let kept: Result<_, ReleaseError> =
-            self.sign_plan(&keys, |tree, _| tree.plan_keep(released, (inode, versions), winner));
+        let kept: Result<_, ReleaseError> = self.sign_plan(&keys, |planner| {
+            planner.keep(released, (inode, versions), winner).map_err(ReleaseError::from)
+        });
         match kept {
-            Ok(kept) => records.push(kept),
+            Ok((_, kept)) => records.extend(kept),
             Err(ReleaseError::Tree(TreeError::NotFound)) => return Ok(false),
             Err(err) => return Err(err),
         }
         let needed = Promise::now(&self.view(), claim.replicas).nodes;
         let (commits, planned) = (vec![claim.id], Some(planning));
-        self.publish(Publication { records, commits, needed, planned, attempt: None }).await?;
+        self.publish(Publication { records, commits, needed, planned, attempts: Vec::new() })
+            .await?;
         Ok(true)
     }
 }

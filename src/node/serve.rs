@@ -7,7 +7,7 @@ use super::memory::User;
 use super::newest::Newest;
 use super::records::Snapshot;
 use super::replicate::claim_of_terms;
-use super::{Shared, lock};
+use super::{Shared, joined, lock};
 use crate::core::catalogue::{self, files_by_lookup, records_by_prefix, records_by_tag, sync};
 use crate::crypto::chunk_id;
 use crate::id::{ChunkId, NodeId};
@@ -83,7 +83,19 @@ impl Handler for Service {
         message: Frame,
     ) -> BoxFuture<'static, Result<Frame, Refusal>> {
         let shared = self.0.clone();
-        Box::pin(async move { shared.answer(peer, message).await })
+        Box::pin(async move {
+            let turn = shared.asked.turn(peer, message.head.len()).await;
+            // A connection that ends drops this future, and what waits for the disk by then stays
+            // in memory until it was written: so the turn lasts as long. Otherwise a peer that
+            // asks and hangs up, again and again, would fill the queue of the disk.
+            let answering = tokio::spawn(async move {
+                let answer = shared.answer(peer, message).await;
+                drop(turn);
+                answer
+            });
+            let answer = joined(answering.await);
+            answer.unwrap_or_else(|| Err(stopping(io::ErrorKind::Interrupted.into())))
+        })
     }
 
     fn notify(&self, peer: NodeId, message: Frame) {
@@ -130,7 +142,6 @@ type Answered = Result<Frame, Refusal>;
 impl Shared {
     async fn answer(self: &Arc<Self>, peer: NodeId, message: Frame) -> Answered {
         let (kind, head) = (message.kind, message.head);
-        let _turn = self.asked.turn(peer, head.len()).await;
         let reply = match kind {
             kind::HAVE => self.answer_have(peer, parse(&head)?).await?,
             kind::STORE => self.answer_store(peer, parse(&head)?, message.body).await?,

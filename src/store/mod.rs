@@ -426,12 +426,16 @@ impl Store {
     }
 
     /// Hands changes to the writer. `done` is called when all of them are on the disk, or none is
-    /// visible. Fails with [`SubmitError::Busy`] instead of waiting.
-    pub fn submit(&self, ops: Vec<Op>, done: Done) -> Result<(), SubmitError> {
-        let cost = shared::cost(&ops).ok_or(SubmitError::TooLarge)?;
+    /// visible. Fails with [`SubmitError::Busy`] instead of waiting; then the changes are given
+    /// back, to be handed in again.
+    pub fn submit(&self, ops: Vec<Op>, done: Done) -> Result<(), (SubmitError, Vec<Op>)> {
+        let Some(cost) = shared::cost(&ops) else { return Err((SubmitError::TooLarge, ops)) };
         debug_assert!(ops.iter().all(shared::is_verified), "the caller has verified the bytes");
-        self.inner.shared.push(Job::Submit { ops, done, cost })?;
-        (self.inner.wake)();
+        match self.inner.shared.offer(Job::Submit { ops, done, cost }) {
+            Ok(()) => (self.inner.wake)(),
+            Err((why, Job::Submit { ops, .. })) => return Err((why, ops)),
+            Err((why, _)) => return Err((why, Vec::new())),
+        }
         Ok(())
     }
 

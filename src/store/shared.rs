@@ -188,13 +188,18 @@ impl Shared {
 
     /// Queues a job.
     pub(super) fn push(&self, job: Job) -> Result<(), SubmitError> {
+        self.offer(job).map_err(|(why, _)| why)
+    }
+
+    /// Queues a job; one that is not accepted is given back.
+    pub(super) fn offer(&self, job: Job) -> Result<(), (SubmitError, Job)> {
         let mut queue = self.queue();
         if queue.closing {
-            return Err(SubmitError::Closed);
+            return Err((SubmitError::Closed, job));
         }
         let cost = if let Job::Submit { cost, .. } = &job { *cost } else { 0 };
         if queue.jobs.len() >= MAX_QUEUED || queue.bytes + cost > MAX_QUEUED_BYTES {
-            return Err(SubmitError::Busy);
+            return Err((SubmitError::Busy, job));
         }
         queue.bytes += cost;
         queue.jobs.push_back(job);

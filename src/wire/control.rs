@@ -7,10 +7,16 @@
 //! most [`LINE_MAX`] bytes. Every line has `"v":1`; keys are only ever added, unknown keys are
 //! ignored, and a client and a daemon of different `v` say so with [`Code::Version`].
 //!
+//! The end of a pipe looks the same when its writer was interrupted, mostly together with the
+//! client. So a put from anything but a regular file has one more step: the daemon says
+//! [`Answer::Ended`], and goes on when the client, which is then still there, sends an empty line.
+//!
 //! This file owns the types, which are also what `--json` prints; it sends and decides nothing.
 
+mod many;
 mod state;
 
+pub use many::{ITEMS_MAX, PassedOver, PutFailed, PutItem, PutMany, PutWhat, StoredMany};
 pub use state::{
     Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState,
     ScrubFound, ScrubInfo, Setting, Status, WaitingInfo, WordKind, WorkerInfo, WorkerState,
@@ -40,6 +46,9 @@ pub struct Call {
 pub enum Request {
     /// Stores the bytes of descriptor 0 of this call. Reply: [`Stored`].
     Put(Put),
+    /// Stores many files, directories and links in one step; the descriptors of this call are the
+    /// files', in order. Reply: [`StoredMany`].
+    PutMany(PutMany),
     /// Writes a file or a range of it into descriptor 0 of this call. Reply: [`Fetched`].
     Get(Get),
     /// Lists files below a directory; one [`FileInfo`] item each, sorted by path. Reply: empty.
@@ -64,7 +73,21 @@ pub enum Request {
         /// The directory; `/` for all.
         path: PathText,
     },
-    /// Everything about one file. Reply: [`FileStat`].
+    /// Makes a directory. Reply: empty.
+    Mkdir {
+        /// Where.
+        path: PathText,
+        /// Whether directories on the way are made, and one that is there is fine.
+        parents: bool,
+    },
+    /// Gives a file, link or directory another name. Reply: [`Moved`].
+    Mv {
+        /// Its name now.
+        from: PathText,
+        /// Its next name; in a directory of that name it keeps its own.
+        to: PathText,
+    },
+    /// Everything about one file, directory or link. Reply: [`FileStat`].
     Stat {
         /// Which file.
         target: Target,
@@ -186,6 +209,13 @@ pub struct Rm {
     pub purge: bool,
 }
 
+/// What was renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Its name now.
+    pub path: PathText,
+}
+
 /// What was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
@@ -295,8 +325,8 @@ pub enum Target {
     Path(PathText),
 }
 
-/// A path in the tree: bytes, begins with `/`. In JSON a text where it is UTF-8, otherwise
-/// `{"hex": …}`.
+/// A path in the tree: bytes, begins with `/`; or what a link points to: any bytes. In JSON a text
+/// where it is UTF-8, otherwise `{"hex": …}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathText(pub Vec<u8>);
 
@@ -371,6 +401,12 @@ pub enum Answer {
         v: u32,
         /// The item; its type is the request's.
         item: serde_json::Value,
+    },
+    /// The descriptor of a put has come to its end. The client sends an empty line if that is the
+    /// end of the file.
+    Ended {
+        /// [`VERSION`] of the daemon.
+        v: u32,
     },
     /// The work is done.
     Done {
@@ -549,6 +585,18 @@ pub struct FileInfo {
     pub replicas: u8,
     /// How many it has, as last known here; none: not known.
     pub copies: Option<u8>,
+    /// Permission bits, when recorded.
+    #[serde(default)]
+    pub mode: Option<u32>,
+    /// Modification time of the source in nanoseconds since 1970, when recorded.
+    #[serde(default)]
+    pub mtime_ns: Option<i64>,
+    /// What a link points to: bytes, as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<PathText>,
+    /// Whether it is a conflict copy.
+    #[serde(default)]
+    pub conflict: bool,
 }
 
 /// Kinds of entries of the tree.
@@ -580,10 +628,6 @@ pub struct FileStat {
     pub zero_chunks: u64,
     /// Bytes of one replica on disk, padding and compression included.
     pub stored_bytes: u64,
-    /// Permission bits, when recorded.
-    pub mode: Option<u32>,
-    /// Modification time of the source in nanoseconds since 1970, when recorded.
-    pub mtime_ns: Option<i64>,
     /// Chunks by who holds them, as last known here.
     pub holders: Vec<HolderInfo>,
 }

@@ -42,6 +42,55 @@ fn row_10_an_output_that_exists_is_kept_unless_forced() {
 }
 
 #[test]
+fn a_read_only_directory_is_fetched_again_and_is_read_only_then() {
+    let mut swarm = Swarm::empty();
+    let mut node = unprivileged(&swarm);
+    node.start();
+    let number = swarm.add(node);
+    let node = &swarm[number];
+    let dir = node.work.join("d/closed");
+    std::fs::create_dir_all(&dir).unwrap();
+    let mode = |name: &str, bits| {
+        std::fs::set_permissions(node.work.join(name), Permissions::from_mode(bits)).unwrap();
+    };
+    for content in ["first", "the second"] {
+        mode("d/closed", 0o755);
+        std::fs::write(dir.join("f"), content).unwrap();
+        mode("d/closed", 0o555);
+        assert_eq!(node.run(&["put", "-r", "d"]).code, 0);
+        let said = node.run(&["get", "-r", "/d", "-o", "out", "--force"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        assert_eq!(std::fs::read(node.work.join("out/closed/f")).unwrap(), content.as_bytes());
+        let closed = std::fs::metadata(node.work.join("out/closed")).unwrap();
+        assert_eq!(closed.permissions().mode() & 0o777, 0o555);
+    }
+    // So that all of it can be removed.
+    mode("d/closed", 0o755);
+    mode("out/closed", 0o755);
+}
+
+#[test]
+fn a_directory_does_not_go_where_a_file_would() {
+    let swarm = Swarm::of(1);
+    swarm[0].put("/d/f", b"x", &[]);
+    std::fs::write(swarm[0].work.join("file"), b"mine").unwrap();
+    for (output, code, sentence) in [
+        ("-", 2, "a directory cannot go to standard output"),
+        ("file", 11, "file already exists"),
+        ("none/out", 3, "directory none does not exist"),
+    ] {
+        let before = swarm[0].names();
+        refused(&swarm[0].run(&["get", "-r", "/d", "-o", output]), code, sentence);
+        assert_eq!(swarm[0].names(), before);
+    }
+    assert_eq!(std::fs::read(swarm[0].work.join("file")).unwrap(), b"mine");
+    refused(&swarm[0].run(&["get", "-r", &"0".repeat(64)]), 2, "a directory has a name");
+    refused(&swarm[0].run(&["mkdir", "/a/b"]), 3, "there is no directory for /a/b");
+    refused(&swarm[0].run(&["mv", "/d/f", "/a/b"]), 3, "there is no directory for /a/b");
+    refused(&swarm[0].run(&["mv", "/d", "/"]), 11, "/d exists already");
+}
+
+#[test]
 fn row_11_an_output_that_is_a_directory_gets_the_stored_name() {
     let (swarm, hash) = one_file(10);
     let dir = swarm[0].work.join("dir");

@@ -26,6 +26,33 @@ fn row_17_a_file_that_one_may_not_read() {
 }
 
 #[test]
+fn a_directory_of_which_not_all_may_be_read() {
+    let mut swarm = Swarm::empty();
+    let mut node = unprivileged(&swarm);
+    node.start();
+    let number = swarm.add(node);
+    let node = &swarm[number];
+    let dir = node.work.join("d");
+    std::fs::create_dir_all(dir.join("locked")).unwrap();
+    std::fs::write(dir.join("secret"), b"x").unwrap();
+    std::fs::write(dir.join("fine"), b"fine").unwrap();
+    let mode = |name, bits| {
+        std::fs::set_permissions(dir.join(name), Permissions::from_mode(bits)).unwrap();
+    };
+    mode("secret", 0o000);
+    mode("locked", 0o000);
+    let said = node.run(&["put", "-r", "d"]);
+    mode("locked", 0o700);
+    assert_eq!(said.code, 4, "{}", said.err);
+    let lines: Vec<&str> = said.err.lines().collect();
+    assert_eq!(lines[0], "not stored: /d/locked: it cannot be read: permission denied");
+    assert_eq!(lines[1], "not stored: /d/secret: it cannot be read: permission denied");
+    assert!(lines[2].starts_with("stored d as /d: 1 file, 4 B, "), "{}", said.err);
+    assert!(lines.contains(&"error: 2 items were not stored"), "{}", said.err);
+    assert_eq!(node.get("/d/fine"), b"fine");
+}
+
+#[test]
 fn row_18_an_empty_file_is_a_file() {
     let swarm = Swarm::of(1);
     let hash = swarm[0].put("/empty", b"", &[]);

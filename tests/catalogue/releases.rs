@@ -36,8 +36,8 @@ fn what_was_let_go_by_mistake_is_kept_but_no_removed_name_comes_back() {
 
     // The one who keeps it has not heard of the removal.
     b.remove("/f").unwrap();
-    let keep = a.tree().plan_keep(&CLAIM, (inode, &found), under(8, 1)).unwrap();
-    a.commit(&keep.draft);
+    let keep = a.plan(|planner| planner.keep(&CLAIM, (inode, &found), under(8, 1))).unwrap();
+    a.commit(&keep[0]);
     assert_eq!(a.lines(), ["/f 1"]);
     let kept = a.tree().versions(&inode).unwrap();
     assert!(
@@ -55,15 +55,15 @@ fn nothing_is_kept_that_was_changed_or_removed_meanwhile() {
     a.put("/f", 1).unwrap();
     release(&mut a, CLAIM, Scope::All);
     let (inode, found) = a.tree().named_under(&CLAIM).unwrap().remove(0);
-    let gone = |a: &Replica| {
-        let planned = a.tree().plan_keep(&CLAIM, (inode, &found), under(8, 1));
+    let gone = |a: &mut Replica| {
+        let planned = a.plan(|planner| planner.keep(&CLAIM, (inode, &found), under(8, 1)));
         matches!(planned, Err(TreeError::NotFound))
     };
-    assert!(!gone(&a));
+    assert!(!gone(&mut a));
     a.put("/f", 2).unwrap();
-    assert!(gone(&a));
+    assert!(gone(&mut a));
     a.remove("/f").unwrap();
-    assert!(gone(&a));
+    assert!(gone(&mut a));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use p2pfs::core::catalogue::{
     sign, vet,
 };
 use p2pfs::core::hlc::{Hlc, at_ms};
-use p2pfs::core::tree::{Entry, NewFile, Planned, Tree, TreeError, Walk};
+use p2pfs::core::tree::{Entry, NewFile, Planner, Tree, TreeError, Walk};
 use p2pfs::crypto::{ContentSecret, EpochKeys, NodeKey, SwarmKey, verify};
 use p2pfs::id::{ClaimId, EpochId, FileHash, InodeId, NodeId};
 
@@ -166,31 +166,47 @@ impl Replica {
         bytes
     }
 
-    fn wish(
+    /// What a wish comes to.
+    pub(crate) fn plan<T>(
         &mut self,
-        plan: impl FnOnce(&Tree<'_>, &mut dyn FnMut() -> InodeId) -> Result<Planned, TreeError>,
-    ) -> Result<Vec<u8>, TreeError> {
-        let inodes: Vec<InodeId> = (0..16).map(|_| self.inode()).collect();
+        wish: impl FnOnce(&mut Planner<'_, '_>) -> Result<T, TreeError>,
+    ) -> Result<Vec<Draft>, TreeError> {
+        let inodes: Vec<InodeId> = (0..512).map(|_| self.inode()).collect();
         let mut inodes = inodes.into_iter();
-        let planned = plan(&self.tree(), &mut || inodes.next().unwrap())?;
-        Ok(self.commit(&planned.draft))
+        let mut new_inode = || inodes.next().unwrap();
+        let tree = self.tree();
+        let mut planner = tree.planner(&mut new_inode)?;
+        wish(&mut planner)?;
+        Ok(planner.finish())
+    }
+
+    fn wish<T>(
+        &mut self,
+        wish: impl FnOnce(&mut Planner<'_, '_>) -> Result<T, TreeError>,
+    ) -> Result<Vec<u8>, TreeError> {
+        let drafts = self.plan(wish)?;
+        assert_eq!(drafts.len(), 1, "one wish is one record");
+        Ok(self.commit(&drafts[0]))
     }
 
     pub(crate) fn put(&mut self, path: &str, content: u64) -> Result<Vec<u8>, TreeError> {
-        let file = new_file(content);
-        self.wish(|tree, ids| tree.plan_put(path.as_bytes(), file, ids))
+        self.put_file(path, new_file(content))
+    }
+
+    pub(crate) fn put_file(&mut self, path: &str, file: NewFile) -> Result<Vec<u8>, TreeError> {
+        self.wish(|planner| planner.put(path.as_bytes(), file))
     }
 
     pub(crate) fn mkdir(&mut self, path: &str) -> Result<Vec<u8>, TreeError> {
-        self.wish(|tree, ids| tree.plan_mkdir(path.as_bytes(), Attributes::default(), ids))
+        self.wish(|planner| planner.mkdir(path.as_bytes(), Attributes::default()))
     }
 
     pub(crate) fn remove(&mut self, path: &str) -> Result<Vec<u8>, TreeError> {
-        self.wish(|tree, _| tree.plan_remove(path.as_bytes()))
+        self.wish(|planner| planner.remove(path.as_bytes()))
     }
 
     pub(crate) fn rename(&mut self, from: &str, to: &str) -> Result<Vec<u8>, TreeError> {
-        self.wish(|tree, _| tree.plan_rename(from.as_bytes(), to.as_bytes()))
+        self.wish(|planner| planner.rename(from.as_bytes(), to.as_bytes()))
     }
 
     /// Everything that this replica has and the other has not.

@@ -138,6 +138,10 @@ impl Shelf {
             by: "me".into(),
             replicas: 3,
             copies: Some(1),
+            mode: kept.mode,
+            mtime_ns: None,
+            target: None,
+            conflict: false,
         }
     }
 
@@ -209,8 +213,6 @@ impl Shelf {
                 chunks: 1,
                 zero_chunks: 0,
                 stored_bytes: 4096,
-                mode: kept.mode,
-                mtime_ns: None,
                 holders: Vec::new(),
             })?),
             Request::Ls { .. } => {

@@ -8,13 +8,13 @@
 
 use crate::chance::Dice;
 use crate::history::History;
-use p2pfs::id::{ChunkId, NodeId};
+use p2pfs::id::{ChunkId, ClaimId, NodeId};
 use p2pfs::sys::ByteStream;
 use p2pfs::wire::codec::{Decode, Encode};
 use p2pfs::wire::frame::{FIRST_MESSAGE, HEADER_LEN, Header, Limits, Parsed, Role};
 use p2pfs::wire::message::{
-    Adopt, Below, Bits, Compare, Compared, Have, Holders, Holds, Pointers, Push, RECORD_MAX,
-    WhoHolds, kind,
+    Adopt, Below, Bits, ClaimTerms, Compare, Compared, Have, Holders, Holds, Pointers, Push,
+    RECORD_MAX, Store, WhoHolds, kind,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -271,13 +271,14 @@ impl Liar {
             if !self.armed.load(Ordering::Relaxed) {
                 continue;
             }
-            let choice = self.dice().below(8);
+            let choice = self.dice().below(9);
             let bytes = match choice {
                 0..3 => self.junk(1),
                 3 => self.junk(100),
                 4 => self.question(kind::POINTERS),
                 5 => self.question(kind::BELOW),
                 6 => self.impossible(),
+                7 => self.wrong_copy(),
                 _ => continue,
             };
             out.lock().await.write_all(&bytes).await?;
@@ -311,6 +312,21 @@ impl Liar {
         };
         let number = u32::MAX - self.dice().below(u64::from(OWN_QUESTIONS)) as u32;
         let frame = Frame::new(kind, Role::Request, number, head, &[]);
+        let mut bytes = Vec::new();
+        frame.header.encode(&mut bytes);
+        bytes.extend_from_slice(&frame.content);
+        bytes
+    }
+
+    /// A copy of a chunk whose bytes are others.
+    fn wrong_copy(&self) -> Vec<u8> {
+        self.lied("corrupt copy made");
+        let (cid, mut claim) = (ChunkId(self.some_id()), ClaimId([0; 16]));
+        claim.0.copy_from_slice(&cid.0[..16]);
+        let terms = ClaimTerms { id: claim, replicas: 2, renewed_ms: 0, committed: false };
+        let head = Store { cid, claims: vec![terms], hint: None }.to_bytes();
+        let number = u32::MAX - self.dice().below(u64::from(OWN_QUESTIONS)) as u32;
+        let frame = Frame::new(kind::STORE, Role::Request, number, head, &[7; 1000]);
         let mut bytes = Vec::new();
         frame.header.encode(&mut bytes);
         bytes.extend_from_slice(&frame.content);

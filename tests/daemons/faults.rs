@@ -203,7 +203,9 @@ impl Faults {
     /// Sets a clock wrong; far ahead only where the others are there to say so.
     fn jump(&mut self, swarm: &Swarm, at: usize, some_far: bool) {
         let mut far = self.dice.pick(&JUMPS_MS);
-        if some_far || swarm.running().len() < swarm.members().len() || swarm.has_trouble() {
+        let all_there = swarm.running().len() == swarm.members().len()
+            && !swarm.machines.iter().any(|machine| machine.is_paused());
+        if some_far || !all_there || swarm.has_trouble() {
             far = far.min(FAR_MS / 2);
         }
         swarm.machines[at].ahead_ms().fetch_add(far, Ordering::Relaxed);

@@ -41,6 +41,8 @@ const FREED_WITHIN: Duration = Duration::from_secs(240);
 const ENOUGH: usize = 3;
 /// How often the disks are looked at.
 const AUDIT_EVERY: Duration = Duration::from_secs(5);
+/// How long what was acknowledged at one node may take to be known at all.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether all is well.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -197,8 +199,24 @@ impl Play {
             self.kept.lost_machine();
             self.visible.lost_machine();
         }
+        if let Ok(chunk) = std::env::var("P2PFS_DAEMON_CHUNK") {
+            self.tell_of(&chunk);
+        }
         let disks = self.disks();
         self.kept.look(&disks).into_iter().for_each(|wrong| self.violation(wrong));
+    }
+
+    /// Notes which disks have a chunk, and what claims it there.
+    fn tell_of(&mut self, chunk: &str) {
+        let mut on = Vec::new();
+        for machine in &self.swarm.machines {
+            let disk = segments::read(&machine.disk());
+            for cid in disk.replicas.keys().filter(|cid| cid.to_string().starts_with(chunk)) {
+                let claims: Vec<_> = disk.claims(cid).collect();
+                on.push(format!("{} for {claims:?}", machine.name));
+            }
+        }
+        self.swarm.note(format_args!("{chunk} is on {}", on.join(", ")));
     }
 
     /// Starts the machines one after the other until they are one swarm.
@@ -611,14 +629,14 @@ impl Play {
         let took = since.saturating_sub(healed).as_secs();
         self.swarm.note(format_args!("well after {took} s"));
         self.count(&format!("well within {} s", took.next_multiple_of(15)));
-        // What was asked before may still come to its end.
+        // What was asked before may still come to its end, and takes a moment to be known.
         self.finish(ANSWERED_WITHIN);
-        self.look();
-        let tree = self.states[self.swarm.members()[0]].1.clone().unwrap_or_default();
-        let tree_is_right = equal::check_tree(&self.ledger, &tree).and_then(|()| {
-            // Who had heard of a removal may have been lost.
-            if self.ledger.losses == 0 { self.removed.check(&tree) } else { Ok(()) }
-        });
+        let until = self.swarm.now() + KNOWN_WITHIN;
+        let mut tree_is_right = self.look_at_tree();
+        while tree_is_right.is_err() && self.swarm.now() < until {
+            self.step();
+            tree_is_right = self.look_at_tree();
+        }
         match wrong.and(tree_is_right) {
             Ok(()) => true,
             Err(wrong) => {
@@ -626,6 +644,15 @@ impl Play {
                 false
             }
         }
+    }
+
+    /// Whether the first member lists what it has to, and nothing that was removed.
+    fn look_at_tree(&mut self) -> Result<(), String> {
+        self.look();
+        let tree = self.states[self.swarm.members()[0]].1.clone().unwrap_or_default();
+        equal::check_tree(&self.ledger, &tree)?;
+        // Who had heard of a removal may have been lost.
+        if self.ledger.losses == 0 { self.removed.check(&tree) } else { Ok(()) }
     }
 
     /// What a person does: switches on what is off, and restarts what has given up writing.

@@ -2,13 +2,16 @@
 //! the store's own code, so that the checkers see what is on the disks and not what nodes say.
 
 use crate::simfs::SimFs;
-use p2pfs::id::{ChunkId, ClaimId, RecordId};
+use p2pfs::id::{ChunkId, ClaimId, NodeId, RecordId};
 use p2pfs::sys::{Fs, OpenMode};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Where a node keeps its segments.
 pub(crate) const FOLDER: &str = "/p2pfs/data/segments";
+/// What says whose they are.
+const MARKER: &str = "/p2pfs/data/store.format";
 /// Bytes of a file's header and of a record's.
 const FILE_HEAD: usize = 88;
 const RECORD_HEAD: usize = 20;
@@ -31,12 +34,21 @@ pub(crate) struct Contents {
     pub(crate) records: BTreeSet<RecordId>,
 }
 
+/// What the marker of a data directory says.
+#[derive(Clone, Copy)]
+struct Marker {
+    node: NodeId,
+    /// What makes the checks of its files.
+    key: [u8; 32],
+}
+
 /// One segment file.
 struct Segment {
     order: u32,
     number: u32,
     bytes: Vec<u8>,
     previous: (u32, usize),
+    key: [u8; 32],
 }
 
 /// One record.
@@ -81,9 +93,11 @@ pub(crate) fn all_files(disk: &SimFs) -> Vec<(PathBuf, Vec<u8>)> {
 /// What is on this disk.
 pub(crate) fn read(disk: &SimFs) -> Contents {
     let folder = Path::new(FOLDER);
+    let Some(Marker { key, .. }) = marker(disk) else { return Contents::default() };
     let files = disk.read_dir(folder).unwrap_or_default();
-    let read =
-        files.iter().filter_map(|file| Segment::new(bytes_of(disk, &folder.join(&file.name))));
+    let read = files
+        .iter()
+        .filter_map(|file| Segment::new(&file.name, bytes_of(disk, &folder.join(&file.name)), key));
     let mut segments: Vec<Segment> = read.collect();
     let ends: BTreeMap<u32, usize> = segments.iter().map(|one| one.previous).collect();
     segments.sort_by_key(|one| (one.order, one.number));
@@ -114,28 +128,31 @@ pub(crate) fn read(disk: &SimFs) -> Contents {
 }
 
 impl Segment {
-    fn new(bytes: Vec<u8>) -> Option<Self> {
-        if bytes.len() < FILE_HEAD || &bytes[..8] != b"p2pfsseg" {
-            return None;
-        }
-        let int = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-        let (order, number, previous) = (int(12), int(16), int(20));
-        let order = if order == 0 { number } else { order };
-        Some(Self { order, number, previous: (previous, int(24) as usize), bytes })
+    /// Its name tells the number and the place in the log, its header, unless that is damaged, how
+    /// much of the one before counts.
+    fn new(name: &OsStr, bytes: Vec<u8>, key: [u8; 32]) -> Option<Self> {
+        let mut numbers = name.to_str()?.strip_suffix(".seg")?.split('-');
+        let number: u32 = numbers.next()?.parse().ok()?;
+        let order = numbers.next().map_or(Some(number), |order| order.parse().ok())?;
+        let head = bytes.get(..FILE_HEAD)?;
+        let int = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().unwrap());
+        let good = sum(&key, &[&head[..80]]) == head[80..];
+        let previous = if good { (int(20), int(24) as usize) } else { (0, 0) };
+        Some(Self { order, number, previous, bytes, key })
     }
 
-    /// The records up to `end`. Behind damaged bytes they count if a mark says that those had been
-    /// synced; else the file ends there.
+    /// The records up to `end`. Behind damaged bytes they count if a mark, or the end of a
+    /// compacted segment, says that those had been synced; else the file ends there.
     fn records(&self, end: usize) -> std::vec::IntoIter<Record<'_>> {
         let bytes = &self.bytes[..end.min(self.bytes.len())];
         let (mut at, mut records, mut sure) = (FILE_HEAD, Vec::new(), None);
         while at + RECORD_HEAD <= bytes.len() {
-            let Some((record, next)) = record_at(bytes, at) else {
+            let Some((record, next)) = self.record_at(bytes, at) else {
                 sure.get_or_insert(records.len());
                 at += 1;
                 continue;
             };
-            if record.kind == 6 {
+            if matches!(record.kind, 6 | 12) {
                 sure = None;
             }
             records.push(record);
@@ -144,19 +161,42 @@ impl Segment {
         records.truncate(sure.unwrap_or(records.len()));
         records.into_iter()
     }
+
+    /// The record that begins at `at`, and where it ends.
+    fn record_at<'b>(&self, bytes: &'b [u8], at: usize) -> Option<(Record<'b>, usize)> {
+        let head = bytes.get(at..at + RECORD_HEAD)?;
+        let body = usize::from(u16::from_le_bytes([head[6], head[7]]));
+        let payload = u32::from_le_bytes(head[8..12].try_into().unwrap()) as usize;
+        let next = at + RECORD_HEAD + body + payload;
+        if &head[..4] != b"p2fr" || next > bytes.len() {
+            return None;
+        }
+        let (body, payload) = bytes[at + RECORD_HEAD..next].split_at(body);
+        let place = [u64::from(self.number), at as u64].map(u64::to_le_bytes);
+        let good = sum(&self.key, &[&place[0], &place[1], &head[..12], body]) == head[12..];
+        good.then_some((Record { kind: head[4], body, payload }, next))
+    }
 }
 
-/// The record that begins at `at`, and where it ends.
-fn record_at(bytes: &[u8], at: usize) -> Option<(Record<'_>, usize)> {
-    let head = bytes.get(at..at + RECORD_HEAD)?;
-    let body = usize::from(u16::from_le_bytes([head[6], head[7]]));
-    let payload = u32::from_le_bytes(head[8..12].try_into().unwrap()) as usize;
-    let next = at + RECORD_HEAD + body + payload;
-    if &head[..4] != b"p2fr" || next > bytes.len() {
-        return None;
-    }
-    let (body, payload) = bytes[at + RECORD_HEAD..next].split_at(body);
-    Some((Record { kind: head[4], body, payload }, next))
+/// The first bytes of BLAKE3 with a key.
+fn sum(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    parts.iter().for_each(|part| _ = hasher.update(part));
+    array(hasher.finalize().as_bytes())
+}
+
+/// What the marker beside the segments says.
+fn marker(disk: &SimFs) -> Option<Marker> {
+    let text = String::from_utf8(bytes_of(disk, Path::new(MARKER))).ok()?;
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let salt: [u8; 16] = p2pfs::id::from_hex(field("salt ")?).ok()?;
+    let key = blake3::derive_key("p2pfs 2026-11 store record check v1", &salt);
+    Some(Marker { node: field("node ")?.parse().ok()?, key })
+}
+
+/// The node that a disk belongs to, if it is one's.
+pub(crate) fn owner(disk: &SimFs) -> Option<NodeId> {
+    marker(disk).map(|marker| marker.node)
 }
 
 impl Contents {
@@ -208,18 +248,4 @@ impl Contents {
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes[..N].try_into().unwrap()
-}
-
-/// The node that most of a disk's segments belong to, if it has any: the bytes that say so may have
-/// been changed.
-pub(crate) fn any_head(disk: &SimFs) -> Option<[u8; 32]> {
-    let folder = Path::new(FOLDER);
-    let mut heads: BTreeMap<[u8; 32], usize> = BTreeMap::new();
-    for file in disk.read_dir(folder).unwrap_or_default() {
-        let bytes = bytes_of(disk, &folder.join(&file.name));
-        if bytes.len() >= FILE_HEAD {
-            *heads.entry(array(&bytes[32..])).or_default() += 1;
-        }
-    }
-    heads.into_iter().max_by_key(|(_, count)| *count).map(|(head, _)| head)
 }

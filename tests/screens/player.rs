@@ -30,6 +30,21 @@ pub(crate) struct Player {
     addresses: BTreeMap<String, String>,
 }
 
+/// Files, directories and links, the same in each run.
+fn plant(dir: &Path) {
+    std::fs::create_dir_all(dir.join("letters/to the bank")).unwrap();
+    std::fs::create_dir(dir.join("empty")).unwrap();
+    for number in 1..=40 {
+        let name = format!("letters/letter {number}.txt");
+        std::fs::write(dir.join(name), format!("Dear number {number},\n").repeat(number)).unwrap();
+    }
+    let mut scan = vec![0; 2_500_000];
+    blake3::Hasher::new().update(b"scan").finalize_xof().fill(&mut scan);
+    std::fs::write(dir.join("letters/to the bank/scan.pdf"), scan).unwrap();
+    std::fs::write(dir.join("list.txt"), "Buy bread\n").unwrap();
+    std::os::unix::fs::symlink("letters/letter 40.txt", dir.join("last letter")).unwrap();
+}
+
 /// The id that is shown for a machine, or a swarm.
 fn id_of(what: &str) -> String {
     blake3::hash(what.as_bytes()).to_hex().to_string()
@@ -87,11 +102,21 @@ impl Player {
     /// * `file NAME BYTES`: makes a file on the desk, the same in each run;
     /// * `lines NAME NUMBER`: makes a text file there;
     /// * `mkdir MACHINE DIR`: makes a directory;
-    /// * `until MACHINE TEXT`: waits until `status --json` or `ls --json` there contains the text;
+    /// * `tree MACHINE DIR`: makes one with files of all kinds in it;
+    /// * `same MACHINE OTHER DIR`: `diff -r` finds the directory the same on both;
+    /// * `until MACHINE TEXT`: waits until `status --json` or `ls -R --json` there has the text;
     /// * `kill MACHINE`: ends its daemon without warning.
     pub(crate) fn obey(&mut self, order: &str) {
         let words: Vec<&str> = order.splitn(3, ' ').collect();
         match words[..] {
+            ["tree", machine, dir] => plant(&self.home(machine).join(dir)),
+            ["same", machine, rest] => {
+                let (other, dir) = rest.split_once(' ').unwrap();
+                let [one, two] = [machine, other].map(|machine| self.home(machine).join(dir));
+                let args = ["-r", "--no-dereference"];
+                let diff = Command::new("diff").args(args).args([one, two]).output().unwrap();
+                assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stdout));
+            }
             ["file", name, bytes] => {
                 let mut content = vec![0; bytes.parse().unwrap()];
                 blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut content);
@@ -115,7 +140,7 @@ impl Player {
         let begun = Instant::now();
         loop {
             let mut said = self.ask(machine, "status");
-            said += &self.ask(machine, "ls");
+            said += &self.ask(machine, "ls -R");
             if said.contains(text) {
                 return;
             }

@@ -219,3 +219,14 @@ fn row_50_an_interrupted_get_leaves_no_file() {
     swarm.met();
     assert!(swarm[2].get(&hash) == bytes);
 }
+
+#[test]
+fn each_name_of_one_content_wants_as_many_copies_as_it_was_put_with() {
+    let swarm = Swarm::of(3);
+    let bytes = noise(11, 2 * MIB);
+    let hash = swarm[0].put("/three", &bytes, &["--wait", "all"]);
+    assert_eq!(swarm[0].put("/two", &bytes, &["--replicas", "2"]), hash);
+    let wanted = |name: &str| swarm[0].list(&["stat", name])[0]["replicas"].clone();
+    assert_eq!([wanted("/three"), wanted("/two")], [3, 2]);
+    assert_eq!(swarm[0].list(&["stat", "/three"])[0]["copies"], 3);
+}

@@ -1,6 +1,6 @@
 //! `ls`: the files of the swarm, streamed, names last because they may be anything.
 
-use super::count;
+use super::{count, directories};
 use crate::cli::args::LsArgs;
 use crate::cli::error::CommandError;
 use crate::cli::target;
@@ -38,8 +38,10 @@ pub(in crate::cli) async fn run(
         below => format!(", {below} files have fewer copies than wanted:  p2pfs status"),
     };
     ui.flush()?;
-    let (files, bytes) = (count(totals.files, "file"), text::size(totals.bytes));
-    ui.remark(format_args!("{files}, {bytes}{missing}"));
+    ui.remark(match totals.files {
+        0 => directories(totals.dirs),
+        files => format!("{}, {}{missing}", count(files, "file"), text::size(totals.bytes)),
+    });
     Ok(())
 }
 
@@ -58,6 +60,7 @@ pub(super) async fn table(
 #[derive(Default)]
 struct Totals {
     files: u64,
+    dirs: u64,
     bytes: u64,
     below: u64,
 }
@@ -71,7 +74,9 @@ async fn rows(
 ) -> Result<bool, CommandError> {
     let now = OsClock::new().wall_ms();
     while let Some(file) = files.next().await? {
-        if file.kind != FileKind::Dir {
+        if file.kind == FileKind::Dir {
+            totals.dirs += 1;
+        } else {
             totals.files += 1;
             totals.bytes = totals.bytes.saturating_add(file.size);
             totals.below += u64::from(file.copies.is_some_and(|copies| copies < file.replicas));
@@ -85,6 +90,7 @@ fn columns(long: bool) -> &'static [(&'static str, Align)] {
     use Align::{Left, Right};
     if long {
         &[
+            ("MODE", Left),
             ("HASH", Left),
             ("SIZE", Right),
             ("COPIES", Left),
@@ -105,8 +111,22 @@ fn short(file: &FileInfo, now: u64) -> Vec<String> {
 
 fn long(file: &FileInfo) -> Vec<String> {
     let hash = file.hash.map_or_else(|| "-".into(), |hash| hash.to_string());
-    let time = text::utc(file.time_ms);
-    vec![hash, size(file), copies(file), time, file.by.clone(), name(file)]
+    let modified = file.mtime_ns.filter(|nanos| *nanos > 0);
+    let modified = modified.and_then(|nanos| u64::try_from(nanos / 1_000_000).ok());
+    let time = text::utc(modified.unwrap_or(file.time_ms));
+    vec![mode(file), hash, size(file), copies(file), time, file.by.clone(), name(file)]
+}
+
+/// `-rw-r--r--`
+fn mode(file: &FileInfo) -> String {
+    let kind = match file.kind {
+        FileKind::File => '-',
+        FileKind::Dir => 'd',
+        FileKind::Link => 'l',
+    };
+    let bits = file.mode.unwrap_or(0);
+    let bit = |at: u32| if bits & (1 << at) == 0 { '-' } else { ['x', 'w', 'r'][at as usize % 3] };
+    std::iter::once(kind).chain((0..9).rev().map(bit)).collect()
 }
 
 fn size(file: &FileInfo) -> String {
@@ -116,7 +136,7 @@ fn size(file: &FileInfo) -> String {
 /// `3/3`, `1/3 !` when there are too few, `?/3` when it is not known.
 pub(super) fn copies(file: &FileInfo) -> String {
     match file.copies {
-        _ if file.kind == FileKind::Dir => "-".into(),
+        _ if file.kind != FileKind::File => "-".into(),
         Some(copies) if copies < file.replicas => format!("{copies}/{} !", file.replicas),
         Some(copies) => format!("{copies}/{}", file.replicas),
         None => format!("?/{}", file.replicas),
@@ -124,6 +144,10 @@ pub(super) fn copies(file: &FileInfo) -> String {
 }
 
 fn name(file: &FileInfo) -> String {
-    let slash = if file.kind == FileKind::Dir && file.path.0 != b"/" { "/" } else { "" };
-    shown_bytes(&file.path.0) + slash
+    let name = shown_bytes(&file.path.0);
+    match (file.kind, &file.target) {
+        (FileKind::Dir, _) if file.path.0 != b"/" => name + "/",
+        (FileKind::Link, Some(target)) => format!("{name} -> {}", shown_bytes(&target.0)),
+        _ => name,
+    }
 }

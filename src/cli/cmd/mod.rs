@@ -1,6 +1,7 @@
 //! One file per command or small family: asks the daemon through `client` and shows the answer.
 //! Only `daemon` may know the node and the doors.
 
+pub(super) mod arrange;
 pub(super) mod config;
 pub(super) mod daemon;
 pub(super) mod demo;
@@ -18,6 +19,11 @@ pub(super) mod status;
 /// `1 node`, `2 nodes`.
 fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// `1 directory`, `2 directories`.
+fn directories(number: u64) -> String {
+    if number == 1 { "1 directory".into() } else { format!("{number} directories") }
 }
 
 /// `1 copy`, `3 copies`.

@@ -1,6 +1,6 @@
 //! `rm` and `restore`: what goes, and until when it can come back.
 
-use super::count;
+use super::{count, directories};
 use crate::cli::args::{RestoreArgs, RmArgs};
 use crate::cli::error::CommandError;
 use crate::cli::target;
@@ -67,10 +67,6 @@ fn sentence(target: &Target, args: &RmArgs, removed: &Removed) -> String {
         let all = if args.recursive { "-r " } else { "" };
         format!("removed {what}; for {kept} it comes back with:  p2pfs restore {all}{name}")
     }
-}
-
-fn directories(number: u64) -> String {
-    if number == 1 { "1 directory".into() } else { format!("{number} directories") }
 }
 
 pub(in crate::cli) async fn restore(

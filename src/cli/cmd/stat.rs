@@ -1,4 +1,4 @@
-//! `stat`: everything about one file.
+//! `stat`: everything about one file, directory or link.
 
 use super::count;
 use crate::cli::args::StatArgs;
@@ -7,7 +7,7 @@ use crate::cli::target;
 use crate::cli::ui::{Align, Table, Ui};
 use crate::client::Client;
 use crate::text::{self, shown, shown_bytes};
-use crate::wire::control::{FileStat, PeerState, Target};
+use crate::wire::control::{FileKind, FileStat, PeerState, Target};
 
 pub(in crate::cli) async fn run(
     ui: &Ui,
@@ -70,6 +70,13 @@ fn lines(stat: &FileStat) -> Vec<(&'static str, String)> {
         (true, true) => format!("(a former version of {path})"),
     };
     let mut lines = vec![("Name", name)];
+    match (info.kind, &info.target) {
+        (FileKind::Dir, _) => lines.push(("Kind", "directory".to_owned())),
+        (FileKind::Link, Some(to)) => {
+            lines.push(("Kind", format!("link to {}", shown_bytes(&to.0))));
+        }
+        _ => {}
+    }
     if let Some(hash) = info.hash {
         lines.push(("Hash", hash.to_string()));
         let zero = match stat.zero_chunks {
@@ -90,10 +97,14 @@ fn lines(stat: &FileStat) -> Vec<(&'static str, String)> {
     if info.time_ms > 0 {
         lines.push(("Made", format!("{} UTC by {}", text::utc(info.time_ms), shown(&info.by))));
     }
-    if let Some(mtime) = stat.mtime_ns.and_then(|nanos| u64::try_from(nanos / 1_000_000).ok()) {
+    if let Some(mtime) = info
+        .mtime_ns
+        .filter(|nanos| *nanos > 0)
+        .and_then(|nanos| u64::try_from(nanos / 1_000_000).ok())
+    {
         lines.push(("Modified", format!("{} UTC", text::utc(mtime))));
     }
-    if let Some(mode) = stat.mode {
+    if let Some(mode) = info.mode {
         lines.push(("Mode", format!("{:04o}", mode & 0o7777)));
     }
     for holder in &stat.holders {

@@ -1,6 +1,6 @@
 //! The tree of names as people see it: paths, listings, versions, hashes. Owns what is visible: the
-//! winner under a name, conflict copies and their names, lost+found; and (in `plan`) the changes
-//! that make a wish true. It reads the catalogue's tables and changes nothing.
+//! winner under a name, conflict copies and their names, lost+found; and (in `plan` and `planner`)
+//! the changes that make a wish true. It reads the catalogue's tables and changes nothing.
 //!
 //! Invariant: what is visible is a function of the record set and the keyring. Every member that
 //! has both sees the same tree, conflict copies included.
@@ -17,12 +17,14 @@ mod find;
 mod list;
 mod past;
 mod plan;
+mod planner;
 
 pub use conflict::conflict_name;
 pub use find::Found;
 pub use list::{Page, Walk};
 pub use past::{Due, Removed};
-pub use plan::{NewFile, Planned};
+pub use plan::NewFile;
+pub use planner::Planner;
 
 use super::catalogue::browse::{self, ChangeAt, Child, Named, Opened, Seen};
 use super::catalogue::{Attributes, Change, Keyring, LOST_AND_FOUND, Node, Place, View};
@@ -50,6 +52,9 @@ pub enum TreeError {
     /// Nothing has this name.
     #[error("not found")]
     NotFound,
+    /// There is no directory in which it would be.
+    #[error("no directory for it")]
+    NoDirectory,
     /// Something on the way, or at the end, is not a directory; the path up to it.
     #[error("not a directory")]
     NotADirectory(Vec<u8>),

@@ -1,17 +1,15 @@
 //! What was removed or superseded: the names that can be given back, and what need not be kept any
-//! longer; and the change that keeps what was let go by mistake. Owns the rules; when somebody acts
-//! on them is decided elsewhere, and the changes that give a name back are made in `plan`.
+//! longer. Owns the rules; when somebody acts on them is decided elsewhere, and the changes that
+//! give something back are made in `plan`.
 //!
 //! Rules (DESIGN 7, 8): what was removed can be restored until its content is let go. The content
 //! of a file is due when its last name ended before the horizon; a superseded version of a file
 //! that still has a name is due when it was superseded before the horizon.
 
-use super::{NewFile, Planned, Tree, TreeError, Version};
+use super::{Tree, Version};
 use crate::core::catalogue::browse::{self, Child};
 use crate::core::catalogue::past::{self, Ended, PastName};
-use crate::core::catalogue::{
-    Change, Draft, ENDED_MAX, Node, PARENTS_MAX, Target, inode_tag, is_released,
-};
+use crate::core::catalogue::{Change, ENDED_MAX, Node, Target, is_released};
 use crate::id::{ClaimId, InodeId, NodeId, Tag};
 use std::collections::BTreeSet;
 use std::io;
@@ -291,41 +289,6 @@ impl Tree<'_> {
             }
         }
         Ok(out)
-    }
-
-    /// Makes a version of an inode that has its content under another claim: only while the inode
-    /// has a name and is what [`Self::named_under`] found, else it is not found. No name is
-    /// touched, so that one which was removed, here or elsewhere, stays removed.
-    pub fn plan_keep(
-        &self,
-        released: &ClaimId,
-        (inode, found): (InodeId, &[Version]),
-        file: NewFile,
-    ) -> Result<Planned, TreeError> {
-        if !self.named_under(released)?.iter().any(|(id, now)| *id == inode && now == found) {
-            return Err(TreeError::NotFound);
-        }
-        let sealing = self.keyring.newest().ok_or(TreeError::NoKeys)?.epoch();
-        let heads = self.versions(&inode)?;
-        // Naming the record of a conflict copy would end it.
-        let copy = |id| heads.iter().any(|v| v.record == id && !v.same_content(&heads[0]));
-        let (mut parents, mut also) = (BTreeSet::new(), BTreeSet::new());
-        for keys in self.keyring.iter() {
-            let tag = inode_tag(keys, &inode);
-            for head in browse::heads_under(self.view, &tag)? {
-                if !copy(head.id) {
-                    parents.insert(head.id);
-                    also.extend((keys.epoch() != sealing).then_some(tag));
-                }
-            }
-        }
-        let node = Node::File(file.version);
-        let draft = Draft {
-            changes: vec![Change::Inode { inode, node, attributes: file.attributes }],
-            parents: parents.into_iter().take(PARENTS_MAX).collect(),
-            also: also.into_iter().collect(),
-        };
-        Ok(Planned { draft, inode })
     }
 }
 

@@ -1,23 +1,12 @@
-//! From a wish to the changes that make it true: put, make a directory, remove, rename. Owns which
-//! registers a wish touches and which heads it supersedes; sealing and signing is the catalogue's
-//! (`seal_tree`), and whether the wish is permitted is decided elsewhere.
-//!
-//! Invariant: a change names as parents the heads that its author saw *under that name*, and never
-//! a record that is shown as a conflict copy: that stays until somebody resolves it.
+//! What can be wished of the tree: put, link, make a directory, remove, rename, give back. Owns
+//! which registers a wish touches; which heads it supersedes, and what record it goes into, is
+//! `planner`'s, and whether the wish is permitted is decided elsewhere.
 
-use super::{Entry, Removed, Tree, TreeError, Version, components};
-use crate::core::catalogue::browse::{self, ChangeAt};
-use crate::core::catalogue::{
-    Attributes, Change, Draft, FileVersion, Name, Node, PARENTS_MAX, Place, Target, entry_tag,
-    inode_tag,
-};
-use crate::crypto::EpochKeys;
-use crate::id::{InodeId, RecordId, Tag};
-use std::collections::BTreeSet;
+use super::{Entry, Planner, Removed, Tree, TreeError, Version, components};
+use crate::core::catalogue::browse;
+use crate::core::catalogue::{Attributes, FileVersion, Name, Node, Place, Target};
+use crate::id::{ClaimId, InodeId};
 use std::io;
-
-/// Directories that were moved away from one place before their successors' inodes are random.
-const GENERATIONS_MAX: u8 = 16;
 
 /// A file that was stored, to be named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,32 +17,154 @@ pub struct NewFile {
     pub attributes: Attributes,
 }
 
-/// What a wish comes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
-    /// The changes, to be sealed with the newest keys of the ring.
-    pub draft: Draft,
-    /// The inode that the path will lead to.
-    pub inode: InodeId,
-}
-
-struct Planner<'t, 'a> {
-    tree: &'t Tree<'a>,
-    keys: &'a EpochKeys,
-    changes: Vec<Change>,
-    parents: BTreeSet<RecordId>,
-    /// Records of conflict copies: naming them would end those.
-    spared: BTreeSet<RecordId>,
-    also: BTreeSet<Tag>,
-}
-
-impl<'a> Tree<'a> {
-    fn planner(&self) -> Result<Planner<'_, 'a>, TreeError> {
-        let keys = self.keyring.newest().ok_or(TreeError::NoKeys)?;
-        let (parents, spared, also) = Default::default();
-        Ok(Planner { tree: self, keys, changes: Vec::new(), parents, spared, also })
+impl Planner<'_, '_> {
+    /// Names a file: a new version of the file that has the path, or a new file, which replaces a
+    /// link. The directories on the way are made. The inode that the path leads to then.
+    pub fn put(&mut self, path: &[u8], file: NewFile) -> Result<InodeId, TreeError> {
+        let NewFile { version, attributes } = file;
+        let is_file = |node: &Node| matches!(node, Node::File(_));
+        self.one(|wish| wish.set_content(path, Node::File(version), attributes, is_file))
     }
 
+    /// Names a link, as [`Self::put`] does a file.
+    pub fn link(
+        &mut self,
+        path: &[u8],
+        target: Vec<u8>,
+        attributes: Attributes,
+    ) -> Result<InodeId, TreeError> {
+        let is_link = |node: &Node| matches!(node, Node::Link(_));
+        self.one(|wish| wish.set_content(path, Node::Link(target), attributes, is_link))
+    }
+
+    /// Makes a directory, with those on the way.
+    pub fn mkdir(&mut self, path: &[u8], attributes: Attributes) -> Result<InodeId, TreeError> {
+        self.one(|wish| {
+            let (parent, name) = wish.make_parents(path)?;
+            if wish.is_taken(&parent, &name)? {
+                return Err(TreeError::Exists);
+            }
+            let inode = wish.new_inode();
+            wish.place_dir(inode, Some(Place { parent, name }), None, attributes)?;
+            Ok(inode)
+        })
+    }
+
+    /// Makes a directory, or gives the one that is there these attributes.
+    pub fn dir(&mut self, path: &[u8], attributes: Attributes) -> Result<InodeId, TreeError> {
+        if let Some(inode) = self.made_at(path)? {
+            return self.change_made(inode, attributes);
+        }
+        let entry = match self.tree().resolve(path) {
+            Ok(entry) if entry.is_dir() => entry,
+            Ok(_) => return Err(TreeError::NotADirectory(path.to_vec())),
+            Err(TreeError::NotFound) => {
+                return self.one(|wish| {
+                    let (parent, name) = wish.make_parents(path)?;
+                    wish.make_dir(parent, name, attributes)
+                });
+            }
+            Err(err) => return Err(err),
+        };
+        let inode = entry.inode;
+        if entry.version.attributes != attributes
+            && let Node::Dir { place, previous } = entry.version.node
+        {
+            self.one(|wish| Ok(wish.place_dir(inode, place, previous, attributes)?))?;
+        }
+        Ok(inode)
+    }
+
+    /// Removes a name, or an empty directory. Conflict copies of its inode lose their name too.
+    pub fn remove(&mut self, path: &[u8]) -> Result<InodeId, TreeError> {
+        let (entry, place) = self.tree().named_entry(path)?;
+        let inode = entry.inode;
+        if let Node::Dir { .. } = entry.version.node {
+            if browse::is_used(self.tree().view, &inode)? {
+                return Err(TreeError::NotEmpty);
+            }
+            let attributes = entry.version.attributes;
+            self.one(|wish| Ok(wish.place_dir(inode, None, Some(place), attributes)?))?;
+        } else {
+            self.one(|wish| Ok(wish.set_entry(place.parent, place.name, Target::Removed)?))?;
+        }
+        Ok(inode)
+    }
+
+    /// Gives back a name that was removed, or a directory. The directories on the way may be
+    /// removed as well: they are seen again with what is in them.
+    pub fn restore(&mut self, removed: &Removed) -> Result<InodeId, TreeError> {
+        let name = Name::new(&removed.name).ok_or(TreeError::BadPath)?;
+        let (parent, inode) = (removed.parent, removed.inode);
+        if self.is_taken(&parent, &name)? {
+            return Err(TreeError::Exists);
+        }
+        if removed.is_dir() {
+            let attributes = removed.version.attributes.clone();
+            let place = Some(Place { parent, name });
+            self.one(|wish| Ok(wish.place_dir(inode, place, None, attributes)?))?;
+        } else {
+            self.one(|wish| Ok(wish.set_entry(parent, name, Target::Linked(inode))?))?;
+        }
+        Ok(inode)
+    }
+
+    /// Renames a file, link or directory. A file or link replaces another one at the new path; a
+    /// directory replaces nothing.
+    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<InodeId, TreeError> {
+        let tree = self.tree();
+        let (entry, old) = tree.named_entry(from)?;
+        let (parent, new) = tree.existing_dirs(to)?;
+        let name = match new[..] {
+            [name] => Name::new(name).ok_or(TreeError::BadPath)?,
+            [] => return Err(TreeError::Exists),
+            _ => return Err(TreeError::NoDirectory),
+        };
+        let there = tree.group(&parent, name.as_bytes())?.into_iter().next();
+        let inode = entry.inode;
+        if !entry.is_dir() {
+            match there {
+                Some(there) if there.is_dir() => return Err(TreeError::IsADirectory),
+                Some(there) if there.inode == inode => return Err(TreeError::Exists),
+                _ => {}
+            }
+            self.one(|wish| {
+                wish.set_entry(old.parent, old.name, Target::Moved(inode))?;
+                Ok(wish.set_entry(parent, name, Target::Linked(inode))?)
+            })?;
+            return Ok(inode);
+        }
+        if there.is_some() {
+            return Err(TreeError::Exists);
+        }
+        if tree.is_inside(parent, &inode)? {
+            return Err(TreeError::InsideItself);
+        }
+        let (place, attributes) = (Some(Place { parent, name }), entry.version.attributes);
+        self.one(|wish| Ok(wish.place_dir(inode, place, Some(old), attributes)?))?;
+        Ok(inode)
+    }
+
+    /// Makes a version of an inode that has its content under another claim: only while the inode
+    /// has a name and is what [`Tree::named_under`] found, else it is not found. No name is
+    /// touched, so that one which was removed, here or elsewhere, stays removed.
+    pub fn keep(
+        &mut self,
+        released: &ClaimId,
+        (inode, found): (InodeId, &[Version]),
+        file: NewFile,
+    ) -> Result<InodeId, TreeError> {
+        let named = self.tree().named_under(released)?;
+        if !named.iter().any(|(id, now)| *id == inode && now == found) {
+            return Err(TreeError::NotFound);
+        }
+        let node = Node::File(file.version);
+        self.one(|wish| Ok(wish.set_inode(inode, node, file.attributes)?))?;
+        Ok(inode)
+    }
+}
+
+impl Tree<'_> {
     /// The file that a `put` to this path would make a new version of; none: it would be new. The
     /// caller claims its chunks under that file's claim.
     pub fn put_target(&self, path: &[u8]) -> Result<Option<Entry>, TreeError> {
@@ -66,82 +177,10 @@ impl<'a> Tree<'a> {
         let winner = self.group(&parent, name)?.into_iter().next();
         match winner.as_ref().map(|entry| &entry.version.node) {
             Some(Node::Dir { .. }) => Err(TreeError::IsADirectory),
-            Some(Node::Link(_)) => Err(TreeError::IsALink),
+            // It would be replaced.
+            Some(Node::Link(_)) => Ok(None),
             Some(Node::File(_)) | None => Ok(winner),
         }
-    }
-
-    /// Names a file: a new version of the file that has the path, or a new file, with the
-    /// directories on the way. `new_inode` draws random inode numbers.
-    pub fn plan_put(
-        &self,
-        path: &[u8],
-        file: NewFile,
-        new_inode: &mut dyn FnMut() -> InodeId,
-    ) -> Result<Planned, TreeError> {
-        let winner = self.put_target(path)?;
-        let mut planner = self.planner()?;
-        let (parent, name) = planner.make_parents(path, new_inode)?;
-        let (inode, target) = match &winner {
-            Some(winner) => (winner.inode, Target::Kept(winner.inode)),
-            None => {
-                let inode = new_inode();
-                (inode, Target::Linked(inode))
-            }
-        };
-        planner.set_inode(inode, Node::File(file.version), file.attributes)?;
-        planner.set_entry(parent, name, target)?;
-        Ok(planner.finish(inode))
-    }
-
-    /// Makes a directory, with those on the way.
-    pub fn plan_mkdir(
-        &self,
-        path: &[u8],
-        attributes: Attributes,
-        new_inode: &mut dyn FnMut() -> InodeId,
-    ) -> Result<Planned, TreeError> {
-        let mut planner = self.planner()?;
-        let (parent, name) = planner.make_parents(path, new_inode)?;
-        if !self.group(&parent, name.as_bytes())?.is_empty() {
-            return Err(TreeError::Exists);
-        }
-        let inode = new_inode();
-        planner.place_dir(inode, Some(Place { parent, name }), None, attributes)?;
-        Ok(planner.finish(inode))
-    }
-
-    /// Removes a name, or an empty directory. Conflict copies of its inode lose their name too.
-    pub fn plan_remove(&self, path: &[u8]) -> Result<Planned, TreeError> {
-        let (entry, place) = self.named_entry(path)?;
-        let mut planner = self.planner()?;
-        if let Node::Dir { .. } = entry.version.node {
-            if browse::is_used(self.view, &entry.inode)? {
-                return Err(TreeError::NotEmpty);
-            }
-            planner.place_dir(entry.inode, None, Some(place), entry.version.attributes)?;
-        } else {
-            planner.set_entry(place.parent, place.name, Target::Removed)?;
-        }
-        Ok(planner.finish(entry.inode))
-    }
-
-    /// Gives back a name that was removed, or a directory. The directories on the way may be
-    /// removed as well: they are seen again with what is in them.
-    pub fn plan_restore(&self, removed: &Removed) -> Result<Planned, TreeError> {
-        let name = Name::new(&removed.name).ok_or(TreeError::BadPath)?;
-        if !self.group(&removed.parent, &removed.name)?.is_empty() {
-            return Err(TreeError::Exists);
-        }
-        let mut planner = self.planner()?;
-        if removed.is_dir() {
-            let place = Place { parent: removed.parent, name };
-            let attributes = removed.version.attributes.clone();
-            planner.place_dir(removed.inode, Some(place), None, attributes)?;
-        } else {
-            planner.set_entry(removed.parent, name, Target::Linked(removed.inode))?;
-        }
-        Ok(planner.finish(removed.inode))
     }
 
     /// What was removed from a path, in directories that may be removed too.
@@ -165,39 +204,6 @@ impl<'a> Tree<'a> {
         Ok(self.removed(&dir, last)?)
     }
 
-    /// Renames a file, link or directory. A file or link replaces another one at the new path; a
-    /// directory replaces nothing.
-    pub fn plan_rename(&self, from: &[u8], to: &[u8]) -> Result<Planned, TreeError> {
-        let (entry, old) = self.named_entry(from)?;
-        let (parent, new) = self.existing_dirs(to)?;
-        let name = match new[..] {
-            [name] => Name::new(name).ok_or(TreeError::BadPath)?,
-            [] => return Err(TreeError::Exists),
-            _ => return Err(TreeError::NotFound),
-        };
-        let there = self.group(&parent, name.as_bytes())?.into_iter().next();
-        let mut planner = self.planner()?;
-        if !entry.is_dir() {
-            match there {
-                Some(there) if there.is_dir() => return Err(TreeError::IsADirectory),
-                Some(there) if there.inode == entry.inode => return Err(TreeError::Exists),
-                _ => {}
-            }
-            planner.set_entry(old.parent, old.name, Target::Moved(entry.inode))?;
-            planner.set_entry(parent, name, Target::Linked(entry.inode))?;
-            return Ok(planner.finish(entry.inode));
-        }
-        if there.is_some() {
-            return Err(TreeError::Exists);
-        }
-        if self.is_inside(parent, &entry.inode)? {
-            return Err(TreeError::InsideItself);
-        }
-        let place = Place { parent, name };
-        planner.place_dir(entry.inode, Some(place), Some(old), entry.version.attributes)?;
-        Ok(planner.finish(entry.inode))
-    }
-
     /// What a path leads to, which must have a name of its own, and the place of that name.
     fn named_entry(&self, path: &[u8]) -> Result<(Entry, Place), TreeError> {
         let entry = self.resolve(path)?;
@@ -211,7 +217,10 @@ impl<'a> Tree<'a> {
 
     /// Follows a path as far as its directories exist; the last name is never followed. Returns
     /// where that is, and the names that are left.
-    fn existing_dirs<'p>(&self, path: &'p [u8]) -> Result<(InodeId, Vec<&'p [u8]>), TreeError> {
+    pub(super) fn existing_dirs<'p>(
+        &self,
+        path: &'p [u8],
+    ) -> Result<(InodeId, Vec<&'p [u8]>), TreeError> {
         let mut names = components(path)?;
         let mut dir = InodeId::ROOT;
         while let [first, _, ..] = names[..] {
@@ -235,112 +244,5 @@ impl<'a> Tree<'a> {
             at = browse::dir_row(self.view, &dir)?.map(|row| row.parent);
         }
         Ok(false)
-    }
-}
-
-impl Planner<'_, '_> {
-    /// Makes the directories on the way to a path; the last directory and the last name.
-    fn make_parents(
-        &mut self,
-        path: &[u8],
-        new_inode: &mut dyn FnMut() -> InodeId,
-    ) -> Result<(InodeId, Name), TreeError> {
-        let (mut parent, names) = self.tree.existing_dirs(path)?;
-        let Some((last, missing)) = names.split_last() else { return Err(TreeError::Exists) };
-        for name in missing {
-            let name = Name::new(name).ok_or(TreeError::BadPath)?;
-            let attributes = Attributes { mode: 0o755, ..Attributes::default() };
-            let inode = self.inode_on_the_way(&parent, &name)?.unwrap_or_else(&mut *new_inode);
-            self.place_dir(inode, Some(Place { parent, name }), None, attributes)?;
-            parent = inode;
-        }
-        Ok((parent, Name::new(last).ok_or(TreeError::BadPath)?))
-    }
-
-    /// The inode of a directory that nobody made for its own sake: it follows from its place, so
-    /// that two members who put files into a new directory at once make one directory and not two
-    /// of one name. One that is in use, because a directory was moved away from there, is passed
-    /// over; none when that happened too often.
-    fn inode_on_the_way(&self, parent: &InodeId, name: &Name) -> io::Result<Option<InodeId>> {
-        const CONTEXT: &str = "p2pfs 2026-11 inode of a directory on the way v1";
-        for generation in 0..GENERATIONS_MAX {
-            let place = [&parent.0[..], &[generation], name.as_bytes()].concat();
-            let mut inode = InodeId([0; 16]);
-            inode.0.copy_from_slice(&blake3::derive_key(CONTEXT, &place)[..16]);
-            let heads = self.tree.versions(&inode)?;
-            let is_free = |v: &Version| matches!(v.node, Node::Dir { place: None, .. });
-            if heads.iter().all(is_free) {
-                return Ok(Some(inode));
-            }
-        }
-        Ok(None)
-    }
-
-    fn place_dir(
-        &mut self,
-        inode: InodeId,
-        place: Option<Place>,
-        previous: Option<Place>,
-        attributes: Attributes,
-    ) -> io::Result<()> {
-        self.supersede(|keys| inode_tag(keys, &inode), &[])?;
-        self.changes.push(Change::Inode { inode, node: Node::Dir { place, previous }, attributes });
-        Ok(())
-    }
-
-    fn set_inode(&mut self, inode: InodeId, node: Node, attributes: Attributes) -> io::Result<()> {
-        let heads = self.tree.versions(&inode)?;
-        let losers = heads.iter().filter(|version| !version.same_content(&heads[0]));
-        let spared: Vec<ChangeAt> =
-            losers.map(|v| ChangeAt { clock: v.clock, id: v.record, change: v.change }).collect();
-        self.supersede(|keys| inode_tag(keys, &inode), &spared)?;
-        self.changes.push(Change::Inode { inode, node, attributes });
-        Ok(())
-    }
-
-    fn set_entry(&mut self, parent: InodeId, name: Name, target: Target) -> io::Result<()> {
-        let group = self.tree.group(&parent, name.as_bytes())?;
-        let winner = group.first().map(|entry| entry.inode);
-        let rows = browse::named(self.tree.view, self.tree.keyring, &parent, name.as_bytes())?;
-        let loses = |inode: &InodeId| {
-            Some(*inode) != winner && group.iter().any(|entry| entry.inode == *inode)
-        };
-        let spared: Vec<ChangeAt> = rows
-            .iter()
-            .filter(|row| matches!(&row.child, browse::Child::Entry(inode) if loses(inode)))
-            .map(|row| row.at)
-            .collect();
-        self.supersede(|keys| entry_tag(keys, &parent, name.as_bytes()), &spared)?;
-        self.changes.push(Change::Entry { parent, name, target });
-        Ok(())
-    }
-
-    /// Names the heads of a register as parents, under all epochs, except the spared ones.
-    fn supersede(
-        &mut self,
-        tag: impl Fn(&EpochKeys) -> Tag,
-        spared: &[ChangeAt],
-    ) -> io::Result<()> {
-        for keys in self.tree.keyring.iter() {
-            let tag = tag(keys);
-            for head in browse::heads_under(self.tree.view, &tag)? {
-                if spared.contains(&head) {
-                    self.spared.insert(head.id);
-                    continue;
-                }
-                self.parents.insert(head.id);
-                if keys.epoch() != self.keys.epoch() {
-                    self.also.insert(tag);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Of more heads than a record can name, the rest stays concurrent until the next change.
-    fn finish(self, inode: InodeId) -> Planned {
-        let parents = self.parents.difference(&self.spared).take(PARENTS_MAX).copied().collect();
-        let also = self.also.into_iter().collect();
-        Planned { draft: Draft { changes: self.changes, parents, also }, inode }
     }
 }

@@ -1,7 +1,7 @@
 //! Receives one call with its descriptors from a connection. Everything that arrives is hostile
 //! until it has been parsed: its length, the number of descriptors, its version, its form.
 
-use crate::wire::control::{Call, Code, Failure, LINE_MAX, Request, VERSION};
+use crate::wire::control::{Call, Code, Failure, ITEMS_MAX, LINE_MAX, Request, VERSION};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use serde::Deserialize;
 use std::io::{self, IoSliceMut};
@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-/// Descriptors that a call may bring. The largest known need is one.
-const FDS_MAX: usize = 4;
+/// Descriptors that a call may bring: the files of a request for many.
+const FDS_MAX: usize = ITEMS_MAX;
 /// Bytes received at once: a usual call fits.
 const PIECE: usize = 4096;
 

@@ -16,6 +16,7 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         Error::Get(err) => get(err, target),
         Error::Tree(err) => tree(err, target),
         Error::Publish(err) => publish(err),
+        Error::NoSource => Failure::new(Code::Usage, "a file came without its descriptor"),
         Error::NotFound { asked, unreachable } => not_found(target, *asked, *unreachable),
         Error::Ambiguous { found } => {
             let name = |(hash, path): &(crate::id::FileHash, Option<_>)| {
@@ -226,8 +227,15 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
         }
         TreeError::IsADirectory => Failure::new(Code::Usage, format!("{what} is a directory"))
             .hint(format!("what is in it:  p2pfs ls {what}")),
-        TreeError::IsALink => Failure::new(Code::Conflict, format!("{what} is a link")),
-        TreeError::Exists => Failure::new(Code::Conflict, format!("{what} exists already")),
+        TreeError::IsALink => Failure::new(Code::Conflict, format!("{what} is a link"))
+            .hint(format!("what it points to:  p2pfs stat {what}")),
+        TreeError::NoDirectory => {
+            let above = what.rsplit_once('/').map_or("", |(above, _)| above);
+            Failure::new(Code::NotFound, format!("there is no directory for {what}"))
+                .hint(format!("make it first:  p2pfs mkdir -p {above}"))
+        }
+        TreeError::Exists => Failure::new(Code::Conflict, format!("{what} exists already"))
+            .hint(format!("what it is:  p2pfs stat {what}")),
         TreeError::NotEmpty => Failure::new(Code::Conflict, format!("{what} is not empty"))
             .hint("with everything in it:  p2pfs rm -r NAME"),
         TreeError::InsideItself => {

@@ -2,10 +2,14 @@
 //! `node::api`, each error of it a sentence with a code and a hint. Nothing is decided here.
 
 use super::failure::failure;
+use super::source::Confirmed;
 use super::{ControlSocket, Gone, Outbox, Service};
-use crate::node::{Error, Node, OnProgress};
-use crate::sys::{BoxFuture, DescriptorSink, DescriptorSource};
-use crate::wire::control::{Code, Failure, FileInfo, Get, Put, RemovedInfo, Request, Target};
+use crate::node::{Error, ManyStored, Node, OnProgress, TreeError};
+use crate::sys::{BoxFuture, DescriptorSink, DescriptorSource, Source};
+use crate::wire::control::{
+    Code, Failure, FileInfo, Get, ITEMS_MAX, Moved, Put, PutFailed, PutItem, PutMany, PutWhat,
+    RemovedInfo, Request, Target,
+};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,6 +79,7 @@ impl Service for NodeService {
                     Ok(Value::Null)
                 }
                 Request::Put(put) => put_file(&node, put, fds, out).await,
+                Request::PutMany(many) => put_many(&node, many, fds, out).await,
                 Request::Get(get) => get_file(&node, get, fds, out).await,
                 Request::Ls { path, recursive } => {
                     let target = Target::Path(path.clone());
@@ -108,6 +113,25 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
         Request::Rm(rm) => {
             let target = rm.target.clone();
             value(&node.rm(rm).await.map_err(|err| failure(&err, Some(&target)))?)
+        }
+        Request::Mkdir { path, parents } => {
+            let made = node.mkdir(&path, parents).await;
+            value(&made.map_err(|err| failure(&err, Some(&Target::Path(path))))?)
+        }
+        Request::Mv { from, to } => {
+            let path = node.next_name(&from, &to).await;
+            let path = path.map_err(|err| failure(&err, Some(&Target::Path(to))))?;
+            node.rename(&from, &path).await.map_err(|err| {
+                // What is there, or is not, is the next name's matter, all else that of the first.
+                let about = match &err {
+                    Error::Tree(
+                        TreeError::Exists | TreeError::IsADirectory | TreeError::NoDirectory,
+                    ) => &path,
+                    _ => &from,
+                };
+                failure(&err, Some(&Target::Path(about.clone())))
+            })?;
+            value(&Moved { path })
         }
         Request::Restore { path, recursive } => {
             let restored = node.restore(&path, recursive).await;
@@ -192,20 +216,61 @@ async fn stream_events(node: &Node, out: &Outbox) -> Result<Value, Failure> {
     Ok(Value::Null)
 }
 
+/// What is said when all bytes are stored, and more copies are wanted before the end.
+const WAITING: &str = "stored; waiting for the other copies:  p2pfs status";
+
 async fn put_file(node: &Node, put: Put, fds: Vec<OwnedFd>, out: Outbox) -> Result<Value, Failure> {
     let fd = fds.into_iter().next().ok_or_else(no_descriptor)?;
     let cancel = Cancel::default();
     let source = DescriptorSource::new(fd, cancel.0.clone()).map_err(|err| unusable(&err))?;
     let total = source.len().or(put.len);
+    let source: Box<dyn Source> = match source.len() {
+        Some(_) => Box::new(source),
+        None => Box::new(Confirmed::new(source, out.clone())),
+    };
     let progress: OnProgress = Arc::new(move |done, stored| {
         out.progress(done, total);
         if stored.is_some() {
-            out.note("stored; waiting for the other copies:  p2pfs status");
+            out.note(WAITING);
         }
     });
     let target = put.path.clone().map(Target::Path);
-    let stored = node.put(put, Box::new(source), progress).await;
+    let stored = node.put(put, source, progress).await;
     value(&stored.map_err(|err| failure(&err, target.as_ref()))?)
+}
+
+async fn put_many(
+    node: &Node,
+    many: PutMany,
+    fds: Vec<OwnedFd>,
+    out: Outbox,
+) -> Result<Value, Failure> {
+    if many.items.len() > ITEMS_MAX {
+        return Err(Failure::new(Code::Usage, format!("more than {ITEMS_MAX} items in a request")));
+    }
+    let cancel = Cancel::default();
+    let mut sources: Vec<Box<dyn Source>> = Vec::with_capacity(fds.len());
+    for fd in fds {
+        let source = DescriptorSource::new(fd, cancel.0.clone()).map_err(|err| unusable(&err))?;
+        sources.push(Box::new(source));
+    }
+    let len = |item: &PutItem| if let PutWhat::File { len } = item.what { len } else { 0 };
+    let total = many.items.iter().map(len).fold(0, u64::saturating_add);
+    let noted = AtomicBool::new(false);
+    let progress: OnProgress = Arc::new(move |done, stored| {
+        if stored.is_none() {
+            out.progress(done, Some(total));
+        } else if !noted.swap(true, Ordering::Relaxed) {
+            out.note(WAITING);
+        }
+    });
+    let done = node.put_many(many, sources, progress).await;
+    let ManyStored { mut stored, failed } = done.map_err(|err| failure(&err, None))?;
+    stored.failed.extend(failed.into_iter().map(|(path, err)| {
+        let error = failure(&err, Some(&Target::Path(path.clone())));
+        PutFailed { path, error }
+    }));
+    value(&stored)
 }
 
 async fn get_file(node: &Node, get: Get, fds: Vec<OwnedFd>, out: Outbox) -> Result<Value, Failure> {

@@ -269,12 +269,17 @@ impl Shared {
             by: self.view().name(&version.author),
             replicas: 0,
             copies: None,
+            mode: Some(version.attributes.mode),
+            mtime_ns: Some(version.attributes.mtime_ns),
+            target: None,
+            conflict: entry.conflict,
         };
         match &version.node {
             TreeNode::Dir { .. } => {}
             TreeNode::Link(target) => {
                 info.kind = FileKind::Link;
                 info.size = target.len() as u64;
+                info.target = Some(PathText(target.clone()));
             }
             TreeNode::File(file) => {
                 info.kind = FileKind::File;
@@ -302,14 +307,18 @@ impl Shared {
 
     pub(super) async fn stat(self: &Arc<Self>, target: &Target) -> Outcome<FileStat> {
         self.wait_for_keys().await?;
+        if let Some(stat) = self.whole(|| self.stat_other(target)).await? {
+            return Ok(stat);
+        }
         let mut meant = self.meant(target).await?;
         let mut info = self.info_of(&meant)?;
         let listed = meant.entry.is_some();
         let former = listed && self.is_superseded(&info)?;
-        let attributes = meant.entry.map(|entry| entry.version.attributes);
         let file = self.open_file(meant.hash, &mut meant.records).await?;
         info.size = file.manifest.length;
-        info.replicas = file.record.replicas;
+        if !listed {
+            info.replicas = file.record.replicas;
+        }
         let survey = self.survey(&file).await?;
         info.copies = survey.fewest.or_else(|| Some(self.copies_of_records(info.replicas)));
         let chunks = crate::chunk::chunk_count(file.manifest.length);
@@ -320,10 +329,28 @@ impl Shared {
             chunks,
             zero_chunks: survey.zero_chunks,
             stored_bytes: survey.stored_bytes,
-            mode: attributes.as_ref().map(|a| a.mode),
-            mtime_ns: attributes.as_ref().map(|a| a.mtime_ns),
             holders: self.holder_infos(&survey),
         })
+    }
+
+    /// What is said of a directory or a link.
+    fn stat_other(&self, target: &Target) -> Outcome<Option<FileStat>> {
+        let Target::Path(path) = target else { return Ok(None) };
+        let keyring = self.catalogue.keyring();
+        let info = self.read_records(|view| {
+            let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
+            let other = entry.filter(|entry| !matches!(entry.version.node, TreeNode::File(_)));
+            Ok(other.map(|entry| self.file_info(view, path.clone(), &entry)))
+        })?;
+        Ok(info.map(|info| FileStat {
+            info,
+            listed: true,
+            former: false,
+            chunks: 0,
+            zero_chunks: 0,
+            stored_bytes: 0,
+            holders: Vec::new(),
+        }))
     }
 
     /// Opens the file that a person meant.
@@ -343,6 +370,10 @@ impl Shared {
             by: String::new(),
             replicas: 0,
             copies: None,
+            mode: None,
+            mtime_ns: None,
+            target: None,
+            conflict: false,
         };
         let Some(entry) = &meant.entry else { return Ok(unlisted) };
         let keyring = self.catalogue.keyring();
@@ -368,16 +399,23 @@ impl Shared {
     pub(super) fn complete_files(&self, prefix: &str, most: usize) -> Vec<Candidate> {
         let mut out = Vec::new();
         let by_path = prefix.starts_with('/');
-        let visited = self.ls(&PathText(b"/".to_vec()), true, &mut |info| {
+        // Of names one directory is completed at a time, as by a shell.
+        let (dir, _) = prefix.rsplit_once('/').unwrap_or_default();
+        let dir = if dir.is_empty() { "/" } else { dir };
+        let visited = self.ls(&PathText::from(dir), !by_path, &mut |info| {
+            let slash = if info.kind == FileKind::Dir { "/" } else { "" };
             let word = if by_path {
                 // A name that is not text cannot be sent as a word.
-                String::from_utf8(info.path.0.clone()).ok()
+                String::from_utf8(info.path.0.clone()).ok().map(|path| path + slash)
             } else {
                 info.hash.map(|hash| hash.to_string())
             };
             let new = |word: &String| !out.iter().any(|known: &Candidate| known.word == *word);
             if let Some(word) = word.filter(|word| word.starts_with(prefix)).filter(new) {
-                let size = crate::text::size(info.size);
+                let size = match info.kind {
+                    FileKind::Dir => "directory".to_owned(),
+                    FileKind::File | FileKind::Link => crate::text::size(info.size),
+                };
                 let path = crate::text::shown_bytes(&info.path.0);
                 let help = if by_path { size } else { format!("{path} {size}") };
                 out.push(Candidate { word, help });

@@ -1,13 +1,18 @@
 //! What a person or a program may ask of a node, with typed replies: *the* API. The Unix socket
 //! (and later the web page and the mount) translate to it and nothing else; a simulation enters
-//! here too. `files`, `put` and
-//! `remove` have what is about files, `state` what is about the node and its peers.
+//! here too. `files`, `put`, `many`, `commit`, `arrange` and `remove` have what is about files,
+//! `state` what is about the node and its peers.
 
+mod arrange;
+mod commit;
 mod files;
+mod many;
 mod put;
 mod remove;
 mod state;
 mod survey;
+
+pub use many::ManyStored;
 
 use super::{
     ApprovalError, FileError, GetError, Node, NotReady, OnProgress, PublishError, PutError, Shared,
@@ -18,8 +23,8 @@ use crate::sys::{Sink, Source};
 use crate::transport::DialError;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get,
-    Identity, PathText, PeerInfo, Put, Removed, RemovedInfo, Restored, Rm, ScrubInfo, Setting,
-    Status, Stored, Target, WordKind, WorkerInfo,
+    Identity, PathText, PeerInfo, Put, PutMany, Removed, RemovedInfo, Restored, Rm, ScrubInfo,
+    Setting, Status, Stored, Target, WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -40,6 +45,9 @@ pub enum Error {
     /// A change could not be written down.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// A file came without its bytes; nothing was changed.
+    #[error("a file came without its bytes")]
+    NoSource,
     /// Nobody knows the file; nothing was changed.
     #[error("not found")]
     NotFound {
@@ -115,6 +123,17 @@ impl Node {
         self.shared.put(put, source, progress).await
     }
 
+    /// Stores many files, directories and links in one step; `sources` are the bytes of the files,
+    /// in order.
+    pub async fn put_many(
+        &self,
+        many: PutMany,
+        sources: Vec<Box<dyn Source>>,
+        progress: OnProgress,
+    ) -> Outcome<ManyStored> {
+        self.shared.put_many(many, sources, progress).await
+    }
+
     /// Writes a file, or a range of it, into `sink`.
     pub async fn get(
         &self,
@@ -133,6 +152,22 @@ impl Node {
         visit: &mut dyn FnMut(FileInfo) -> bool,
     ) -> Outcome<()> {
         self.shared.ls(path, recursive, visit)
+    }
+
+    /// Makes a directory; with `parents` those on the way too, and one that is there is fine.
+    pub async fn mkdir(&self, path: &PathText, parents: bool) -> Outcome<()> {
+        self.shared.mkdir(path, parents).await
+    }
+
+    /// What a file, link or directory would be called if it were moved there: another name, or, in
+    /// a directory of that name, its own.
+    pub async fn next_name(&self, from: &PathText, to: &PathText) -> Outcome<PathText> {
+        self.shared.next_name(from, to).await
+    }
+
+    /// Gives a file, link or directory another name.
+    pub async fn rename(&self, from: &PathText, to: &PathText) -> Outcome<()> {
+        self.shared.rename(from, to).await
     }
 
     /// Removes a name, or a directory.

@@ -5,7 +5,7 @@ use super::files::millis;
 use super::{Error, Outcome};
 use crate::core::catalogue::{FileCandidate, Node as TreeNode, UNLISTED, files_by_lookup};
 use crate::core::hlc;
-use crate::core::tree::{Due, Entry, Planned, Removed as Gone, Tree, TreeError, Walk};
+use crate::core::tree::{Due, Entry, Planner, Removed as Gone, TreeError, Walk};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, InodeId};
 use crate::node::publish::Publication;
@@ -167,7 +167,7 @@ impl Shared {
         let files = names.iter().filter(|(_, entry)| !entry.is_dir()).map(|(_, entry)| entry.inode);
         let files: Vec<InodeId> = files.filter(|_| removed.purged).collect();
         files.iter().try_for_each(|inode| self.may_purge(inode))?;
-        self.publish_plans(keys, names, |tree, (path, _)| tree.plan_remove(path)).await?;
+        self.publish_plans(keys, names, |planner, (path, _)| planner.remove(path)).await?;
         for (_, entry) in names {
             match &entry.version.node {
                 TreeNode::Dir { .. } => removed.dirs += 1,
@@ -183,18 +183,17 @@ impl Shared {
     }
 
     /// Plans a change for each of these, and publishes them together.
-    async fn publish_plans<T>(
+    pub(super) async fn publish_plans<T>(
         self: &Arc<Self>,
         keys: &EpochKeys,
         of: &[T],
-        plan: impl Fn(&Tree<'_>, &T) -> Result<Planned, TreeError>,
+        plan: impl Fn(&mut Planner<'_, '_>, &T) -> Result<InodeId, TreeError>,
     ) -> Outcome<()> {
         let planning = self.catalogue.planning.clone().lock_owned().await;
-        let mut records = Vec::with_capacity(of.len());
-        for one in of {
-            let record: Outcome<Vec<u8>> = self.sign_plan(keys, |tree, _| plan(tree, one));
-            records.push(record?);
-        }
+        let plan_all = |planner: &mut Planner<'_, '_>| -> Outcome<()> {
+            of.iter().try_for_each(|one| plan(planner, one).map(drop).map_err(Error::from))
+        };
+        let ((), records) = self.sign_plan(keys, plan_all)?;
         let needed = 2.min(1 + self.view().others().count());
         let own =
             Publication { records, needed, planned: Some(planning), ..Publication::default() };
@@ -333,7 +332,7 @@ impl Shared {
             None => self.removed_in(&path.0, &mut add)?,
         }
         for some in batch.chunks(BATCH) {
-            self.publish_plans(&keys, some, |tree, gone| tree.plan_restore(gone)).await?;
+            self.publish_plans(&keys, some, |planner, gone| planner.restore(gone)).await?;
         }
         for gone in batch {
             *(if gone.is_dir() { &mut restored.dirs } else { &mut restored.files }) += 1;

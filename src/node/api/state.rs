@@ -6,7 +6,7 @@ use super::{Error, Outcome};
 use crate::core::catalogue;
 use crate::id::NodeId;
 use crate::node::view::Member;
-use crate::node::{Shared, files, lock};
+use crate::node::{Shared, files};
 use crate::text;
 use crate::wire::control::{
     Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, Status,
@@ -213,7 +213,7 @@ impl Shared {
                 PeerState::Alive | PeerState::Left => {}
             }
         }
-        out.extend(lock(&self.troubles).values().cloned());
+        out.extend(self.current_troubles());
         out
     }
 

@@ -184,7 +184,9 @@ impl Shared {
         for ((Replica { cid, .. }, keepers), claims) in spare.iter().zip(claims) {
             let slot = self.memory.take(User::Work).await;
             let Some(expected) = self.proof(*cid, u8::MAX, nonce, slot).await else { continue };
-            let good = |id: &NodeId| proofs.get(&(*cid, *id)) == Some(&expected);
+            let view = self.view();
+            // While another keeper was waited for, one that has proved it may have died.
+            let good = |id: &NodeId| view.lives(id) && proofs.get(&(*cid, *id)) == Some(&expected);
             // Long before any of the promises ends.
             let fresh = self.sys.clock.now().since(began) < PROMISED_FOR / 2;
             if fresh && keepers.iter().all(good) && self.drop_copy(*cid, claims).await {

@@ -5,7 +5,7 @@
 use crate::machine::{InlineSpawn, SeededRng};
 use crate::segments;
 use crate::simfs::SimFs;
-use p2pfs::id::{ChunkId, NodeId, RecordId};
+use p2pfs::id::{ChunkId, RecordId};
 use p2pfs::store::{Follow, FollowTables, Options, Store, Verdict};
 use p2pfs::sys::{Clock, Time};
 use std::collections::BTreeSet;
@@ -40,10 +40,10 @@ impl Clock for Still {
 /// What is wrong on the disk of a machine that is off, if anything; bytes on it may have been
 /// changed.
 pub(crate) fn check(disk: &SimFs, segment_len: u64, rotted: bool) -> Result<(), String> {
-    let head = segments::any_head(disk).ok_or("I5: there is no segment")?;
+    let node = segments::owner(disk).ok_or("I5: there is no marker")?;
     let options = Options {
         dir: PathBuf::from("/p2pfs/data"),
-        node: NodeId(head),
+        node,
         capacity: 1 << 40,
         cached_max: 0,
         free_floor: 0,
