@@ -4,10 +4,10 @@
 use super::failure::failure;
 use super::source::Confirmed;
 use super::{ControlSocket, Gone, Outbox, Service};
-use crate::node::{Error, ManyStored, Node, OnProgress, TreeError};
+use crate::node::{Error, ManyStored, Node, OnProgress};
 use crate::sys::{BoxFuture, DescriptorSink, DescriptorSource, Source};
 use crate::wire::control::{
-    Code, Failure, FileInfo, Get, ITEMS_MAX, Moved, Put, PutFailed, PutItem, PutMany, PutWhat,
+    Code, Failure, FileInfo, Get, ITEMS_MAX, Put, PutFailed, PutItem, PutMany, PutWhat,
     RemovedInfo, Request, Target,
 };
 use serde_json::Value;
@@ -119,19 +119,8 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
             value(&made.map_err(|err| failure(&err, Some(&Target::Path(path))))?)
         }
         Request::Mv { from, to } => {
-            let path = node.next_name(&from, &to).await;
-            let path = path.map_err(|err| failure(&err, Some(&Target::Path(to))))?;
-            node.rename(&from, &path).await.map_err(|err| {
-                // What is there, or is not, is the next name's matter, all else that of the first.
-                let about = match &err {
-                    Error::Tree(
-                        TreeError::Exists | TreeError::IsADirectory | TreeError::NoDirectory,
-                    ) => &path,
-                    _ => &from,
-                };
-                failure(&err, Some(&Target::Path(about.clone())))
-            })?;
-            value(&Moved { path })
+            let moved = node.mv(&from, &to).await;
+            value(&moved.map_err(|err| failure(&err.why, Some(&Target::Path(err.about))))?)
         }
         Request::Restore { path, recursive } => {
             let restored = node.restore(&path, recursive).await;

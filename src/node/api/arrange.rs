@@ -1,11 +1,22 @@
 //! Arranging names: directories that are made, and what gets another name. No content moves.
 
-use super::Outcome;
+use super::{Error, Outcome};
 use crate::core::catalogue::Attributes;
 use crate::core::tree::{Planner, TreeError};
 use crate::node::Shared;
-use crate::wire::control::PathText;
+use crate::wire::control::{Moved, PathText};
 use std::sync::Arc;
+
+/// Why something did not get another name. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct NotMoved {
+    /// The path that is in the way, or that leads nowhere.
+    pub about: PathText,
+    /// Why.
+    #[source]
+    pub why: Error,
+}
 
 impl Shared {
     pub(super) async fn mkdir(self: &Arc<Self>, path: &PathText, parents: bool) -> Outcome<()> {
@@ -14,8 +25,8 @@ impl Shared {
         if !made {
             return Ok(());
         }
-        let now_ns = i64::try_from(self.sys.clock.wall_ms() * 1_000_000).unwrap_or(i64::MAX);
-        let attributes = Attributes { mode: 0o755, mtime_ns: now_ns, ..Attributes::default() };
+        let mtime_ns = self.now_ns();
+        let attributes = Attributes { mode: 0o755, mtime_ns, ..Attributes::default() };
         self.publish_plans(&keys, &[path], |planner, path| {
             planner.mkdir(&path.0, attributes.clone())
         })
@@ -39,18 +50,34 @@ impl Shared {
         })?)
     }
 
-    pub(super) async fn rename(self: &Arc<Self>, from: &PathText, to: &PathText) -> Outcome<()> {
+    /// Gives what is at `from` the name `to`, or its own name in the directory `to`.
+    pub(super) async fn mv(
+        self: &Arc<Self>,
+        from: &PathText,
+        to: &PathText,
+    ) -> Result<Moved, NotMoved> {
+        let path = self.next_name(from, to).await;
+        let path = path.map_err(|why| NotMoved { about: to.clone(), why })?;
+        match self.rename(from, &path).await {
+            Ok(()) => Ok(Moved { path }),
+            // What is there, or is not, is the next name's matter, all else that of the first.
+            Err(
+                why @ Error::Tree(
+                    TreeError::Exists | TreeError::IsADirectory | TreeError::NoDirectory,
+                ),
+            ) => Err(NotMoved { about: path, why }),
+            Err(why) => Err(NotMoved { about: from.clone(), why }),
+        }
+    }
+
+    async fn rename(self: &Arc<Self>, from: &PathText, to: &PathText) -> Outcome<()> {
         let keys = self.wait_for_keys().await?;
         let rename = |planner: &mut Planner<'_, '_>, to: &&PathText| planner.rename(&from.0, &to.0);
         self.publish_plans(&keys, &[to], rename).await
     }
 
     /// What something is called after it was moved there: in a directory it keeps its own name.
-    pub(super) async fn next_name(
-        self: &Arc<Self>,
-        from: &PathText,
-        to: &PathText,
-    ) -> Outcome<PathText> {
+    async fn next_name(self: &Arc<Self>, from: &PathText, to: &PathText) -> Outcome<PathText> {
         self.wait_for_keys().await?;
         self.whole(|| self.name_there(from, to)).await
     }

@@ -304,8 +304,7 @@ impl Shared {
             signed.push((file, attempt, bytes.map_err(PublishError::from)?));
         }
         letters.again = again.into_iter().collect();
-        let now_ns = i64::try_from(self.sys.clock.wall_ms()).unwrap_or(i64::MAX / 1_000_000);
-        let now_ns = now_ns * 1_000_000;
+        let now_ns = self.now_ns();
         let plan = |planner: &mut Planner<'_, '_>| -> Outcome<()> {
             others.iter_mut().for_each(|other| other.plan(planner));
             for (file, attempt, bytes) in signed {
@@ -321,6 +320,12 @@ impl Shared {
         let ((), named) = self.sign_plan(keys, plan)?;
         letters.records.extend(named);
         Ok(letters)
+    }
+
+    /// The time as modification times say it: nanoseconds since the epoch.
+    pub(super) fn now_ns(&self) -> i64 {
+        let ms = i64::try_from(self.sys.clock.wall_ms()).unwrap_or(i64::MAX);
+        ms.saturating_mul(1_000_000)
     }
 
     /// The records that say what a put would write down, if all of it is said already: that a file

@@ -2,7 +2,7 @@
 //! record.
 
 use super::{Error, Outcome};
-use crate::core::catalogue::{FileRecord, Keyring, Node as TreeNode, entry_tag};
+use crate::core::catalogue::{FileRecord, Node as TreeNode, entry_tag};
 use crate::core::limits;
 use crate::core::tree::{Entry, Found, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
@@ -29,6 +29,18 @@ struct Meant {
     hash: FileHash,
     entry: Option<Entry>,
     records: Vec<(FileRecord, Arc<EpochKeys>)>,
+}
+
+/// What is not known here of something that was meant.
+enum Unknown {
+    /// A name in a directory.
+    Name(InodeId, Vec<u8>),
+    /// What a file is made of.
+    Content(FileHash),
+}
+
+fn lookups(keys: &[&EpochKeys], hash: &FileHash) -> Vec<Find> {
+    keys.iter().map(|keys| Find::Lookup(keys.lookup(hash))).collect()
 }
 
 impl Shared {
@@ -97,11 +109,19 @@ impl Shared {
 
     /// The file that was meant, with every record that may lead to its content.
     async fn meant(self: &Arc<Self>, target: &Target) -> Outcome<Meant> {
-        if let Some(meant) = self.whole(|| self.meant_here(target)).await? {
-            return Ok(meant);
+        let (mut questions, mut asked, mut unreachable) = (Vec::new(), 0, 0);
+        loop {
+            if let Some(meant) = self.whole(|| self.meant_here(target)).await? {
+                return Ok(meant);
+            }
+            // What has come may lead a name further, or to a content of which no record has come.
+            let further = self.questions(target)?;
+            if further == questions {
+                return Err(Error::NotFound { asked, unreachable });
+            }
+            (asked, unreachable) = self.ask_all(&further).await;
+            questions = further;
         }
-        let (asked, unreachable) = self.ask_all(&self.questions(target)?).await;
-        self.meant_here(target)?.ok_or(Error::NotFound { asked, unreachable })
     }
 
     fn meant_here(&self, target: &Target) -> Outcome<Option<Meant>> {
@@ -147,38 +167,37 @@ impl Shared {
         let keyring = self.catalogue.keyring();
         let keys: Vec<&EpochKeys> = keyring.iter().collect();
         Ok(match target {
-            Target::Hash(hash) => keys.iter().map(|k| Find::Lookup(k.lookup(hash))).collect(),
+            Target::Hash(hash) => lookups(&keys, hash),
             Target::Prefix(digits) => {
                 let first = digits.get(..8).and_then(|d| crate::id::from_hex(d).ok());
                 let first = first.ok_or(TreeError::BadPath)?;
                 keys.iter().map(|k| Find::Prefix(k.prefix(&first))).collect()
             }
-            Target::Path(path) => {
-                let (parent, name) = self.deepest_known(path, &keyring)?;
-                keys.iter().map(|k| Find::Tag(entry_tag(k, &parent, &name))).collect()
-            }
+            Target::Path(path) => match self.first_unknown(path)? {
+                Unknown::Name(parent, name) => {
+                    keys.iter().map(|k| Find::Tag(entry_tag(k, &parent, &name))).collect()
+                }
+                Unknown::Content(hash) => lookups(&keys, &hash),
+            },
         })
     }
 
-    /// The deepest directory on a path that is known here, and the first name below it.
-    fn deepest_known(&self, path: &PathText, keyring: &Keyring) -> Outcome<(InodeId, Vec<u8>)> {
-        let mut found = Ok((InodeId::ROOT, Vec::new()));
-        self.read_records(|view| {
-            let tree = Tree::new(view, keyring);
+    /// What is not known here of a path that leads to no content.
+    fn first_unknown(&self, path: &PathText) -> Outcome<Unknown> {
+        Ok(self.with_tree(|tree| {
             let mut at = InodeId::ROOT;
             for name in path.0.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
-                match tree.lookup(&at, name)? {
-                    Some(entry) if entry.is_dir() => at = entry.inode,
-                    _ => {
-                        found = Ok((at, name.to_vec()));
-                        return Ok(());
-                    }
+                let Some(entry) = tree.lookup(&at, name)? else {
+                    return Ok(Unknown::Name(at, name.to_vec()));
+                };
+                match entry.version.node {
+                    TreeNode::Dir { .. } => at = entry.inode,
+                    TreeNode::File(file) => return Ok(Unknown::Content(file.hash)),
+                    TreeNode::Link(_) => return Err(TreeError::IsALink),
                 }
             }
-            found = Err(Error::Tree(TreeError::IsADirectory));
-            Ok(())
-        })?;
-        found
+            Err(TreeError::IsADirectory)
+        })?)
     }
 
     /// Asks all live members; how many answered and how many members could not be asked.

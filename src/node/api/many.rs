@@ -10,7 +10,7 @@ use crate::core::tree::{Tree, TreeError, Version};
 use crate::crypto::EpochKeys;
 use crate::node::records::{Snapshot, stopping};
 use crate::node::replicate::Promise;
-use crate::node::{OnProgress, PublishError, Shared};
+use crate::node::{OnProgress, PublishError, Shared, joined};
 use crate::sys::Source;
 use crate::wire::control::{PathText, Put, PutItem, PutMany, PutWhat, StoredMany};
 use std::collections::VecDeque;
@@ -55,8 +55,7 @@ impl Shared {
         let mut failed = Vec::new();
         let summed = Summed::new(stored.unchanged_bytes, &progress);
         let files = self.prepare_all(files, &keys, &summed, &mut failed).await?;
-        let replicas = many.replicas.unwrap_or(self.config.replicas);
-        let needed = Promise::now(&self.view(), replicas).nodes;
+        let needed = Promise::now(&self.view(), self.copies_wanted(many.replicas)).nodes;
         let (files, others) = self.write_down(&keys, files, others, needed).await?;
         for other in others {
             match (other.failed, other.target) {
@@ -102,7 +101,7 @@ impl Shared {
         same: &[bool],
     ) -> Outcome<Sorted> {
         let (files, others, mut stored) = (VecDeque::new(), Vec::new(), StoredMany::nothing());
-        stored.replicas = many.replicas.unwrap_or(self.config.replicas);
+        stored.replicas = self.copies_wanted(many.replicas);
         stored.nodes_with_room = u32::try_from(self.view().with_room()).unwrap_or(u32::MAX);
         let mut sorted = Sorted { files, others, stored };
         let mut sources = sources.into_iter();
@@ -148,12 +147,11 @@ impl Shared {
                     done.map_err(|err| (path, err))
                 });
             }
-            match storing.join_next().await {
-                None => return Ok(prepared),
-                Some(Ok(Ok(file))) => prepared.push(file),
-                Some(Ok(Err(why))) => failed.push(why),
-                // Only a panic, which the log has: which file it was is not known.
-                Some(Err(_)) => return Err(PublishError::from(stopping()).into()),
+            let Some(done) = storing.join_next().await else { return Ok(prepared) };
+            match joined(done) {
+                Some(Ok(file)) => prepared.push(file),
+                Some(Err(why)) => failed.push(why),
+                None => return Err(PublishError::from(stopping()).into()),
             }
         }
     }

@@ -12,6 +12,7 @@ mod remove;
 mod state;
 mod survey;
 
+pub use arrange::NotMoved;
 pub use many::ManyStored;
 
 use super::{
@@ -23,8 +24,8 @@ use crate::sys::{Sink, Source};
 use crate::transport::DialError;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get,
-    Identity, PathText, PeerInfo, Put, PutMany, Removed, RemovedInfo, Restored, Rm, ScrubInfo,
-    Setting, Status, Stored, Target, WordKind, WorkerInfo,
+    Identity, Moved, PathText, PeerInfo, Put, PutMany, Removed, RemovedInfo, Restored, Rm,
+    ScrubInfo, Setting, Status, Stored, Target, WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -159,15 +160,9 @@ impl Node {
         self.shared.mkdir(path, parents).await
     }
 
-    /// What a file, link or directory would be called if it were moved there: another name, or, in
-    /// a directory of that name, its own.
-    pub async fn next_name(&self, from: &PathText, to: &PathText) -> Outcome<PathText> {
-        self.shared.next_name(from, to).await
-    }
-
-    /// Gives a file, link or directory another name.
-    pub async fn rename(&self, from: &PathText, to: &PathText) -> Outcome<()> {
-        self.shared.rename(from, to).await
+    /// Gives a file, link or directory another name or, where `to` is a directory, its own in that.
+    pub async fn mv(&self, from: &PathText, to: &PathText) -> Result<Moved, NotMoved> {
+        self.shared.mv(from, to).await
     }
 
     /// Removes a name, or a directory.

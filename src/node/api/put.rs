@@ -46,6 +46,11 @@ impl Shared {
         }
     }
 
+    /// How many copies a put is to have.
+    pub(super) fn copies_wanted(&self, asked: Option<u8>) -> u8 {
+        asked.unwrap_or(self.config.replicas).clamp(1, limits::REPLICAS_MAX)
+    }
+
     /// Stores the bytes of a file: when it returns they are on enough disks, and nobody knows of
     /// them.
     pub(super) async fn prepare(
@@ -55,7 +60,7 @@ impl Shared {
         source: Box<dyn Source>,
         progress: OnProgress,
     ) -> Outcome<Prepared> {
-        let replicas = put.replicas.unwrap_or(self.config.replicas).clamp(1, limits::REPLICAS_MAX);
+        let replicas = self.copies_wanted(put.replicas);
         let attempt = Attempt::new(self, replicas);
         // Of one chunk it is looked for when it is stored: nothing has to be read twice.
         let again = match put.len.is_some_and(|len| len <= CHUNK_LEN as u64) {
