@@ -34,9 +34,7 @@ pub fn answer(view: &dyn View, ask: &Ask) -> io::Result<Answer> {
         Ask::Set(_) => summary(view).map(Answer::Set),
         Ask::Sums(ranges) => {
             let mut sums = Vec::new();
-            let skipped = usize::from(cfg!(p2pfs_planted = "reconcile-skips-range"));
-            let ranges = ranges.iter().filter(|range| range.level < LEAF_LEVEL);
-            for range in ranges.skip(skipped) {
+            for range in ranges.iter().filter(|range| range.level < LEAF_LEVEL) {
                 sums.extend(children(view, *range)?);
             }
             sums.truncate(SUMS_MAX);
@@ -225,13 +223,14 @@ impl Exchange {
         for range in ranges {
             mine.extend(children(view, *range)?.into_iter().map(|sum| (sum.range, sum.summary)));
         }
-        let all: BTreeSet<Range> = mine.keys().chain(theirs.keys()).copied().collect();
-        for range in all {
-            let (mine, theirs) = (mine.get(&range), theirs.get(&range));
-            if mine != theirs {
-                let count = |side: Option<&crate::wire::sync::Summary>| side.map_or(0, |s| s.count);
-                self.differ(range, count(mine), count(theirs));
-            }
+        let mut differing: BTreeSet<Range> = mine.keys().chain(theirs.keys()).copied().collect();
+        differing.retain(|range| mine.get(range) != theirs.get(range));
+        if cfg!(p2pfs_planted = "reconcile-skips-range") {
+            differing.pop_first();
+        }
+        for range in differing {
+            let count = |side: Option<&crate::wire::sync::Summary>| side.map_or(0, |s| s.count);
+            self.differ(range, count(mine.get(&range)), count(theirs.get(&range)));
         }
         // Ranges of one question are of any level, so their children may not ascend as spans must.
         self.spans.make_contiguous().sort_unstable();
