@@ -1,8 +1,8 @@
 //! Swarms of real daemons on loopback: what a person with several machines relies on. `survive` is
-//! about nodes that die and disks that rot, `tree` and `remove` about names, `moves` about copies
-//! that change places, `entry` about who gets in and finds the others again, `content` about files
-//! of all shapes. The merge of a partition, lost packets and slow links are simulated
-//! (`tests/sim.rs`), since they need a network that obeys.
+//! about nodes that die and disks that rot, `tree` and `remove` about names, `pins` about full
+//! copies, `moves` about copies that change places, `entry` about who gets in and finds the others
+//! again, `content` about files of all shapes. The merge of a partition, lost packets and slow links
+//! are simulated (`tests/sim.rs`), since they need a network that obeys.
 
 // The lint's exception for tests does not reach what several tests share.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -19,6 +19,8 @@ mod directories;
 mod entry;
 #[path = "swarm/moves.rs"]
 mod moves;
+#[path = "swarm/pins.rs"]
+mod pins;
 #[path = "swarm/remove.rs"]
 mod remove;
 #[path = "harness/room.rs"]

@@ -108,6 +108,10 @@ pub enum Command {
     Peers(PeersArgs),
     /// Empty this node before it goes
     Drain(DrainArgs),
+    /// Keep a full copy of files or directories on this node, or list what is kept so
+    Pin(PinArgs),
+    /// Keep no full copy of them any more
+    Unpin(UnpinArgs),
     /// Show how far the reading of everything stored here is, or read it now
     Scrub(ScrubArgs),
     /// Print this node's id
@@ -469,6 +473,41 @@ pub struct DrainArgs {
     /// Do not wait until the node is empty
     #[arg(long, conflicts_with = "cancel")]
     pub no_wait: bool,
+}
+
+/// Arguments of `pin`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+A pinned directory stays pinned: what is put into it later is fetched as well, and what is removed
+from it goes. Without PATH it lists what is pinned here. What is pinned can be read while no other
+node answers.
+
+Exit codes: 5 when something of it cannot be had now; the node goes on trying.
+
+Examples:
+  p2pfs pin /photos
+  p2pfs pin /videos --no-wait
+  p2pfs pin")]
+pub struct PinArgs {
+    /// Files or directories; none: list what is pinned
+    #[arg(value_name = "PATH", add = ArgValueCompleter::new(complete::names))]
+    pub paths: Vec<OsString>,
+    /// Do not wait until everything is here
+    ///
+    /// Ctrl-C ends the waiting as well; the node goes on.
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// Arguments of `unpin`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  p2pfs unpin /photos")]
+pub struct UnpinArgs {
+    /// What was pinned
+    #[arg(required = true, value_name = "PATH", add = ArgValueCompleter::new(complete::names))]
+    pub paths: Vec<OsString>,
 }
 
 /// Arguments of `scrub`.

@@ -105,6 +105,9 @@ fn run(cli: &Cli, matches: &ArgMatches, ui: &Ui) -> Result<(), CommandError> {
         Command::Status(args) => wait(cmd::status::run(ui, &client(ui, &given)?, args)),
         Command::Peers(args) => wait(cmd::peers::run(ui, &client(ui, &given)?, args)),
         Command::Drain(args) => wait(cmd::node::drain(ui, &client(ui, &given)?, args)),
+        Command::Pin(args) => wait(cmd::pin::run(ui, &client(ui, &given)?, args))
+            .map_err(|err| cmd::pin::ended(args, err)),
+        Command::Unpin(args) => wait(cmd::pin::unpin(ui, &client(ui, &given)?, args)),
         Command::Scrub(args) => wait(cmd::scrub::run(ui, &client(ui, &given)?, args))
             .map_err(|err| cmd::scrub::ended(args, err)),
         Command::Id => wait(cmd::node::id(ui, &client(ui, &given)?)),

@@ -19,9 +19,9 @@ pub use upload::PutDir;
 use crate::text;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo,
-    FileKind, FileStat, Get, Identity, Moved, PathText, PeerInfo, Progress, Put, Range, Removed,
-    RemovedInfo, Request, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target, WordKind,
-    WorkerInfo,
+    FileKind, FileStat, Get, Identity, Moved, PathText, PeerInfo, PinInfo, Progress, Put, Range,
+    Removed, RemovedInfo, Request, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target,
+    WordKind, WorkerInfo,
 };
 use exchange::Exchange;
 use landing::{Attributes, Place};
@@ -399,6 +399,31 @@ impl Client {
     /// What the daemon says.
     pub async fn drain(&self, on: bool) -> Result<Status, Failure> {
         self.ask(Request::Drain { on }).await
+    }
+
+    /// Keeps a full copy on the node of what is at a path, now and later; with `wait` returns when
+    /// it is there, or all was tried.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn pin(&self, path: PathText, wait: bool) -> Result<PinInfo, Failure> {
+        self.ask(Request::Pin { path, wait }).await
+    }
+
+    /// Keeps no full copy of it any more.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn unpin(&self, path: PathText) -> Result<PinInfo, Failure> {
+        self.ask(Request::Unpin { path }).await
+    }
+
+    /// What is pinned on the node, sorted by path.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn pins(&self) -> Result<Items<PinInfo>, Failure> {
+        self.items(Request::Pins).await
     }
 
     /// The settings in force, with their sources.

@@ -11,7 +11,8 @@
 //! | connections: 64 bulk × 96 KiB | 6 |
 //! | member table | 6 |
 //! | what peers ask, while it is answered | 4 |
-//! | the rest: program, stacks, queues | 12 |
+//! | sets of pinned chunks | 2 |
+//! | the rest: program, stacks, queues | 10 |
 //!
 //! The kinds of chunk buffers are separate, because serving a peer needs nothing but this
 //! node's disk: two nodes that put to each other can therefore never wait for each other's memory.
@@ -36,8 +37,10 @@ pub const BULK_CONNECTIONS: usize = 64;
 pub const CONNECTION_BYTES: usize = 96 * 1024;
 /// Bytes of the member table.
 pub const MEMBER_TABLE_BYTES: usize = 6 * MIB;
+/// Bytes of the sets of pinned chunks: the one in force and the one in the making.
+pub const PINS_BYTES: usize = 2 * MIB;
 /// Everything else.
-pub const REST_BYTES: usize = 12 * MIB;
+pub const REST_BYTES: usize = 10 * MIB;
 /// The promise.
 pub const MEMORY_BYTES: usize = 64 * MIB;
 
@@ -49,6 +52,7 @@ const _: () = assert!(
         + TABLE_CACHE_BYTES
         + BULK_CONNECTIONS * CONNECTION_BYTES
         + MEMBER_TABLE_BYTES
+        + PINS_BYTES
         + REST_BYTES
         <= MEMORY_BYTES
 );

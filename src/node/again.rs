@@ -319,7 +319,7 @@ impl Shared {
 }
 
 /// The chunks that say what a file is made of: its pages and its manifest.
-fn own_cids(file: &OpenFile) -> (Vec<ChunkId>, Whereabouts) {
+pub(super) fn own_cids(file: &OpenFile) -> (Vec<ChunkId>, Whereabouts) {
     let rows = if file.manifest.is_paged() { &file.manifest.rows[..] } else { &[] };
     let mut cids: Vec<ChunkId> = rows.iter().map(|page| page.cid).collect();
     let manifest = match &file.record.content {

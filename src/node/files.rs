@@ -4,7 +4,8 @@
 //!
 //! Formats: a key file is the 32 bytes of its seed. `standing` is a version byte 1, the swarm's
 //! public key and the node's grant. `peers` is a version byte 1 and a list of (id, addresses).
-//! `draining` is empty, and there while the node is being emptied.
+//! `draining` is empty, and there while the node is being emptied. `pins` is a version byte 1 and a
+//! list of paths.
 
 use super::Shared;
 use crate::crypto::{NodeKey, OwnerKey, SwarmKey};
@@ -205,6 +206,55 @@ pub(super) fn save_draining(fs: &dyn Fs, dir: &Path, draining: bool) -> Result<(
         }
         _ => Ok(()),
     }
+}
+
+/// Paths that may be pinned.
+pub(super) const PINS_MAX: usize = 256;
+/// Bytes of all of them together.
+pub(super) const PINNED_MAX: usize = 48 * 1024;
+
+struct PinnedPath(Vec<u8>);
+
+impl Encode for PinnedPath {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_blob(out, &self.0);
+    }
+}
+
+impl Decode for PinnedPath {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        from.blob(PINNED_MAX).map(|path| Self(path.to_vec()))
+    }
+}
+
+struct PinnedPaths(Vec<PinnedPath>);
+
+impl Encode for PinnedPaths {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(1);
+        put_list(out, &self.0);
+    }
+}
+
+impl Decode for PinnedPaths {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match u8::decode(from)? {
+            1 => from.list(PINS_MAX).map(Self),
+            _ => Err(Malformed::Invalid("version")),
+        }
+    }
+}
+
+/// The pinned paths.
+pub(super) fn pins(fs: &dyn Fs, dir: &Path) -> Result<Vec<Vec<u8>>, FileError> {
+    let paths = read_as::<PinnedPaths>(fs, &dir.join("pins"))?;
+    Ok(paths.map_or_else(Vec::new, |paths| paths.0.into_iter().map(|path| path.0).collect()))
+}
+
+/// Keeps the pinned paths.
+pub(super) fn save_pins(fs: &dyn Fs, dir: &Path, paths: Vec<Vec<u8>>) -> Result<(), FileError> {
+    let paths = PinnedPaths(paths.into_iter().map(PinnedPath).collect());
+    write(fs, &dir.join("pins"), &paths.to_bytes())
 }
 
 /// A peer worth remembering.

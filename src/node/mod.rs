@@ -32,6 +32,7 @@ mod files;
 mod get;
 mod memory;
 mod newest;
+mod pins;
 mod publish;
 mod put;
 mod records;
@@ -158,6 +159,7 @@ pub(crate) struct Shared {
     promises: Mutex<worker::surplus::Promises>,
     /// Whether this node is being emptied.
     draining: watch::Sender<bool>,
+    pins: pins::Pins,
     observed: Mutex<worker::describe::Observed>,
     observed_anew: Notify,
     /// What the bootstrap names stand for.

@@ -6,6 +6,7 @@ use super::door::{Standing, own_grant};
 use super::event::Event;
 use super::files::{self, FileError};
 use super::memory::Memory;
+use super::pins::Pins;
 use super::records::Catalogue;
 use super::run::Loop;
 use super::serve::Service;
@@ -16,6 +17,7 @@ use super::worker::gc::Gc;
 use super::worker::handover::Wanted;
 use super::worker::issue::Issue;
 use super::worker::mend::Mend;
+use super::worker::pin::Pin;
 use super::worker::reconcile::Reconcile;
 use super::worker::release::Releases;
 use super::worker::repair::Repair;
@@ -112,7 +114,9 @@ impl Node {
             tracing::warn!(segment = rot.segment, offset = rot.offset, "a segment is damaged");
         }
         let draining = files::draining(&*config.system.fs, &config.data_dir)?;
-        let (shared, channels) = share(config, key, owner, standing, store, catalogue, draining);
+        let pins = files::pins(&*config.system.fs, &config.data_dir)?;
+        let before = Before { standing, draining, pins };
+        let (shared, channels) = share(config, key, owner, before, store, catalogue);
         shared.listen().await?;
         shared.learn_epochs().await;
         shared.first_records().await?;
@@ -314,14 +318,20 @@ struct Channels {
     repair: mpsc::Receiver<Wanted>,
 }
 
+/// What a node remembers of its last life.
+struct Before {
+    standing: Option<Standing>,
+    draining: bool,
+    pins: Vec<Vec<u8>>,
+}
+
 fn share(
     config: Config,
     key: NodeKey,
     owner: crate::crypto::OwnerKey,
-    standing: Option<Standing>,
+    before: Before,
     store: Store,
     catalogue: Arc<Catalogue>,
-    draining: bool,
 ) -> (Arc<Shared>, Channels) {
     let (events, events_end) = mpsc::channel(limits::EVENTS);
     let (repair, repair_end) = mpsc::channel(limits::REPAIRS_WAITING);
@@ -335,7 +345,7 @@ fn share(
         config,
         store,
         catalogue,
-        standing: watch::Sender::new(standing),
+        standing: watch::Sender::new(before.standing),
         door: super::Door::default(),
         transport: OnceLock::new(),
         views: watch::Sender::new(Arc::new(View::empty(me))),
@@ -362,7 +372,8 @@ fn share(
         pointers: Mutex::default(),
         withdrawn: Mutex::default(),
         promises: Mutex::default(),
-        draining: watch::Sender::new(draining),
+        draining: watch::Sender::new(before.draining),
+        pins: Pins::new(before.pins),
         observed: Mutex::default(),
         observed_anew: Default::default(),
         hosts: Mutex::default(),
@@ -492,6 +503,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(shape::run(shared.clone(), Releases::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Gc::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Scrub::new(shared.clone())));
+    tasks.spawn(shape::run(shared.clone(), Pin::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Repair::new(shared.clone(), channels.repair)));
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;

@@ -18,7 +18,7 @@ mod state;
 
 pub use many::{ITEMS_MAX, PassedOver, PutFailed, PutItem, PutMany, PutWhat, StoredMany};
 pub use state::{
-    Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState,
+    Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, PinInfo,
     ScrubFound, ScrubInfo, Setting, Status, WaitingInfo, WordKind, WorkerInfo, WorkerState,
 };
 
@@ -133,6 +133,21 @@ pub enum Request {
         /// Whether it is emptied.
         on: bool,
     },
+    /// Keeps a full copy on this node of what is at a path, now and later. Reply: [`PinInfo`].
+    Pin {
+        /// What.
+        path: PathText,
+        /// Whether the reply comes when everything is here, or when all was tried. Closing the
+        /// connection ends the waiting and nothing else.
+        wait: bool,
+    },
+    /// Keeps no full copy of it any more. Reply: [`PinInfo`].
+    Unpin {
+        /// What.
+        path: PathText,
+    },
+    /// What is pinned on this node, one [`PinInfo`] item each, sorted by path. Reply: empty.
+    Pins,
     /// The settings in force, one [`Setting`] item each. Reply: empty.
     Config,
     /// Ends the daemon in order. Reply: empty; sent when everything is on disk.

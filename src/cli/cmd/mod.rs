@@ -10,6 +10,7 @@ pub(super) mod get;
 pub(super) mod ls;
 pub(super) mod node;
 pub(super) mod peers;
+pub(super) mod pin;
 pub(super) mod put;
 pub(super) mod rm;
 pub(super) mod scrub;

@@ -36,6 +36,17 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
             "only an admin, or who put all that is kept of it, may purge it",
         )
         .hint("without --purge its content goes after the history time"),
+        Error::Draining => {
+            Failure::new(Code::Conflict, "this node is being emptied; it keeps no copies")
+                .hint("to stop that:  p2pfs drain --cancel")
+        }
+        Error::NotPinned => {
+            let what = target.map_or_else(|| "that".to_owned(), name_of);
+            Failure::new(Code::NotFound, format!("{what} is not pinned on this node"))
+                .hint("what is pinned:  p2pfs pin")
+        }
+        Error::TooManyPins => Failure::new(Code::Usage, "no more paths can be pinned on this node")
+            .hint("pin the directory that they are in, or end other pins:  p2pfs unpin PATH"),
         Error::NobodyElse => {
             Failure::new(Code::Conflict, "no other node could take what is on this one")
                 .hint("let another one join:  p2pfs daemon --bootstrap HOST:4000")

@@ -146,6 +146,15 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
             value(&node.deny(&peer).await.map_err(|err| failure(&err, None))?)
         }
         Request::Drain { on } => value(&node.drain(on).await.map_err(|err| failure(&err, None))?),
+        Request::Pin { path, wait } => {
+            let pinned = node.pin(&path, wait, |done| out.progress(done, None)).await;
+            value(&pinned.map_err(|err| failure(&err, Some(&Target::Path(path))))?)
+        }
+        Request::Unpin { path } => {
+            let pinned = node.unpin(&path).await;
+            value(&pinned.map_err(|err| failure(&err, Some(&Target::Path(path))))?)
+        }
+        Request::Pins => items(&node.pins(), out).await,
         Request::Chunks { target } => chunks(node, &target, out).await,
         Request::Peers => items(&node.peers(), out).await,
         Request::Connections => items(&node.connections(), out).await,

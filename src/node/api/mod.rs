@@ -1,12 +1,13 @@
 //! What a person or a program may ask of a node, with typed replies: *the* API. The Unix socket
 //! (and later the web page and the mount) translate to it and nothing else; a simulation enters
 //! here too. `files`, `put`, `many`, `commit`, `arrange` and `remove` have what is about files,
-//! `state` what is about the node and its peers.
+//! `pins` what is about full copies here, `state` what is about the node and its peers.
 
 mod arrange;
 mod commit;
 mod files;
 mod many;
+mod pins;
 mod put;
 mod remove;
 mod state;
@@ -24,7 +25,7 @@ use crate::sys::{Sink, Source};
 use crate::transport::DialError;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get,
-    Identity, Moved, PathText, PeerInfo, Put, PutMany, Removed, RemovedInfo, Restored, Rm,
+    Identity, Moved, PathText, PeerInfo, PinInfo, Put, PutMany, Removed, RemovedInfo, Restored, Rm,
     ScrubInfo, Setting, Status, Stored, Target, WordKind, WorkerInfo,
 };
 use std::io;
@@ -72,6 +73,15 @@ pub enum Error {
     /// There is no other node that could take what is here.
     #[error("no other node could take what is on this one")]
     NobodyElse,
+    /// A node that is being emptied keeps no copies.
+    #[error("this node is being emptied")]
+    Draining,
+    /// Nothing is pinned there.
+    #[error("not pinned")]
+    NotPinned,
+    /// The list of pins is full.
+    #[error("too many pins")]
+    TooManyPins,
     /// Nobody was approved or denied.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
@@ -250,6 +260,27 @@ impl Node {
     /// Begins to empty this node, or stops that.
     pub async fn drain(&self, on: bool) -> Outcome<Status> {
         self.shared.drain(on).await
+    }
+
+    /// Keeps a full copy here of what is at a path, now and later; with `wait` returns when it is
+    /// here, or all was tried. `progress` gets the bytes that are here.
+    pub async fn pin(
+        &self,
+        path: &PathText,
+        wait: bool,
+        progress: impl Fn(u64) + Send,
+    ) -> Outcome<PinInfo> {
+        self.shared.pin(path, wait, progress).await
+    }
+
+    /// Keeps no full copy any more of what is at a path; what it was.
+    pub async fn unpin(&self, path: &PathText) -> Outcome<PinInfo> {
+        self.shared.unpin(path).await
+    }
+
+    /// Everything that is pinned here, sorted by path.
+    pub fn pins(&self) -> Vec<PinInfo> {
+        self.shared.pinned()
     }
 
     /// The settings in force.

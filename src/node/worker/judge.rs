@@ -89,8 +89,14 @@ impl Shared {
             let open = verdict.missing > 0 || !verdict.fill.is_empty();
             let silent = |c: &Holder| c.alive && answers.silent.contains(&(c.id, cid));
             let unsure = open && candidates.iter().any(silent);
-            let keepers = self.keepers(&view, &candidates, &others, replicas, now);
-            let sheds = candidates.iter().any(|c| c.id == me && c.sheds)
+            // A node that is emptied keeps nothing.
+            let pinned = self.pins.keeps(&cid) && !*self.draining.borrow();
+            let keepers = match pinned {
+                true => Vec::new(),
+                false => self.keepers(&view, &candidates, &others, replicas, now),
+            };
+            let sheds = !pinned
+                && candidates.iter().any(|c| c.id == me && c.sheds)
                 && (!keepers.is_empty() || candidates.iter().any(Holder::takes));
             Judged { replica, verdict, made: 0, unsure, keepers, sheds }
         });

@@ -13,6 +13,7 @@ pub(super) mod issue;
 mod judge;
 pub(super) mod mend;
 mod passes;
+pub(super) mod pin;
 pub(super) mod reconcile;
 pub(super) mod release;
 pub(super) mod repair;

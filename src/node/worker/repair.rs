@@ -3,7 +3,8 @@
 //! keeps it in tables, `copy` makes copies; here it is decided what is next.
 //!
 //! It looks at a chunk when a put hands it over or a reader finds it damaged, at all chunks when
-//! the candidates change, again soon when a copy is still missing, and at all of them once a day.
+//! the candidates change or something is pinned no more, again soon when a copy is still missing,
+//! and at all of them once a day.
 //! What is missing is counted before it is copied, and the count rides in this node's member
 //! record.
 
@@ -73,6 +74,8 @@ enum News {
     Began,
     /// There is a new view.
     View,
+    /// Other chunks are pinned.
+    Pins,
     /// Chunks to look at.
     Wanted(Wanted),
     /// A copy ended.
@@ -86,6 +89,7 @@ pub(in crate::node) struct Repair {
     shared: Arc<Shared>,
     news: Option<News>,
     views: watch::Receiver<Arc<View>>,
+    pins: watch::Receiver<u64>,
     /// Chunks to look at soon.
     wanted: mpsc::Receiver<Wanted>,
     /// Names the look at all chunks that runs or was the last; different after a restart.
@@ -134,6 +138,7 @@ impl Worker for Repair {
         match self.news.take() {
             Some(News::Began) => self.begin().await,
             Some(News::View) => self.moved().await,
+            Some(News::Pins) => self.begin_sweep(),
             Some(News::Wanted(wanted)) => self.look_at(wanted).await,
             Some(News::Copied(copy, made)) => self.ended(copy, made).await,
             Some(News::Given(given)) => self.given(&given),
@@ -158,6 +163,7 @@ impl Worker for Repair {
             biased;
             // The senders live in `shared`.
             _ = self.views.changed() => News::View,
+            _ = self.pins.changed() => News::Pins,
             Some(wanted) = self.wanted.recv() => News::Wanted(wanted),
             (copy, made) = self.copier.next() => News::Copied(copy, made),
             given = self.surplus.next() => News::Given(given),
@@ -186,6 +192,7 @@ impl Repair {
             surplus: Surplus::new(shared.clone()),
             news: Some(News::Began),
             views: shared.views(),
+            pins: shared.pins.settled.subscribe(),
             shared,
             wanted,
             round,

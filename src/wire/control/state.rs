@@ -326,3 +326,21 @@ pub struct Candidate {
     /// What it is.
     pub help: String,
 }
+
+/// A path of which the node keeps a full copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinInfo {
+    /// The path.
+    pub path: PathText,
+    /// Files there.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files of which something is not here.
+    pub missing: u64,
+    /// Why the first of them is not.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Whether that was looked at since it was pinned, and since the daemon started.
+    pub known: bool,
+}
