@@ -9,6 +9,8 @@ mod conflicts;
 mod exchange;
 #[path = "catalogue/golden.rs"]
 mod golden;
+#[path = "catalogue/history.rs"]
+mod history;
 #[path = "catalogue/many.rs"]
 mod many;
 #[path = "harness/maptables.rs"]

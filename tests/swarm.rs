@@ -1,5 +1,6 @@
 //! Swarms of real daemons on loopback: what a person with several machines relies on. `survive` is
-//! about nodes that die and disks that rot, `tree` and `remove` about names, `moves` about copies
+//! about nodes that die and disks that rot, `tree` and `remove` about names, `history` about
+//! former versions and news, `moves` about copies
 //! that change places, `entry` about who gets in and finds the others again, `content` about files
 //! of all shapes. The merge of a partition, lost packets and slow links are simulated
 //! (`tests/sim.rs`), since they need a network that obeys.
@@ -17,6 +18,8 @@ mod damage;
 mod directories;
 #[path = "swarm/entry.rs"]
 mod entry;
+#[path = "swarm/history.rs"]
+mod history;
 #[path = "swarm/moves.rs"]
 mod moves;
 #[path = "swarm/remove.rs"]

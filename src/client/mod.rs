@@ -19,9 +19,9 @@ pub use upload::PutDir;
 use crate::text;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo,
-    FileKind, FileStat, Get, Identity, Moved, PathText, PeerInfo, Progress, Put, Range, Removed,
-    RemovedInfo, Request, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target, WordKind,
-    WorkerInfo,
+    FileKind, FileStat, Get, HistoryInfo, Identity, Moved, PathText, PeerInfo, Progress, Put,
+    Range, Removed, RemovedInfo, Request, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target,
+    WordKind, WorkerInfo,
 };
 use exchange::Exchange;
 use landing::{Attributes, Place};
@@ -279,7 +279,7 @@ impl Client {
         self.ask(Request::Rm(rm)).await
     }
 
-    /// Gives back what was removed; with `recursive` also what was removed below it.
+    /// Gives back what was removed, or an old version; with `recursive` also what was removed below it.
     ///
     /// # Errors
     /// What the daemon says.
@@ -293,6 +293,14 @@ impl Client {
     /// What the daemon says.
     pub async fn removed(&self, path: PathText) -> Result<Items<RemovedInfo>, Failure> {
         self.items(Request::ListRemoved { path }).await
+    }
+
+    /// What happened to a name, newest first.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn history(&self, path: PathText) -> Result<Items<HistoryInfo>, Failure> {
+        self.items(Request::History { path }).await
     }
 
     /// Everything about one file.

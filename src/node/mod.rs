@@ -44,7 +44,7 @@ mod view;
 mod worker;
 
 pub use crate::core::placement::Balance;
-pub use crate::core::tree::TreeError;
+pub use crate::core::tree::{TreeError, VersionError};
 pub use crate::store::OpenError as StoreError;
 pub use crate::store::WriteError;
 pub use crate::transport::{DialError, StartError as ListenError};

@@ -13,9 +13,11 @@
 //!
 //! This file owns the types, which are also what `--json` prints; it sends and decides nothing.
 
+mod history;
 mod many;
 mod state;
 
+pub use history::{Deed, HistoryInfo};
 pub use many::{ITEMS_MAX, PassedOver, PutFailed, PutItem, PutMany, PutWhat, StoredMany};
 pub use state::{
     Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState,
@@ -60,9 +62,9 @@ pub enum Request {
     },
     /// Removes a name, with its content after the history time, or at once. Reply: [`Removed`].
     Rm(Rm),
-    /// Gives back what was removed. Reply: [`Restored`].
+    /// Gives back what was removed, or an old version. Reply: [`Restored`].
     Restore {
-        /// What.
+        /// What; `NAME@VERSION` for a version.
         path: PathText,
         /// Whether what was removed below it is given back, too.
         recursive: bool,
@@ -86,6 +88,11 @@ pub enum Request {
         from: PathText,
         /// Its next name; in a directory of that name it keeps its own.
         to: PathText,
+    },
+    /// What happened to a name; one [`HistoryInfo`] item each, newest first. Reply: empty.
+    History {
+        /// The name of a file or link, also one that was removed.
+        path: PathText,
     },
     /// Everything about one file, directory or link. Reply: [`FileStat`].
     Stat {
@@ -321,7 +328,8 @@ pub enum Target {
     Hash(FileHash),
     /// By the first 8 to 63 hex digits of its hash, lower case.
     Prefix(String),
-    /// By its path in the tree.
+    /// By its path in the tree. Where nothing has that path, what stands behind its last `@` is
+    /// the number of a version, digits of its hash, or a time.
     Path(PathText),
 }
 

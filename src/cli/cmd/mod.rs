@@ -7,6 +7,7 @@ pub(super) mod daemon;
 pub(super) mod demo;
 pub(super) mod generate;
 pub(super) mod get;
+pub(super) mod history;
 pub(super) mod ls;
 pub(super) mod node;
 pub(super) mod peers;

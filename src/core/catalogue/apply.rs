@@ -326,7 +326,7 @@ fn insert_release(store: &mut dyn ViewMut, id: &RecordId, release: &Release) -> 
         }
         Scope::Versions { until_ms, versions, chunks } => {
             for version in versions {
-                store.insert(LET_GO, &key(&[&version.0, &id.0]), &[])?;
+                store.insert(LET_GO, &key(&[&version.0, &release.claim.0, &id.0]), &[])?;
             }
             let thinned = if any(store, RELEASED, &release.claim.0)? { &[][..] } else { chunks };
             for chunk in thinned {

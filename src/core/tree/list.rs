@@ -5,8 +5,8 @@
 //! are sealed, so no table can hold them in order), and then resolves those. So its memory is that
 //! of a page, and its time that of the directory.
 
-use super::conflict::{MARK, conflict_name};
-use super::{Entry, LOST_NAME, PATH_MAX, Tree, TreeError, Version, lost_and_found};
+use super::conflict::conflict_name;
+use super::{Entry, LOST_NAME, MARK, PATH_MAX, Tree, TreeError, Version, lost_and_found};
 use crate::core::catalogue::browse::{self, Child, Named};
 use crate::core::catalogue::{NAME_MAX, Node};
 use crate::id::{InodeId, to_hex};

@@ -14,17 +14,21 @@
 
 mod conflict;
 mod find;
+mod history;
 mod list;
 mod past;
 mod plan;
 mod planner;
+mod which;
 
 pub use conflict::conflict_name;
 pub use find::Found;
+pub use history::{Deed, History, Made, Step, VersionError};
 pub use list::{Page, Walk};
 pub use past::{Due, Removed};
 pub use plan::NewFile;
 pub use planner::Planner;
+pub use which::{Which, split as split_version};
 
 use super::catalogue::browse::{self, ChangeAt, Child, Named, Opened, Seen};
 use super::catalogue::{Attributes, Change, Keyring, LOST_AND_FOUND, Node, Place, View};
@@ -35,6 +39,7 @@ use std::io;
 use std::rc::Rc;
 
 pub use super::catalogue::past::Ended;
+use conflict::MARK;
 
 /// Longest path in bytes, as of the systems that mount the tree.
 pub const PATH_MAX: usize = 4096;
@@ -174,11 +179,6 @@ impl<'a> Tree<'a> {
     /// The winning version of an inode, and its concurrent ones behind it.
     pub fn versions(&self, inode: &InodeId) -> io::Result<Vec<Version>> {
         self.read_all(&browse::heads_of(self.view, self.keyring, inode)?)
-    }
-
-    /// The superseded versions of an inode that are still kept, newest first, at most 64.
-    pub fn history(&self, inode: &InodeId) -> io::Result<Vec<Version>> {
-        self.read_all(&browse::past_of(self.view, self.keyring, inode)?)
     }
 
     fn read_all(&self, changes: &[ChangeAt]) -> io::Result<Vec<Version>> {

@@ -220,7 +220,7 @@ impl Tree<'_> {
     pub fn is_all_by(&self, inode: &InodeId, author: &NodeId) -> io::Result<bool> {
         let mut rows = PastVersions::of(inode);
         while let Some(row) = rows.next(self)? {
-            if past::is_let_go(self.view, &row.at.id)? {
+            if past::is_let_go(self.view, inode, &row.at)? {
                 continue;
             }
             let Some(version) = self.version(&row.at)? else { return Ok(false) };
@@ -243,7 +243,7 @@ impl Tree<'_> {
                 return Ok(None);
             }
             // What is due and has no place among these comes after them.
-            if is_due && ended.len() == ENDED_MAX || past::is_let_go(self.view, &row.at.id)? {
+            if is_due && ended.len() == ENDED_MAX || past::is_let_go(self.view, inode, &row.at)? {
                 continue;
             }
             let version = self.version(&row.at)?;
@@ -293,18 +293,18 @@ impl Tree<'_> {
 }
 
 /// Goes through the superseded versions of an inode, those first that were superseded first.
-struct PastVersions {
+pub(super) struct PastVersions {
     inode: InodeId,
     page: std::vec::IntoIter<Ended>,
     last: Option<Ended>,
 }
 
 impl PastVersions {
-    fn of(inode: &InodeId) -> Self {
+    pub(super) fn of(inode: &InodeId) -> Self {
         Self { inode: *inode, page: Vec::new().into_iter(), last: None }
     }
 
-    fn next(&mut self, tree: &Tree<'_>) -> io::Result<Option<Ended>> {
+    pub(super) fn next(&mut self, tree: &Tree<'_>) -> io::Result<Option<Ended>> {
         if self.page.len() == 0 {
             let rows = past::past_versions(tree.view, &self.inode, self.last.as_ref(), ROWS)?;
             self.last = rows.last().copied().or(self.last);

@@ -137,6 +137,10 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
             let restored = node.restore(&path, recursive).await;
             value(&restored.map_err(|err| failure(&err, Some(&Target::Path(path))))?)
         }
+        Request::History { path } => {
+            let history = node.history(&path).await;
+            items(&history.map_err(|err| failure(&err, Some(&Target::Path(path))))?, out).await
+        }
         Request::Stat { target } => {
             value(&node.stat(&target).await.map_err(|err| failure(&err, Some(&target)))?)
         }

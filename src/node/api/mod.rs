@@ -6,6 +6,7 @@
 mod arrange;
 mod commit;
 mod files;
+mod history;
 mod many;
 mod put;
 mod remove;
@@ -17,14 +18,14 @@ pub use many::ManyStored;
 use super::{
     ApprovalError, FileError, GetError, Node, NotReady, OnProgress, PublishError, PutError, Shared,
 };
-use crate::core::tree::TreeError;
+use crate::core::tree::{TreeError, VersionError};
 use crate::id::{FileHash, NodeId, RecordId};
 use crate::sys::{Sink, Source};
 use crate::transport::DialError;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get,
-    Identity, PathText, PeerInfo, Put, PutMany, Removed, RemovedInfo, Restored, Rm, ScrubInfo,
-    Setting, Status, Stored, Target, WordKind, WorkerInfo,
+    HistoryInfo, Identity, PathText, PeerInfo, Put, PutMany, Removed, RemovedInfo, Restored, Rm,
+    ScrubInfo, Setting, Status, Stored, Target, WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -61,6 +62,16 @@ pub enum Error {
     Ambiguous {
         /// Some of them: hash and, where there is one, path.
         found: Vec<(FileHash, Option<PathText>)>,
+    },
+    /// What was meant with `NAME@VERSION` cannot be had; nothing was changed.
+    #[error("no such version: {why}")]
+    NoVersion {
+        /// The name.
+        path: PathText,
+        /// What stands behind it.
+        version: String,
+        /// Why.
+        why: VersionError,
     },
     /// A file without a name has nothing that could be removed but its content.
     #[error("it has no name; its content can only be purged")]
@@ -175,7 +186,12 @@ impl Node {
         self.shared.rm(rm).await
     }
 
-    /// Gives back what was removed.
+    /// What happened to a name, newest first.
+    pub async fn history(&self, path: &PathText) -> Outcome<Vec<HistoryInfo>> {
+        self.shared.history(path).await
+    }
+
+    /// Gives back what was removed, or makes an old version the newest.
     pub async fn restore(&self, path: &PathText, recursive: bool) -> Outcome<Restored> {
         self.shared.restore(path, recursive).await
     }
