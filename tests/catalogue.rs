@@ -15,6 +15,8 @@ mod history;
 mod many;
 #[path = "harness/maptables.rs"]
 mod maptables;
+#[path = "catalogue/news.rs"]
+mod news;
 #[path = "catalogue/order.rs"]
 mod order;
 #[path = "catalogue/past.rs"]
@@ -23,6 +25,8 @@ mod past;
 mod refusals;
 #[path = "catalogue/releases.rs"]
 mod releases;
+#[path = "catalogue/resolve.rs"]
+mod resolve;
 #[path = "catalogue/speed.rs"]
 mod speed;
 #[path = "catalogue/world.rs"]

@@ -102,6 +102,10 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Show the versions of a file
     History(HistoryArgs),
+    /// Show what was changed at several places at once, and decide what is kept
+    Conflicts(ConflictsArgs),
+    /// Show what happens in the tree, as it happens
+    Watch(WatchArgs),
     /// Show everything about one file
     Stat(StatArgs),
     /// Show whether everything is well
@@ -432,6 +436,44 @@ Examples:
 pub struct HistoryArgs {
     /// Its name, also one that was removed
     #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::names))]
+    pub path: OsString,
+}
+
+/// Arguments of `conflicts`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+When a file is changed on two nodes that do not hear of each other, nothing is lost: the later
+version has the name, the other is beside it as a conflict copy, on all nodes alike. What is dropped
+with --keep stays in the history of the name.
+
+Examples:
+  p2pfs conflicts
+  p2pfs conflicts /notes.txt --keep 3f9a1c77b0
+  p2pfs conflicts /notes.txt --keep-both")]
+pub struct ConflictsArgs {
+    /// The directory, or the name that is in conflict
+    #[arg(value_name = "PATH", default_value = "/", add = ArgValueCompleter::new(complete::names))]
+    pub path: OsString,
+    /// Keep only this one: its name, or its version as in p2pfs history
+    #[arg(long, value_name = "NAME|VERSION", conflicts_with = "keep_both")]
+    pub keep: Option<OsString>,
+    /// Keep all: the conflict copies become files of their own
+    #[arg(long)]
+    pub keep_both: bool,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+One line for each change from now on, whichever node made it, until Ctrl-C or until the daemon
+stops. Who reads too slowly is told how many changes were missed.
+
+Examples:
+  p2pfs watch
+  p2pfs watch /reports --json | jq -r .path")]
+pub struct WatchArgs {
+    /// The directory, with everything below it, or a file
+    #[arg(value_name = "PATH", default_value = "/", add = ArgValueCompleter::new(complete::names))]
     pub path: OsString,
 }
 

@@ -48,7 +48,7 @@ pub use crate::core::tree::{TreeError, VersionError};
 pub use crate::store::OpenError as StoreError;
 pub use crate::store::WriteError;
 pub use crate::transport::{DialError, StartError as ListenError};
-pub use api::{Error, ManyStored, Outcome};
+pub use api::{Error, ManyStored, Outcome, Watch};
 pub use ask::AskError;
 pub use config::{Config, System};
 pub use door::ApprovalError;

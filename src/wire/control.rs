@@ -17,7 +17,7 @@ mod history;
 mod many;
 mod state;
 
-pub use history::{Deed, HistoryInfo};
+pub use history::{ConflictInfo, Deed, HistoryInfo, Resolved, Watched};
 pub use many::{ITEMS_MAX, PassedOver, PutFailed, PutItem, PutMany, PutWhat, StoredMany};
 pub use state::{
     Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState,
@@ -94,6 +94,19 @@ pub enum Request {
         /// The name of a file or link, also one that was removed.
         path: PathText,
     },
+    /// What is in conflict at a path or below; one [`ConflictInfo`] item each. Reply: empty.
+    Conflicts {
+        /// A directory, a file, or a conflict copy.
+        path: PathText,
+    },
+    /// Ends a conflict. Reply: [`Resolved`].
+    Resolve {
+        /// What is in conflict, or one of its copies.
+        path: PathText,
+        /// What is kept: its name or path, or its version as in `history`; none: all, each under
+        /// a name of its own.
+        keep: Option<PathText>,
+    },
     /// Everything about one file, directory or link. Reply: [`FileStat`].
     Stat {
         /// Which file.
@@ -144,8 +157,15 @@ pub enum Request {
     Config,
     /// Ends the daemon in order. Reply: empty; sent when everything is on disk.
     Stop,
-    /// Streams [`Event`] items until the client closes. Reply: never.
+    /// Streams [`Event`] items until the client closes or the daemon stops. Reply: empty.
     Events,
+    /// Streams what happens in the tree as [`Watched`] items, from now on, until the client closes
+    /// or the daemon stops. A client that reads too slowly is told how much it has missed. Reply:
+    /// empty.
+    Watch {
+        /// A directory, with everything below it, or a file.
+        path: PathText,
+    },
     /// Candidates for shell completion, one [`Candidate`] item each, at most 200. Reply: empty.
     Complete {
         /// What kind of word is completed.

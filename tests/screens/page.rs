@@ -137,7 +137,7 @@ const PASSING: &[(&str, &str)] = &[
     (r"(?m)^ *(Cached|Repair|Scrub)  .*\n", ""),
     (r"\b\d+(\.\d)? ([KMGTPE]i)?B(/s)?\b", "SIZE"),
     (r"\b\d+(\.\d+)? (ms|s|min|h|d)\b|\bnow\b", "TIME"),
-    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "DATE"),
+    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b|\b\d{8}-\d{6}\b", "DATE"),
     (r"\b\d+ (chunks?|records?|copy made|copies made)\b", "COUNT"),
     // How many copies there are is not known everywhere at once; only the demo keeps two.
     (r"[?12]/2( !)?", "COPIES"),

@@ -126,6 +126,17 @@ pub(crate) fn heads_of(
     Ok(heads.iter().map(|version| version.at).collect())
 }
 
+/// The superseded changes of an inode that are kept, newest first, at most 64.
+pub(crate) fn past_of(
+    tables: &dyn TableRead,
+    keyring: &Keyring,
+    inode: &InodeId,
+) -> io::Result<Vec<ChangeAt>> {
+    let mut past = versions_of(tables, keyring, inode, State::Past)?;
+    past.sort_unstable_by_key(|version| std::cmp::Reverse(version.at));
+    Ok(past.iter().map(|version| version.at).collect())
+}
+
 /// The heads of a register, removals too: what a new change to it has to name as parents.
 pub(crate) fn heads_under(tables: &dyn TableRead, tag: &Tag) -> io::Result<Vec<ChangeAt>> {
     let heads = scan(tables, REGISTER, &register_prefix(tag, State::Head), None, VERSIONS_MAX)?;

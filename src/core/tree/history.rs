@@ -8,7 +8,7 @@
 //! changes no number; one that is let go does. What always holds are the digits of a hash.
 
 use super::past::PastVersions;
-use super::{MARK, Tree, TreeError, Version, Which};
+use super::{Tree, TreeError, Version, Which};
 use crate::core::catalogue::browse::{self, ChangeAt, Opened};
 use crate::core::catalogue::past::{Ended, is_let_go};
 use crate::core::catalogue::{Change, Node, Target, is_released};
@@ -117,14 +117,16 @@ impl Tree<'_> {
         if entry.as_ref().is_some_and(super::Entry::is_dir) {
             return Err(TreeError::IsADirectory);
         }
-        let (name, copy) = match &entry {
-            // Its name is that of the version, not of a register.
-            Some(entry) if entry.conflict => (base_of(name), Some(entry.inode)),
-            _ => (name, None),
+        // The name of a conflict copy is that of the version, and has no register.
+        let copy = entry.as_ref().filter(|entry| entry.conflict);
+        let group = match copy {
+            Some(_) => self.conflict_group(&dir, name)?.unwrap_or_default(),
+            None => Vec::new(),
         };
+        let name = group.first().map_or(name, |winner| &winner.name);
         let mut names = self.name_changes(&dir, name)?;
         if let Some(copy) = copy {
-            names.retain(|one| one.target.inode() == Some(copy));
+            names.retain(|one| one.target.inode() == Some(copy.inode));
         }
         let shown = entry.as_ref().map(|entry| &entry.version);
         let mut steps = self.version_steps(&names, shown)?;
@@ -333,10 +335,4 @@ fn hash_of(made: &Made) -> Option<FileHash> {
         Node::File(file) => Some(file.hash),
         Node::Dir { .. } | Node::Link(_) => None,
     }
-}
-
-/// The name that a conflict copy belongs to.
-fn base_of(name: &[u8]) -> &[u8] {
-    let mark = name.windows(MARK.len()).rposition(|part| part == MARK);
-    mark.map_or(name, |mark| &name[..mark])
 }

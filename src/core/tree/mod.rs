@@ -16,18 +16,24 @@ mod conflict;
 mod find;
 mod history;
 mod list;
+mod news;
 mod past;
 mod plan;
 mod planner;
+mod resolve;
+mod thin;
 mod which;
 
 pub use conflict::conflict_name;
 pub use find::Found;
 pub use history::{Deed, History, Made, Step, VersionError};
 pub use list::{Page, Walk};
+pub use news::{Deed as NewsDeed, News as TreeNews};
 pub use past::{Due, Removed};
 pub use plan::NewFile;
 pub use planner::Planner;
+pub use resolve::Conflict;
+pub use thin::AGES_MS as THINNED_AFTER_MS;
 pub use which::{Which, split as split_version};
 
 use super::catalogue::browse::{self, ChangeAt, Child, Named, Opened, Seen};
@@ -39,7 +45,6 @@ use std::io;
 use std::rc::Rc;
 
 pub use super::catalogue::past::Ended;
-use conflict::MARK;
 
 /// Longest path in bytes, as of the systems that mount the tree.
 pub const PATH_MAX: usize = 4096;
@@ -81,6 +86,12 @@ pub enum TreeError {
     /// A conflict copy has no name of its own until the conflict is resolved.
     #[error("a conflict copy")]
     ConflictCopy,
+    /// Nothing is in conflict there.
+    #[error("not in conflict")]
+    NoConflict,
+    /// None of what is in conflict is called that.
+    #[error("none of them is called that")]
+    NoSuchCopy,
     /// This node has no content secret.
     #[error("this node cannot read the swarm's names")]
     NoKeys,

@@ -275,7 +275,17 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
         }
         TreeError::ConflictCopy => {
             Failure::new(Code::Conflict, format!("{what} is a conflict copy"))
+                .hint(format!("a file of its own:  p2pfs conflicts {what} --keep-both"))
         }
+        TreeError::NoConflict => {
+            Failure::new(Code::NotFound, format!("{what} is not in conflict with anything"))
+                .hint("what is:  p2pfs conflicts")
+        }
+        TreeError::NoSuchCopy => Failure::new(
+            Code::NotFound,
+            format!("nothing that is called so is in conflict at {what}"),
+        )
+        .hint(format!("what is:  p2pfs conflicts {what}")),
         TreeError::NoKeys => not_ready(NotReady::NoEpoch),
         TreeError::Io(err) => disk(err),
     }

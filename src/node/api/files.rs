@@ -7,14 +7,13 @@ use crate::core::catalogue::{FileRecord, Keyring, Node as TreeNode, entry_tag};
 use crate::core::limits;
 use crate::core::tree::{Entry, Found, Made, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
-use crate::id::{FileHash, InodeId, RecordId};
+use crate::id::{FileHash, InodeId};
 use crate::node::get::{GetError, OpenFile, Reading};
 use crate::node::records::{Snapshot, records_of};
 use crate::node::{NotReady, OnProgress, Shared};
 use crate::sys::Sink;
 use crate::wire::control::{
-    Candidate, Event, Fetched, FileInfo, FileKind, FileStat, Get, PathText, PeerState, Range,
-    Target,
+    Candidate, Fetched, FileInfo, FileKind, FileStat, Get, PathText, PeerState, Range, Target,
 };
 use crate::wire::message::Find;
 use std::sync::Arc;
@@ -286,7 +285,7 @@ impl Shared {
         Ok((files, more))
     }
 
-    fn file_info(&self, view: &Snapshot<'_>, path: PathText, entry: &Entry) -> FileInfo {
+    pub(super) fn file_info(&self, view: &Snapshot<'_>, path: PathText, entry: &Entry) -> FileInfo {
         let version = &entry.version;
         let mut info = FileInfo {
             path,
@@ -463,35 +462,6 @@ impl Shared {
             out.len() < most
         });
         if visited.is_err() { Vec::new() } else { out }
-    }
-
-    /// What a record changed, as events, last first.
-    pub(super) fn record_events(&self, id: &RecordId) -> Vec<Event> {
-        let keyring = self.catalogue.keyring();
-        let events = self.read_records(|view| {
-            use crate::core::catalogue::{Change, Checked, View};
-            let Some(bytes) = view.record(id)? else { return Ok(Vec::new()) };
-            let Ok(checked) = Checked::new(bytes) else { return Ok(Vec::new()) };
-            let keys = keyring.get(&checked.record().header.epoch);
-            let Some(changes) = keys.and_then(|keys| checked.record().open(keys)) else {
-                return Ok(Vec::new());
-            };
-            let tree = Tree::new(view, &keyring);
-            let mut out = Vec::new();
-            for change in changes {
-                let Change::Inode { inode, .. } = change else { continue };
-                for path in tree.paths_of(&inode, 16)? {
-                    if let Ok(entry) = tree.resolve(&path) {
-                        out.push(Event::Changed {
-                            file: self.file_info(view, PathText(path), &entry),
-                        });
-                    }
-                }
-            }
-            out.reverse();
-            Ok(out)
-        });
-        events.unwrap_or_default()
     }
 }
 

@@ -33,10 +33,11 @@ pub(super) struct Former {
 }
 
 /// Content that is kept under the claim under which it is to be named.
-struct Kept {
-    version: FileVersion,
+pub(super) struct Kept {
+    /// The version as it is named.
+    pub version: FileVersion,
     /// The file record that says so, if it is new.
-    record: Option<Vec<u8>>,
+    pub record: Option<Vec<u8>>,
     replicas: u8,
 }
 
@@ -165,7 +166,7 @@ impl Shared {
             let records: Vec<Vec<u8>> = kept.record.into_iter().chain(named).collect();
             let needed = Promise::now(&self.view(), kept.replicas).nodes;
             let (commits, planned, attempts) = (vec![wanted], Some(planning), Vec::new());
-            self.publish(Publication { records, commits, needed, planned, attempts }).await?;
+            self.publish_names(Publication { records, commits, needed, planned, attempts }).await?;
             return Ok(());
         }
         Err(ReleaseError::Unclaimed.into())
@@ -173,7 +174,7 @@ impl Shared {
 
     /// Has the holders of a version keep its chunks for a claim from now on, also where they were
     /// about to let them go.
-    async fn keep_version(
+    pub(super) async fn keep_version(
         self: &Arc<Self>,
         file: &FileVersion,
         under: ClaimId,

@@ -5,6 +5,7 @@
 
 mod arrange;
 mod commit;
+mod conflicts;
 mod files;
 mod history;
 mod many;
@@ -12,8 +13,10 @@ mod put;
 mod remove;
 mod state;
 mod survey;
+mod watch;
 
 pub use many::ManyStored;
+pub use watch::Watch;
 
 use super::{
     ApprovalError, FileError, GetError, Node, NotReady, OnProgress, PublishError, PutError, Shared,
@@ -23,9 +26,9 @@ use crate::id::{FileHash, NodeId, RecordId};
 use crate::sys::{Sink, Source};
 use crate::transport::DialError;
 use crate::wire::control::{
-    Approved, Candidate, ChunkInfo, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get,
-    HistoryInfo, Identity, PathText, PeerInfo, Put, PutMany, Removed, RemovedInfo, Restored, Rm,
-    ScrubInfo, Setting, Status, Stored, Target, WordKind, WorkerInfo,
+    Approved, Candidate, ChunkInfo, ConflictInfo, ConnectionInfo, Event, Fetched, FileInfo,
+    FileStat, Get, HistoryInfo, Identity, PathText, PeerInfo, Put, PutMany, Removed, RemovedInfo,
+    Resolved, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target, WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -191,6 +194,20 @@ impl Node {
         self.shared.history(path).await
     }
 
+    /// Calls `visit` for everything that is in conflict at a path or below, until it returns false.
+    pub fn conflicts(
+        &self,
+        path: &PathText,
+        visit: &mut dyn FnMut(ConflictInfo) -> bool,
+    ) -> Outcome<()> {
+        self.shared.conflicts(path, visit)
+    }
+
+    /// Ends a conflict: keeps what is called so, or without a call all, each under its own name.
+    pub async fn resolve(&self, path: &PathText, keep: Option<&PathText>) -> Outcome<Resolved> {
+        self.shared.end_conflict(path, keep).await
+    }
+
     /// Gives back what was removed, or makes an old version the newest.
     pub async fn restore(&self, path: &PathText, recursive: bool) -> Outcome<Restored> {
         self.shared.restore(path, recursive).await
@@ -281,6 +298,11 @@ impl Node {
     /// At most 200 candidates for shell completion.
     pub fn complete(&self, kind: WordKind, prefix: &str) -> Vec<Candidate> {
         self.shared.complete(kind, prefix)
+    }
+
+    /// What happens in the tree at a path and below it, from now on.
+    pub async fn watch(&self, path: &PathText) -> Outcome<Watch> {
+        self.shared.watch(path).await
     }
 
     /// What happens from now on.

@@ -204,6 +204,11 @@ impl Shared {
         let needed = 2.min(1 + self.view().others().count());
         let own =
             Publication { records, needed, planned: Some(planning), ..Publication::default() };
+        self.publish_names(own).await
+    }
+
+    /// Publishes what changes names and stores nothing.
+    pub(super) async fn publish_names(self: &Arc<Self>, own: Publication) -> Outcome<()> {
         match self.publish(own).await {
             // It is said here, and the others hear of it when they answer again.
             Ok(_) | Err(PublishError::TooFew { kept: 1.., .. }) => Ok(()),

@@ -1,6 +1,6 @@
-//! What a command is told of former versions.
+//! What a command is told of former and of concurrent versions, and of new ones as they come.
 
-use super::{FileKind, PathText};
+use super::{FileInfo, FileKind, PathText};
 use crate::id::FileHash;
 use serde::{Deserialize, Serialize};
 
@@ -49,4 +49,75 @@ pub enum Deed {
     Removed,
     /// What was removed was given back.
     Restored,
+}
+
+/// One name of which several versions were made at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictInfo {
+    /// The name.
+    pub path: PathText,
+    /// What has the name, then the conflict copies under theirs.
+    pub versions: Vec<FileInfo>,
+}
+
+/// Reply of [`super::Request::Resolve`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The name that was in conflict.
+    pub path: PathText,
+    /// What is there now, the name first.
+    pub kept: Vec<PathText>,
+    /// How many versions are only in the history now.
+    pub dropped: u64,
+}
+
+/// One line of `watch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Watched {
+    /// Something is there that was not.
+    Created {
+        /// What.
+        #[serde(flatten)]
+        file: FileInfo,
+    },
+    /// Something has another content, or other attributes.
+    Changed {
+        /// What it is now.
+        #[serde(flatten)]
+        file: FileInfo,
+    },
+    /// Something has another name.
+    Moved {
+        /// Its former path; none: it is not known any more.
+        from: Option<PathText>,
+        /// What it is; its time is that of its content.
+        #[serde(flatten)]
+        file: FileInfo,
+        /// When it was moved, in ms since 1970.
+        moved_ms: u64,
+        /// Name of the node where it was moved.
+        moved_by: String,
+    },
+    /// Something was changed at several places at once, and this is the copy that does not have
+    /// the name.
+    Conflict {
+        /// The copy.
+        #[serde(flatten)]
+        file: FileInfo,
+    },
+    /// Something is gone.
+    Removed {
+        /// Its path.
+        path: PathText,
+        /// When, in ms since 1970.
+        time_ms: u64,
+        /// Name of the node where it was removed.
+        by: String,
+    },
+    /// More happened than was read in time.
+    Missed {
+        /// How many records of changes were not looked at; each may be about many paths.
+        count: u64,
+    },
 }
