@@ -279,7 +279,8 @@ impl Client {
         self.ask(Request::Rm(rm)).await
     }
 
-    /// Gives back what was removed, or an old version; with `recursive` also what was removed below it.
+    /// Gives back what was removed, or an old version; with `recursive` also what was removed below
+    /// it.
     ///
     /// # Errors
     /// What the daemon says.

@@ -329,22 +329,6 @@ fn until_missed(watching: &Watching) -> u64 {
 }
 
 #[test]
-fn what_had_to_wait_is_told_when_it_can_be_read() {
-    // The second node lets itself in, and hears of names before it has the keys to read them.
-    let mut swarm = Swarm::of(1);
-    for number in 0..20 {
-        swarm[0].put(&format!("/f{number}"), b"content", &[]);
-    }
-    swarm.join(&[]);
-    swarm.met();
-    until("all names to be there", || swarm[1].list(&["ls"]).len() == 20);
-    let watching = Watching::of(&swarm[1], "/");
-    watching.begun(&swarm[0], "/begin");
-    swarm[0].put("/f3", b"changed", &[]);
-    assert_eq!(watching.next(), ("changed".into(), "/f3".into()));
-}
-
-#[test]
 fn a_watch_and_a_conflict_of_nothing_are_refused() {
     let swarm = Swarm::of(1);
     swarm[0].put("/f", b"content", &[]);

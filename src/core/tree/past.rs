@@ -21,7 +21,8 @@ const ROWS: usize = 1024;
 /// Most superseded versions of one file that are kept in memory, or claims: those of an hourly
 /// thinned history are far fewer.
 const VERSIONS: usize = 4096;
-/// Most superseded versions of one file that are thinned; of more, none goes before the history time.
+/// Most superseded versions of one file that are thinned; of more, none goes before the history
+/// time.
 const THINNED_AMONG: usize = 64 * 1024;
 /// Most names of one directory that a list of removed names has: some MiB.
 const NAMES: usize = 32 * 1024;

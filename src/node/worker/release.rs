@@ -1,7 +1,7 @@
 //! Does what releases say, and says what is due: has the store end the claims that were released,
 //! releases what was removed or superseded longer ago than the history time, oldest first, thins
-//! what is younger, and gives files that still have a name their claim back. What ends and what is due is decided by the
-//! catalogue and the tree; this is when.
+//! what is younger, and gives files that still have a name their claim back. What ends and what is
+//! due is decided by the catalogue and the tree; this is when.
 //!
 //! Nothing is thinned while a member is away: it may be changing what the others thin, and what it
 //! brings should find the chunks that it has in common with the version before.
