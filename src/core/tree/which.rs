@@ -4,7 +4,7 @@
 //! ```text
 //! VERSION = 1 to 7 decimal digits             the number that the history shows
 //!         | 8 to 64 hex digits                how the hash of its content begins
-//!         | YYYY-MM-DD, then T or a blank and HH:MM or HH:MM:SS, or nothing; UTC, with or without Z
+//!         | YYYY-MM-DD, and after T or a blank HH:MM or HH:MM:SS; UTC, with or without Z
 //!         | a number and s, min, h, d or w    so long ago
 //! ```
 //!

@@ -1,6 +1,7 @@
 //! What a person or a program may ask of a node, with typed replies: *the* API. The Unix socket
 //! (and later the web page and the mount) translate to it and nothing else; a simulation enters
 //! here too. `files`, `put`, `many`, `commit`, `arrange` and `remove` have what is about files,
+//! `history`, `conflicts` and `watch` what is about former, concurrent and new versions of them,
 //! `state` what is about the node and its peers.
 
 mod arrange;
