@@ -32,6 +32,8 @@ mod sources;
 mod start;
 #[path = "bad_input/targets.rs"]
 mod targets;
+#[path = "bad_input/versions.rs"]
+mod versions;
 
 use daemon::{Daemon, Swarm};
 use said::Said;

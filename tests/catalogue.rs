@@ -9,10 +9,14 @@ mod conflicts;
 mod exchange;
 #[path = "catalogue/golden.rs"]
 mod golden;
+#[path = "catalogue/history.rs"]
+mod history;
 #[path = "catalogue/many.rs"]
 mod many;
 #[path = "harness/maptables.rs"]
 mod maptables;
+#[path = "catalogue/news.rs"]
+mod news;
 #[path = "catalogue/order.rs"]
 mod order;
 #[path = "catalogue/past.rs"]
@@ -21,6 +25,8 @@ mod past;
 mod refusals;
 #[path = "catalogue/releases.rs"]
 mod releases;
+#[path = "catalogue/resolve.rs"]
+mod resolve;
 #[path = "catalogue/speed.rs"]
 mod speed;
 #[path = "catalogue/world.rs"]

@@ -18,5 +18,7 @@ mod member;
 mod scrub;
 #[path = "harness/segments.rs"]
 mod segments;
+#[path = "node/thin.rs"]
+mod thin;
 #[path = "node/withdrawn.rs"]
 mod withdrawn;

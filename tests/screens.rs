@@ -61,6 +61,11 @@ fn a_laptop_is_backed_up() {
 }
 
 #[test]
+fn what_was_in_it_before() {
+    play("history.md");
+}
+
+#[test]
 fn a_machine_is_let_in() {
     play("approve.md");
 }

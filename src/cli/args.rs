@@ -98,8 +98,14 @@ pub enum Command {
     Mv(MvArgs),
     /// Remove files or directories; they can be restored for a while
     Rm(RmArgs),
-    /// Give back what was removed
+    /// Give back what was removed, or an old version
     Restore(RestoreArgs),
+    /// Show the versions of a file
+    History(HistoryArgs),
+    /// Show what was changed at several places at once, and decide what is kept
+    Conflicts(ConflictsArgs),
+    /// Show what happens in the tree, as it happens
+    Watch(WatchArgs),
     /// Show everything about one file
     Stat(StatArgs),
     /// Show whether everything is well
@@ -397,18 +403,82 @@ pub struct RmArgs {
 /// Arguments of `restore`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
-What can be restored:  p2pfs ls --removed
+What can be restored:  p2pfs ls --removed  and  p2pfs history NAME
+
+An old version becomes the newest one; what it replaces stays in the history.
 
 Examples:
   p2pfs restore /reports/q3.pdf
-  p2pfs restore -r /reports")]
+  p2pfs restore -r /reports
+  p2pfs restore /reports/q3.pdf@2026-11-20")]
 pub struct RestoreArgs {
-    /// What was removed
+    /// What was removed, or NAME@VERSION, see p2pfs help history
     #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::names))]
     pub path: OsString,
     /// Restore what was removed from the directory and those below too
     #[arg(short, long)]
     pub recursive: bool,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+NAME@VERSION means a version wherever a file is named, as in get, cat, stat and restore. VERSION is
+its number, or the first 8 or more digits of its hash, or a time: what stood there then. Times are
+2026-11-20 (the end of that day), 2026-11-20T14:00 (UTC), or 30min, 2h, 3d, 1w ago. A file that is
+really called so comes first.
+
+What was replaced is kept for the history time of the daemon, 30 days by default: everything for an
+hour, after that one version an hour, after a day one version a day. Numbers change when a version
+goes, hashes never.
+
+Examples:
+  p2pfs history /reports/q3.pdf
+  p2pfs get /reports/q3.pdf@2 -o old.pdf
+  p2pfs cat /notes.txt@2d
+  p2pfs restore /reports/q3.pdf@2026-11-20")]
+pub struct HistoryArgs {
+    /// Its name, also one that was removed
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::names))]
+    pub path: OsString,
+}
+
+/// Arguments of `conflicts`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+When a file is changed on two nodes that do not hear of each other, nothing is lost: the later
+version has the name, the other is beside it as a conflict copy, on all nodes alike. What is dropped
+with --keep stays in the history of the name.
+
+Examples:
+  p2pfs conflicts
+  p2pfs conflicts /notes.txt --keep 3f9a1c77b0
+  p2pfs conflicts /notes.txt --keep-both")]
+pub struct ConflictsArgs {
+    /// The directory, or the name that is in conflict
+    #[arg(value_name = "PATH", default_value = "/", add = ArgValueCompleter::new(complete::names))]
+    pub path: OsString,
+    /// Keep only this one: its name, or its version as in p2pfs history
+    #[arg(long, value_name = "NAME|VERSION", conflicts_with = "keep_both")]
+    pub keep: Option<OsString>,
+    /// Keep all: the conflict copies become files of their own
+    #[arg(long)]
+    pub keep_both: bool,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+One line for each change from now on, whichever node made it, until Ctrl-C or until the daemon
+stops. Who reads too slowly is told how many changes were missed.
+
+Examples:
+  p2pfs watch
+  p2pfs watch /reports --json | jq -r .path")]
+pub struct WatchArgs {
+    /// The directory, with everything below it, or a file
+    #[arg(value_name = "PATH", default_value = "/", add = ArgValueCompleter::new(complete::names))]
+    pub path: OsString,
 }
 
 /// Arguments of `stat`.

@@ -101,6 +101,11 @@ fn run(cli: &Cli, matches: &ArgMatches, ui: &Ui) -> Result<(), CommandError> {
         Command::Mv(args) => wait(cmd::arrange::mv(ui, &client(ui, &given)?, args)),
         Command::Rm(args) => wait(cmd::rm::run(ui, &client(ui, &given)?, args)),
         Command::Restore(args) => wait(cmd::rm::restore(ui, &client(ui, &given)?, args)),
+        Command::History(args) => wait(cmd::history::run(ui, &client(ui, &given)?, args)),
+        Command::Conflicts(args) => wait(cmd::conflicts::run(ui, &client(ui, &given)?, args)),
+        Command::Watch(args) => {
+            wait(cmd::watch::run(ui, &client(ui, &given)?, args)).map_err(cmd::watch::ended)
+        }
         Command::Stat(args) => wait(cmd::stat::run(ui, &client(ui, &given)?, args)),
         Command::Status(args) => wait(cmd::status::run(ui, &client(ui, &given)?, args)),
         Command::Peers(args) => wait(cmd::peers::run(ui, &client(ui, &given)?, args)),

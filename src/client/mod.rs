@@ -18,10 +18,10 @@ pub use upload::PutDir;
 
 use crate::text;
 use crate::wire::control::{
-    Approved, Candidate, ChunkInfo, Code, ConnectionInfo, Event, Failure, Fetched, FileInfo,
-    FileKind, FileStat, Get, Identity, Moved, PathText, PeerInfo, PinInfo, Progress, Put, Range,
-    Removed, RemovedInfo, Request, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target,
-    WordKind, WorkerInfo,
+    Approved, Candidate, ChunkInfo, Code, ConflictInfo, ConnectionInfo, Event, Failure, Fetched,
+    FileInfo, FileKind, FileStat, Get, HistoryInfo, Identity, Moved, PathText, PeerInfo, PinInfo,
+    Progress, Put, Range, Removed, RemovedInfo, Request, Resolved, Restored, Rm, ScrubInfo,
+    Setting, Status, Stored, Target, Watched, WordKind, WorkerInfo,
 };
 use exchange::Exchange;
 use landing::{Attributes, Place};
@@ -279,7 +279,8 @@ impl Client {
         self.ask(Request::Rm(rm)).await
     }
 
-    /// Gives back what was removed; with `recursive` also what was removed below it.
+    /// Gives back what was removed, or an old version; with `recursive` also what was removed below
+    /// it.
     ///
     /// # Errors
     /// What the daemon says.
@@ -293,6 +294,35 @@ impl Client {
     /// What the daemon says.
     pub async fn removed(&self, path: PathText) -> Result<Items<RemovedInfo>, Failure> {
         self.items(Request::ListRemoved { path }).await
+    }
+
+    /// What happened to a name, newest first.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn history(&self, path: PathText) -> Result<Items<HistoryInfo>, Failure> {
+        self.items(Request::History { path }).await
+    }
+
+    /// What is in conflict at a path or below.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn conflicts(&self, path: PathText) -> Result<Items<ConflictInfo>, Failure> {
+        self.items(Request::Conflicts { path }).await
+    }
+
+    /// Ends a conflict: keeps what is called so, its name or a version, or without a call all,
+    /// each under a name of its own.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn resolve(
+        &self,
+        path: PathText,
+        keep: Option<PathText>,
+    ) -> Result<Resolved, Failure> {
+        self.ask(Request::Resolve { path, keep }).await
     }
 
     /// Everything about one file.
@@ -448,6 +478,15 @@ impl Client {
     /// What the daemon says.
     pub async fn events(&self) -> Result<Items<Event>, Failure> {
         self.items(Request::Events).await
+    }
+
+    /// What happens in the tree at a path and below it, from now on; it ends when the daemon
+    /// stops.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn watch(&self, path: PathText) -> Result<Items<Watched>, Failure> {
+        self.items(Request::Watch { path }).await
     }
 
     /// Candidates for a word that begins with `prefix`.

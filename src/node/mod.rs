@@ -45,11 +45,11 @@ mod view;
 mod worker;
 
 pub use crate::core::placement::Balance;
-pub use crate::core::tree::TreeError;
+pub use crate::core::tree::{TreeError, VersionError};
 pub use crate::store::OpenError as StoreError;
 pub use crate::store::WriteError;
 pub use crate::transport::{DialError, StartError as ListenError};
-pub use api::{Error, ManyStored, NotMoved, Outcome};
+pub use api::{Error, ManyStored, NotMoved, Outcome, Watch};
 pub use ask::AskError;
 pub use config::{Config, System};
 pub use door::ApprovalError;

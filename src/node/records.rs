@@ -466,18 +466,24 @@ impl Shared {
             self.readers_changed.send_modify(|count| *count += 1);
         }
         for record in records {
-            // Without a listener the news is not needed.
-            self.changes.send(super::api::Changed::Record(catalogue::id_of(record))).ok();
+            self.announce(catalogue::id_of(record));
         }
         self.records_changed();
+    }
+
+    fn announce(&self, id: RecordId) {
+        // Without a listener the news is not needed.
+        self.changes.send(super::api::Changed::Record(id)).ok();
     }
 
     /// Applies some of what waited; whether there may be more.
     pub(super) async fn catch_up_once(self: &Arc<Self>) -> bool {
         let catalogue = self.catalogue.clone();
         let done = self.change_tables(move |tables| catalogue.catch_up(tables));
-        let CaughtUp { more, lost } = done.await.unwrap_or_default();
+        let CaughtUp { more, applied, lost } = done.await.unwrap_or_default();
         lost.into_iter().for_each(|id| self.damaged.note(id));
+        // They were announced when they came, and had no news to tell then.
+        applied.into_iter().for_each(|id| self.announce(id));
         more
     }
 }

@@ -149,7 +149,7 @@ impl Shared {
     }
 
     /// Opens a version by the file record that was written with it, released or not.
-    async fn open_version(
+    pub(super) async fn open_version(
         self: &Arc<Self>,
         version: &FileVersion,
     ) -> Result<(OpenFile, Arc<EpochKeys>), ReleaseError> {

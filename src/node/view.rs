@@ -180,6 +180,11 @@ impl View {
         home.filter(|id| !self.lives(id)).collect()
     }
 
+    /// Whether no member is away that may have changed something meanwhile and come back.
+    pub(super) fn is_complete(&self, now: Time) -> bool {
+        self.members.values().all(|m| m.lives() || now.since(m.since) > GONE_AFTER)
+    }
+
     /// Gives the memory of what placement remembers back.
     pub(super) fn trim(&self) {
         self.placement().shrink();
@@ -307,6 +312,23 @@ mod tests {
         let later = left.next(members(member(4, PeerState::Left, 9)), now + grace, grace);
         let gone = later.next(members(member(4, PeerState::Left, 9)), now + grace * 2, grace);
         assert_eq!(gone.candidates(&cid).len(), 3);
+    }
+
+    #[test]
+    fn who_is_away_is_waited_for_a_week() {
+        let view = View::empty(NodeId([0; 32]));
+        for (state, after, complete) in [
+            (PeerState::Alive, 0, true),
+            (PeerState::Suspect, 0, true),
+            (PeerState::Dead, 6, false),
+            (PeerState::Left, 6, false),
+            (PeerState::Dead, 8, true),
+        ] {
+            let last = member(4, state, 0);
+            let now = last.since + Duration::from_secs(after * 24 * 60 * 60);
+            let view = view.next(members(last), now, Duration::ZERO);
+            assert_eq!(view.is_complete(now), complete, "{state:?} after {after} days");
+        }
     }
 
     #[test]

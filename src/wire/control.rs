@@ -13,9 +13,11 @@
 //!
 //! This file owns the types, which are also what `--json` prints; it sends and decides nothing.
 
+mod history;
 mod many;
 mod state;
 
+pub use history::{ConflictInfo, Deed, HistoryInfo, Resolved, Watched};
 pub use many::{ITEMS_MAX, PassedOver, PutFailed, PutItem, PutMany, PutWhat, StoredMany};
 pub use state::{
     Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, PinInfo,
@@ -60,9 +62,9 @@ pub enum Request {
     },
     /// Removes a name, with its content after the history time, or at once. Reply: [`Removed`].
     Rm(Rm),
-    /// Gives back what was removed. Reply: [`Restored`].
+    /// Gives back what was removed, or an old version. Reply: [`Restored`].
     Restore {
-        /// What.
+        /// What; `NAME@VERSION` for a version.
         path: PathText,
         /// Whether what was removed below it is given back, too.
         recursive: bool,
@@ -86,6 +88,24 @@ pub enum Request {
         from: PathText,
         /// Its next name; in a directory of that name it keeps its own.
         to: PathText,
+    },
+    /// What happened to a name; one [`HistoryInfo`] item each, newest first. Reply: empty.
+    History {
+        /// The name of a file or link, also one that was removed.
+        path: PathText,
+    },
+    /// What is in conflict at a path or below; one [`ConflictInfo`] item each. Reply: empty.
+    Conflicts {
+        /// A directory, a file, or a conflict copy.
+        path: PathText,
+    },
+    /// Ends a conflict. Reply: [`Resolved`].
+    Resolve {
+        /// What is in conflict, or one of its copies.
+        path: PathText,
+        /// What is kept: its name or path, or its version as in `history`; none: all, each under
+        /// a name of its own.
+        keep: Option<PathText>,
     },
     /// Everything about one file, directory or link. Reply: [`FileStat`].
     Stat {
@@ -152,8 +172,15 @@ pub enum Request {
     Config,
     /// Ends the daemon in order. Reply: empty; sent when everything is on disk.
     Stop,
-    /// Streams [`Event`] items until the client closes. Reply: never.
+    /// Streams [`Event`] items until the client closes or the daemon stops. Reply: empty.
     Events,
+    /// Streams what happens in the tree as [`Watched`] items, from now on, until the client closes
+    /// or the daemon stops. A client that reads too slowly is told how much it has missed. Reply:
+    /// empty.
+    Watch {
+        /// A directory, with everything below it, or a file.
+        path: PathText,
+    },
     /// Candidates for shell completion, one [`Candidate`] item each, at most 200. Reply: empty.
     Complete {
         /// What kind of word is completed.
@@ -336,7 +363,8 @@ pub enum Target {
     Hash(FileHash),
     /// By the first 8 to 63 hex digits of its hash, lower case.
     Prefix(String),
-    /// By its path in the tree.
+    /// By its path in the tree. Where nothing has that path, what stands behind its last `@` is
+    /// the number of a version, digits of its hash, or a time.
     Path(PathText),
 }
 

@@ -1,11 +1,14 @@
 //! Reconciliation: whatever two members have, both have the same after an exchange; messages pass
 //! through their codec, and a lost one only means to begin again.
 
+#![allow(clippy::print_stdout, reason = "figures for who asks for them")]
+
 use crate::maptables::MapTables;
-use crate::world::{Replica, START_MS, epoch};
+use crate::speed::new_file_record;
+use crate::world::{Replica, Rules, START_MS, epoch};
 use p2pfs::core::catalogue::sync::{Exchange, answer, is_equal};
 use p2pfs::core::catalogue::{
-    Applied, Content, FileRecord, Keyring, REPLICAS_MAX, Source, summary,
+    Applied, Checked, Content, Context, FileRecord, Keyring, REPLICAS_MAX, Source, apply, summary,
 };
 use p2pfs::core::hlc::at_ms;
 use p2pfs::crypto::NodeKey;
@@ -151,6 +154,45 @@ fn few_differences_among_many_records_cost_little() {
     assert_eq!(a.store.records.len() - before, 5);
     let moved = 10 * (file(1, 1).len() + 40);
     assert!(cost.bytes < moved + 40_000 && cost.rounds <= 14, "{cost:?}");
+}
+
+/// After a partition only what differs is sent: 10 of 100,000 entries, each with a record of its
+/// own, made within a month.
+#[test]
+fn ten_differences_among_a_hundred_thousand_entries_cost_a_few_kilobytes() {
+    const ENTRIES: u64 = 100_000;
+    const STEP_MS: u64 = 30 * 86_400_000 / ENTRIES;
+    let author = Replica::new(10, 1);
+    let made = |number: u64, ago: u64| new_file_record(&author, number, START_MS - ago * STEP_MS);
+    let mut same = Replica::new(10, 1);
+    for number in 0..ENTRIES {
+        take(&mut same, made(number, number + 20));
+    }
+    // Made while the two could not talk, and at any time within the month.
+    for (what, apart, most) in [("new", 1, 6_000), ("old", 9_973, 32_000)] {
+        let (mut a, mut b) = (Replica::new(10, 1), Replica::new(10, 1));
+        (a.store, b.store) = (same.store.clone(), same.store.clone());
+        let mut records = 0;
+        for number in 0..10 {
+            let record = made(ENTRIES + number, number * apart);
+            records += record.len();
+            take(if number < 5 { &mut a } else { &mut b }, record);
+        }
+        let Cost { bytes, rounds, .. } = exchange(&mut a, &mut b, None);
+        assert_equal(&a, &b);
+        println!("10 {what} ones: {bytes} bytes in {rounds} rounds, {records} are the records");
+        assert!(bytes < records + most && rounds <= 14, "{bytes} bytes, {rounds} rounds");
+    }
+}
+
+/// Applies a record that was checked, as from the own disk.
+fn take(into: &mut Replica, bytes: Vec<u8>) {
+    let rules = Rules::of_swarm();
+    let context = Context { keyring: &into.keyring, authority: &rules };
+    let checked = Checked::new(bytes.clone()).unwrap();
+    let applied = apply(&mut into.store, context, Source::Disk, &checked).unwrap();
+    assert_eq!(applied, Applied::New);
+    into.store.records.insert(checked.record().id, bytes);
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl View for Counting {
 }
 
 /// The record of a new file in the root.
-fn new_file_record(author: &Replica, number: u64) -> Vec<u8> {
+pub(crate) fn new_file_record(author: &Replica, number: u64, made_ms: u64) -> Vec<u8> {
     let mut id = [1; 16];
     id[..8].copy_from_slice(&number.to_le_bytes());
     let (inode, file) = (InodeId(id), new_file(number));
@@ -92,7 +92,7 @@ fn new_file_record(author: &Replica, number: u64) -> Vec<u8> {
     let keys = author.keyring.newest().unwrap();
     let mut nonce = [0; 24];
     nonce[..8].copy_from_slice(&number.to_le_bytes());
-    seal_tree(&author.key, keys, at_ms(START_MS) + number * 4096, &nonce, &draft).unwrap()
+    seal_tree(&author.key, keys, at_ms(made_ms) + number * 4096, &nonce, &draft).unwrap()
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_record_costs_the_same_among_many() {
     let context = Context { keyring: &author.keyring, authority: &rules };
     let (mut most, mut spent, mut part) = (0, std::time::Duration::ZERO, Vec::new());
     for number in 0..count {
-        let checked = Checked::new(new_file_record(&author, number)).unwrap();
+        let checked = Checked::new(new_file_record(&author, number, START_MS)).unwrap();
         let (before, begun) = (store.operations.get(), Instant::now());
         let applied = apply(&mut store, context, Source::Disk, &checked).unwrap();
         spent += begun.elapsed();

@@ -3,14 +3,14 @@
 
 use crate::maptables::MapTables;
 use p2pfs::core::catalogue::{
-    Applied, Attributes, Authority, Checked, Context, Draft, EpochRecord, FileVersion, GrantFacts,
-    Header, Keyring, Kind, Recipient, Refusal, SecretBox, Source, View, apply, catch_up, seal_tree,
-    sign, vet,
+    Applied, Attributes, Authority, CaughtUp, Checked, Context, Draft, EpochRecord, FileVersion,
+    GrantFacts, Header, Keyring, Kind, Recipient, Refusal, SecretBox, Source, View, apply,
+    catch_up, seal_tree, sign, vet,
 };
 use p2pfs::core::hlc::{Hlc, at_ms};
 use p2pfs::core::tree::{Entry, NewFile, Planner, Tree, TreeError, Walk};
 use p2pfs::crypto::{ContentSecret, EpochKeys, NodeKey, SwarmKey, verify};
-use p2pfs::id::{ClaimId, EpochId, FileHash, InodeId, NodeId};
+use p2pfs::id::{ClaimId, EpochId, FileHash, InodeId, NodeId, RecordId};
 
 /// The wall clock at which every world begins.
 pub(crate) const START_MS: u64 = 1_795_252_864_000;
@@ -125,9 +125,25 @@ impl Replica {
     }
 
     pub(crate) fn catch_up(&mut self, limit: usize) -> bool {
+        self.catch_up_some(limit).more
+    }
+
+    fn catch_up_some(&mut self, limit: usize) -> CaughtUp {
         let rules = Rules::of_swarm();
         let context = Context { keyring: &self.keyring, authority: &rules };
-        catch_up(&mut self.store, context, limit).unwrap().more
+        catch_up(&mut self.store, context, limit).unwrap()
+    }
+
+    /// What had waited and is applied now.
+    pub(crate) fn applied_later(&mut self) -> Vec<RecordId> {
+        let mut applied = Vec::new();
+        loop {
+            let done = self.catch_up_some(100);
+            applied.extend(done.applied);
+            if !done.more {
+                return applied;
+            }
+        }
     }
 
     pub(crate) fn learn(&mut self, number: u8) {

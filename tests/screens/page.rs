@@ -134,10 +134,12 @@ impl fmt::Display for Piece {
 /// What is different in each run, and what stands for it: times, sizes, numbers of chunks, codes,
 /// the places of a demo, and how far columns are apart.
 const PASSING: &[(&str, &str)] = &[
+    // What a daemon logs depends on how far it was when it was killed.
+    (r"(?m)^\d{4}-\d\d-\d\dT\S+Z +INFO .*\n", ""),
     (r"(?m)^ *(Cached|Repair|Scrub)  .*\n", ""),
     (r"\b\d+(\.\d)? ([KMGTPE]i)?B(/s)?\b", "SIZE"),
     (r"\b\d+(\.\d+)? (ms|s|min|h|d)\b|\bnow\b", "TIME"),
-    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "DATE"),
+    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b|\b\d{8}-\d{6}\b", "DATE"),
     (r"\b\d+ (chunks?|records?|copy made|copies made)\b", "COUNT"),
     // How many copies there are is not known everywhere at once; only the demo keeps two.
     (r"[?12]/2( !)?", "COPIES"),

@@ -184,6 +184,8 @@ impl Player {
         let mut mask_id = |real: &str, what: &str| {
             mask(real, &id_of(what));
             mask(&real[..10], &id_of(what)[..10]);
+            // As in the names of conflict copies.
+            mask(&real[..8], &id_of(what)[..8]);
         };
         mask_id(id["id"].as_str().unwrap(), machine);
         if let Some(swarm) = id["swarm"].as_str() {

@@ -3,10 +3,12 @@
 
 pub(super) mod arrange;
 pub(super) mod config;
+pub(super) mod conflicts;
 pub(super) mod daemon;
 pub(super) mod demo;
 pub(super) mod generate;
 pub(super) mod get;
+pub(super) mod history;
 pub(super) mod ls;
 pub(super) mod node;
 pub(super) mod peers;
@@ -16,6 +18,7 @@ pub(super) mod rm;
 pub(super) mod scrub;
 pub(super) mod stat;
 pub(super) mod status;
+pub(super) mod watch;
 
 /// `1 node`, `2 nodes`.
 fn count(number: u64, noun: &str) -> String {

@@ -81,7 +81,7 @@ pub(in crate::cli) async fn restore(
     }
     let Restored { files, dirs } = restored;
     ui.say(match (files, dirs) {
-        (0, 0) => "nothing was removed there".to_owned(),
+        (0, 0) => "there is nothing to restore".to_owned(),
         (files, 0) => format!("restored {}", count(files, "file")),
         (0, dirs) => format!("restored {}", directories(dirs)),
         (files, dirs) => format!("restored {} and {}", count(files, "file"), directories(dirs)),

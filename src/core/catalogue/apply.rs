@@ -326,7 +326,7 @@ fn insert_release(store: &mut dyn ViewMut, id: &RecordId, release: &Release) -> 
         }
         Scope::Versions { until_ms, versions, chunks } => {
             for version in versions {
-                store.insert(LET_GO, &key(&[&version.0, &id.0]), &[])?;
+                store.insert(LET_GO, &key(&[&version.0, &release.claim.0, &id.0]), &[])?;
             }
             let thinned = if any(store, RELEASED, &release.claim.0)? { &[][..] } else { chunks };
             for chunk in thinned {
@@ -426,6 +426,8 @@ fn read_back(store: &dyn ViewMut, id: &RecordId) -> io::Result<Record> {
 pub struct CaughtUp {
     /// There may be more: call it again.
     pub more: bool,
+    /// Records that were applied, or opened, only now.
+    pub applied: Vec<RecordId>,
     /// Records that go on waiting because the store has lost their bytes.
     pub lost: Vec<RecordId>,
 }
@@ -437,22 +439,23 @@ pub fn catch_up(
     context: Context<'_>,
     limit: usize,
 ) -> io::Result<CaughtUp> {
-    let mut lost = Vec::new();
-    let left = admit(store, context, limit, &mut lost)?;
-    let left = unseal(store, context.keyring, left, &mut lost)?;
-    Ok(CaughtUp { more: left == 0, lost })
+    let mut done = CaughtUp::default();
+    let left = admit(store, context, limit, &mut done)?;
+    let left = unseal(store, context.keyring, left, &mut done)?;
+    done.more = left == 0;
+    Ok(done)
 }
 
 /// A record that waits; noted as lost when the store has not got its bytes any more.
 fn waiting_record(
     store: &dyn ViewMut,
     id: RecordId,
-    lost: &mut Vec<RecordId>,
+    done: &mut CaughtUp,
 ) -> io::Result<Option<Record>> {
     match store.record(&id)? {
         Some(bytes) => Record::parse(bytes).map(Some).map_err(damaged),
         None => {
-            lost.push(id);
+            done.lost.push(id);
             Ok(None)
         }
     }
@@ -463,7 +466,7 @@ fn admit(
     store: &mut dyn ViewMut,
     context: Context<'_>,
     limit: usize,
-    lost: &mut Vec<RecordId>,
+    done: &mut CaughtUp,
 ) -> io::Result<usize> {
     let mut left = limit;
     let mut after: Option<Vec<u8>> = None;
@@ -473,11 +476,12 @@ fn admit(
             let mut parts = Parts(row);
             let author = NodeId(parts.take()?);
             let id = RecordId(parts.take()?);
-            let Some(record) = waiting_record(store, id, lost)? else { continue };
+            let Some(record) = waiting_record(store, id, done)? else { continue };
             if may_write(store, &author, record.header.clock)? {
                 forget_waiting(store, &record)?;
                 if let Some(body) = Body::read(&record, context.authority) {
                     insert(store, context, &record, &body)?;
+                    done.applied.push(id);
                 }
                 left -= 1;
             }
@@ -495,7 +499,7 @@ fn unseal(
     store: &mut dyn ViewMut,
     keyring: &Keyring,
     limit: usize,
-    lost: &mut Vec<RecordId>,
+    done: &mut CaughtUp,
 ) -> io::Result<usize> {
     let mut left = limit;
     for keys in keyring.iter() {
@@ -507,11 +511,12 @@ fn unseal(
             let mut parts = Parts(&row);
             parts.take::<32>()?;
             let id = RecordId(parts.take()?);
-            let Some(record) = waiting_record(store, id, lost)? else { continue };
+            let Some(record) = waiting_record(store, id, done)? else { continue };
             let mut reveal = Reveal::new(store, keyring);
             reveal.open(&record)?;
             reveal.finish()?;
             store.remove(SEALED, &row)?;
+            done.applied.push(id);
             left -= 1;
         }
     }

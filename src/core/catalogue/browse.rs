@@ -151,6 +151,26 @@ pub(crate) fn heads_under(tables: &dyn TableRead, tag: &Tag) -> io::Result<Vec<C
     Ok(out)
 }
 
+/// The changes of the register of a name, newest first within each state, at most `limit` of them:
+/// each with the clock of the first change that superseded it, 0 while none did.
+pub(crate) fn changes_under(
+    tables: &dyn TableRead,
+    tag: &Tag,
+    limit: usize,
+) -> io::Result<Vec<(ChangeAt, u64)>> {
+    let mut out = Vec::new();
+    for state in [State::Head, State::Past] {
+        let room = limit - out.len();
+        for (key, row) in scan(tables, REGISTER, &register_prefix(tag, state), None, room)? {
+            let version = Version::read(&key, &row)?;
+            if let Fact::Entry { .. } = version.fact {
+                out.push((version.at, version.ended));
+            }
+        }
+    }
+    Ok(out)
+}
+
 /// The names of an inode that is no directory, at most `limit`.
 pub(crate) fn links_of(
     tables: &dyn TableRead,
@@ -198,6 +218,8 @@ pub(crate) fn versions_by_hash(
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) author: NodeId,
+    /// The records whose changes these supersede.
+    pub(crate) parents: Vec<RecordId>,
     pub(crate) changes: Vec<Change>,
     /// Bytes of the record, as a measure of what it costs to keep it in memory.
     pub(crate) size: usize,
@@ -214,5 +236,6 @@ pub(crate) fn open(
     let size = bytes.len();
     let record = Record::parse(bytes).map_err(damaged)?;
     let changes = keyring.get(&record.header.epoch).and_then(|keys| record.open(keys));
-    Ok(changes.map(|changes| Opened { author: record.header.author, changes, size }))
+    let (author, parents) = (record.header.author, &record.header.parents);
+    Ok(changes.map(|changes| Opened { author, parents: parents.clone(), changes, size }))
 }

@@ -149,9 +149,23 @@ pub fn is_released(tables: &(impl TableRead + ?Sized), claim: &ClaimId) -> io::R
     any(tables, RELEASED, &claim.0)
 }
 
-/// Whether the versions that a tree record made were let go.
-pub(crate) fn is_let_go(tables: &dyn TableRead, record: &RecordId) -> io::Result<bool> {
-    any(tables, LET_GO, &record.0)
+/// Whether the version of an inode that a change made was let go. One record may have made versions
+/// of many inodes, so the claim of what was let go has to be that of this one.
+pub(crate) fn is_let_go(
+    tables: &dyn TableRead,
+    inode: &InodeId,
+    at: &ChangeAt,
+) -> io::Result<bool> {
+    for (row, _) in scan(tables, LET_GO, &at.id.0, None, usize::MAX)? {
+        let mut parts = Parts(&row);
+        parts.take::<{ RecordId::LEN }>()?;
+        let claim: [u8; ClaimId::LEN] = parts.take()?;
+        let file = key(&[&claim, &inode.0, &at.id.0, &at.change.to_be_bytes()]);
+        if tables.get(FILE, &file)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Until when claims on a chunk must have been renewed to have ended with the versions that needed

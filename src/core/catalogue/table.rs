@@ -20,7 +20,7 @@
 //! | `cat_open` | id 32 | may write bool |
 //! | `cat_epoch` | epoch 32, id 32 | made u64 |
 //! | `cat_released` | claim 16, id 32 | (a release of all of the claim) |
-//! | `cat_let_go` | tree record 32, id 32 | (a release ends the versions of that record) |
+//! | `cat_let_go` | tree record 32, claim 16, id 32 | (a release ends what it made under the claim) |
 //! | `cat_thinned` | claim 16, chunk 32 | until ms u64 (claims renewed no later have ended) |
 //! | `cat_owed` | id 32 | (a release; the node removes the row when its store has done it) |
 //! | `cat_waiting` | author 32, id 32 | (the author has no grant yet; not in any other table) |
@@ -49,7 +49,7 @@ use crate::wire::codec::{Decode, Encode, Malformed, Reader};
 use std::io;
 
 /// The version of this format. Tables of another version are thrown away and rebuilt.
-pub const TABLES_VERSION: u32 = 3;
+pub const TABLES_VERSION: u32 = 4;
 
 pub(super) const TOTAL: Table = Table("cat_total");
 pub(super) const CLOCK: Table = Table("cat_clock");

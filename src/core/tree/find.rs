@@ -90,6 +90,15 @@ impl Tree<'_> {
         Ok(out)
     }
 
+    /// The path that a name in a directory has or would have; none: the directory is not seen.
+    pub(super) fn path_in(&self, dir: &InodeId, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        if *dir == InodeId::ROOT {
+            return Ok(Some([b"/", name].concat()));
+        }
+        let above = self.paths_of(dir, 1)?.into_iter().next();
+        Ok(above.map(|above| [&above[..], b"/", name].concat()))
+    }
+
     /// The path of a name, walking up; none when it is not seen or leads to nowhere.
     fn path_of(&self, row: &Named) -> io::Result<Option<Vec<u8>>> {
         let mut names: Vec<Vec<u8>> = Vec::new();

@@ -234,19 +234,33 @@ impl Tree<'_> {
         parent: &InodeId,
         name: &[u8],
     ) -> io::Result<Option<Entry>> {
+        let group = self.conflict_group(parent, name)?.unwrap_or_default();
+        Ok(group.into_iter().find(|entry| entry.name == name))
+    }
+
+    /// What is seen under the name that a conflict copy belongs to, by the name of the copy.
+    pub(super) fn conflict_group(
+        &self,
+        parent: &InodeId,
+        name: &[u8],
+    ) -> io::Result<Option<Vec<Entry>>> {
         let mark = name.windows(MARK.len()).rposition(|part| part == MARK);
         let Some(mark) = mark else { return Ok(None) };
         let group = self.group(parent, &name[..mark])?;
-        let found = group.into_iter().find(|entry| entry.name == name);
-        if found.is_some() || name.len() + 4 < NAME_MAX {
-            return Ok(found);
+        let has = |group: &[Entry]| group.iter().any(|entry| entry.name == name);
+        if has(&group) {
+            return Ok(Some(group));
+        }
+        if name.len() + 4 < NAME_MAX {
+            return Ok(None);
         }
         // A name that may have been cut tells only its beginning, so the directory is searched.
         let mut after: Option<Vec<u8>> = None;
         loop {
             let page = self.list(parent, after.as_deref(), ROWS)?;
-            if let Some(found) = page.entries.into_iter().find(|entry| entry.name == name) {
-                return Ok(Some(found));
+            let mut groups = page.entries.chunk_by(|_, next| next.conflict);
+            if let Some(group) = groups.find(|group| has(group)) {
+                return Ok(Some(group.to_vec()));
             }
             match page.next {
                 Some(next) => after = Some(next),

@@ -1,6 +1,8 @@
 //! The tree of names as people see it: paths, listings, versions, hashes. Owns what is visible: the
-//! winner under a name, conflict copies and their names, lost+found; and (in `plan` and `planner`)
-//! the changes that make a wish true. It reads the catalogue's tables and changes nothing.
+//! winner under a name, conflict copies and their names, lost+found; what stood at a name
+//! (`history`, `which`), what is kept of that (`past`, `thin`), and what is news (`news`); and (in
+//! `plan`, `resolve` and `planner`) the changes that make a wish true. It reads the catalogue's
+//! tables and changes nothing.
 //!
 //! Invariant: what is visible is a function of the record set and the keyring. Every member that
 //! has both sees the same tree, conflict copies included.
@@ -14,17 +16,27 @@
 
 mod conflict;
 mod find;
+mod history;
 mod list;
+mod news;
 mod past;
 mod plan;
 mod planner;
+mod resolve;
+mod thin;
+mod which;
 
 pub use conflict::conflict_name;
 pub use find::Found;
+pub use history::{Deed, History, Made, Step, VersionError};
 pub use list::{Page, Walk};
+pub use news::{Deed as NewsDeed, News as TreeNews};
 pub use past::{Due, Removed};
 pub use plan::NewFile;
 pub use planner::Planner;
+pub use resolve::Conflict;
+pub use thin::AGES_MS as THINNED_AFTER_MS;
+pub use which::{Which, split as split_version};
 
 use super::catalogue::browse::{self, ChangeAt, Child, Named, Opened, Seen};
 use super::catalogue::{Attributes, Change, Keyring, LOST_AND_FOUND, Node, Place, View};
@@ -76,6 +88,12 @@ pub enum TreeError {
     /// A conflict copy has no name of its own until the conflict is resolved.
     #[error("a conflict copy")]
     ConflictCopy,
+    /// Nothing is in conflict there.
+    #[error("not in conflict")]
+    NoConflict,
+    /// None of what is in conflict is called that.
+    #[error("none of them is called that")]
+    NoSuchCopy,
     /// This node has no content secret.
     #[error("this node cannot read the swarm's names")]
     NoKeys,
@@ -174,11 +192,6 @@ impl<'a> Tree<'a> {
     /// The winning version of an inode, and its concurrent ones behind it.
     pub fn versions(&self, inode: &InodeId) -> io::Result<Vec<Version>> {
         self.read_all(&browse::heads_of(self.view, self.keyring, inode)?)
-    }
-
-    /// The superseded versions of an inode that are still kept, newest first, at most 64.
-    pub fn history(&self, inode: &InodeId) -> io::Result<Vec<Version>> {
-        self.read_all(&browse::past_of(self.view, self.keyring, inode)?)
     }
 
     fn read_all(&self, changes: &[ChangeAt]) -> io::Result<Vec<Version>> {

@@ -4,8 +4,10 @@
 //!
 //! Rules (DESIGN 7, 8): what was removed can be restored until its content is let go. The content
 //! of a file is due when its last name ended before the horizon; a superseded version of a file
-//! that still has a name is due when it was superseded before the horizon.
+//! that still has a name is due when it was superseded before the horizon, and some are before that
+//! (`thin`).
 
+use super::thin::thinned;
 use super::{Tree, Version};
 use crate::core::catalogue::browse::{self, Child};
 use crate::core::catalogue::past::{self, Ended, PastName};
@@ -19,6 +21,9 @@ const ROWS: usize = 1024;
 /// Most superseded versions of one file that are kept in memory, or claims: those of an hourly
 /// thinned history are far fewer.
 const VERSIONS: usize = 4096;
+/// Most superseded versions of one file that are thinned; of more, none goes before the history
+/// time.
+const THINNED_AMONG: usize = 64 * 1024;
 /// Most names of one directory that a list of removed names has: some MiB.
 const NAMES: usize = 32 * 1024;
 
@@ -195,7 +200,31 @@ impl Tree<'_> {
                 return self.due_claims(inode);
             }
         }
-        self.due_versions(inode, horizon)
+        self.due_versions(inode, None, &|row| row.ended <= horizon)
+    }
+
+    /// What thinning lets go of an inode at the clock reading `now`.
+    pub fn due_thinned(&self, inode: &InodeId, now: u64) -> io::Result<Option<Due>> {
+        let heads = self.versions(inode)?;
+        let mut rows = PastVersions::of(inode);
+        let mut past = Vec::new();
+        while let Some(row) = rows.next(self)? {
+            if !past::is_let_go(self.view, inode, &row.at)? {
+                past.push(row);
+            }
+            if past.len() > THINNED_AMONG {
+                return Ok(None);
+            }
+        }
+        let thinned = thinned(&past, &heads, now);
+        let goes = |row: &Ended| thinned.contains(&(row.at.id, row.at.change));
+        for row in past.iter().filter(|row| goes(row)) {
+            let claim = self.version(&row.at)?.as_ref().and_then(claim_of);
+            if self.is_kept(claim)? {
+                return self.due_versions(inode, claim, &goes);
+            }
+        }
+        Ok(None)
     }
 
     /// The claims of all versions of an inode that are not released yet, at most 4096 at a time.
@@ -220,7 +249,7 @@ impl Tree<'_> {
     pub fn is_all_by(&self, inode: &InodeId, author: &NodeId) -> io::Result<bool> {
         let mut rows = PastVersions::of(inode);
         while let Some(row) = rows.next(self)? {
-            if past::is_let_go(self.view, &row.at.id)? {
+            if past::is_let_go(self.view, inode, &row.at)? {
                 continue;
             }
             let Some(version) = self.version(&row.at)? else { return Ok(false) };
@@ -233,17 +262,23 @@ impl Tree<'_> {
         Ok(all && heads.iter().all(|version| version.author == *author))
     }
 
-    fn due_versions(&self, inode: &InodeId, horizon: u64) -> io::Result<Option<Due>> {
+    /// The versions of an inode that are due, of one claim: the one that is named, or else that of
+    /// the first one, if nothing that is not due comes before it.
+    fn due_versions(
+        &self,
+        inode: &InodeId,
+        mut claim: Option<ClaimId>,
+        is_due: &dyn Fn(&Ended) -> bool,
+    ) -> io::Result<Option<Due>> {
         let (mut ended, mut kept) = (Vec::new(), Vec::new());
-        let mut claim = None;
         let mut rows = PastVersions::of(inode);
         while let Some(row) = rows.next(self)? {
-            let is_due = row.ended <= horizon;
+            let is_due = is_due(&row);
             if !is_due && claim.is_none() {
                 return Ok(None);
             }
             // What is due and has no place among these comes after them.
-            if is_due && ended.len() == ENDED_MAX || past::is_let_go(self.view, &row.at.id)? {
+            if is_due && ended.len() == ENDED_MAX || past::is_let_go(self.view, inode, &row.at)? {
                 continue;
             }
             let version = self.version(&row.at)?;
@@ -261,7 +296,7 @@ impl Tree<'_> {
                 Some(_) | None => return Ok(None),
             }
         }
-        let Some(claim) = claim else { return Ok(None) };
+        let Some(claim) = claim.filter(|_| !ended.is_empty()) else { return Ok(None) };
         let heads = self.versions(inode)?;
         if heads.len() < browse::heads_of(self.view, self.keyring, inode)?.len() {
             return Ok(None);
@@ -293,18 +328,18 @@ impl Tree<'_> {
 }
 
 /// Goes through the superseded versions of an inode, those first that were superseded first.
-struct PastVersions {
+pub(super) struct PastVersions {
     inode: InodeId,
     page: std::vec::IntoIter<Ended>,
     last: Option<Ended>,
 }
 
 impl PastVersions {
-    fn of(inode: &InodeId) -> Self {
+    pub(super) fn of(inode: &InodeId) -> Self {
         Self { inode: *inode, page: Vec::new().into_iter(), last: None }
     }
 
-    fn next(&mut self, tree: &Tree<'_>) -> io::Result<Option<Ended>> {
+    pub(super) fn next(&mut self, tree: &Tree<'_>) -> io::Result<Option<Ended>> {
         if self.page.len() == 0 {
             let rows = past::past_versions(tree.view, &self.inode, self.last.as_ref(), ROWS)?;
             self.last = rows.last().copied().or(self.last);

@@ -105,7 +105,7 @@ impl<'a> Tree<'a> {
 
 impl<'t, 'a> Planner<'t, 'a> {
     /// The tree as it is, without the wishes.
-    pub(super) const fn tree(&self) -> &'t Tree<'a> {
+    pub const fn tree(&self) -> &'t Tree<'a> {
         self.tree
     }
 
@@ -310,6 +310,30 @@ impl<'t, 'a> Planner<'t, 'a> {
             .map(|row| row.at)
             .collect();
         self.supersede(|keys| entry_tag(keys, &parent, name.as_bytes()), &spared)?;
+        self.open.push(Change::Entry { parent, name, target });
+        Ok(())
+    }
+
+    /// Makes a version of a file or link that ends all others, conflict copies too.
+    pub(super) fn settle_inode(
+        &mut self,
+        inode: InodeId,
+        node: Node,
+        attributes: Attributes,
+    ) -> io::Result<()> {
+        self.supersede(|keys| inode_tag(keys, &inode), &[])?;
+        self.open.push(Change::Inode { inode, node, attributes });
+        Ok(())
+    }
+
+    /// Says what a name leads to, and that it leads to nothing else.
+    pub(super) fn settle_entry(
+        &mut self,
+        parent: InodeId,
+        name: Name,
+        target: Target,
+    ) -> io::Result<()> {
+        self.supersede(|keys| entry_tag(keys, &parent, name.as_bytes()), &[])?;
         self.open.push(Change::Entry { parent, name, target });
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use crate::node::{
     ApprovalError, DialError, Error, GetError, NotReady, PublishError, PutError, TreeError,
-    Unavailable, WriteError,
+    Unavailable, VersionError, WriteError,
 };
 use crate::text::{reason, shown, shown_bytes};
 use crate::wire::control::{Code, Failure, Target};
@@ -29,6 +29,7 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
             Failure::new(Code::NotFound, format!("{what} is ambiguous: {}", list.join(" · ")))
                 .hint("give more digits of the hash, or the path")
         }
+        Error::NoVersion { path, version, why } => no_version(&path.0, version, why),
         Error::Unlisted => Failure::new(Code::Conflict, "it has no name that could be removed")
             .hint("its content goes for good with:  p2pfs rm --purge HASH"),
         Error::NotYours => Failure::new(
@@ -89,6 +90,37 @@ fn not_found(target: Option<&Target>, asked: usize, unreachable: usize) -> Failu
         _ => format!("{what} is not found in this swarm ({detail})"),
     };
     absent(sentence)
+}
+
+fn no_version(path: &[u8], version: &str, why: &VersionError) -> Failure {
+    let (name, version) = (shown_bytes(path), shown(version));
+    let failure = match why {
+        VersionError::Unreadable => Failure::new(
+            Code::Usage,
+            format!("`{version}` is neither a version of {name} nor a time"),
+        )
+        .hint(format!("as it was then:  {name}@2026-11-20T14:00  or  {name}@2h")),
+        VersionError::Absent => {
+            Failure::new(Code::NotFound, format!("no version {version} of {name} is kept"))
+        }
+        VersionError::Ambiguous => Failure::new(
+            Code::NotFound,
+            format!("several versions of {name} have a hash that begins with {version}"),
+        ),
+        VersionError::Nothing => Failure::new(
+            Code::NotFound,
+            format!("nothing that is kept stood at {name} at that time ({version})"),
+        ),
+        VersionError::Directory => {
+            return Failure::new(
+                Code::Usage,
+                format!("{name} is a directory; only files and links have versions"),
+            )
+            .hint(format!("what is in it:  p2pfs ls {name}"))
+            .hint(format!("what was removed from it:  p2pfs ls --removed {name}"));
+        }
+    };
+    failure.hint(format!("its versions:  p2pfs history {name}"))
 }
 
 fn absent(sentence: String) -> Failure {
@@ -254,7 +286,17 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
         }
         TreeError::ConflictCopy => {
             Failure::new(Code::Conflict, format!("{what} is a conflict copy"))
+                .hint(format!("a file of its own:  p2pfs conflicts {what} --keep-both"))
         }
+        TreeError::NoConflict => {
+            Failure::new(Code::NotFound, format!("{what} is not in conflict with anything"))
+                .hint("what is:  p2pfs conflicts")
+        }
+        TreeError::NoSuchCopy => Failure::new(
+            Code::NotFound,
+            format!("nothing that is called so is in conflict at {what}"),
+        )
+        .hint(format!("what is:  p2pfs conflicts {what}")),
         TreeError::NoKeys => not_ready(NotReady::NoEpoch),
         TreeError::Io(err) => disk(err),
     }

@@ -4,11 +4,11 @@
 use super::failure::failure;
 use super::source::Confirmed;
 use super::{ControlSocket, Gone, Outbox, Service};
-use crate::node::{Error, ManyStored, Node, OnProgress};
+use crate::node::{Error, ManyStored, Node, OnProgress, Watch};
 use crate::sys::{BoxFuture, DescriptorSink, DescriptorSource, Source};
 use crate::wire::control::{
-    Code, Failure, FileInfo, Get, ITEMS_MAX, Put, PutFailed, PutItem, PutMany, PutWhat,
-    RemovedInfo, Request, Target,
+    Code, ConflictInfo, Failure, FileInfo, Get, ITEMS_MAX, Put, PutFailed, PutItem, PutMany,
+    PutWhat, RemovedInfo, Request, Target,
 };
 use serde_json::Value;
 use std::os::fd::OwnedFd;
@@ -94,7 +94,19 @@ impl Service for NodeService {
                         move |send: &mut dyn FnMut(RemovedInfo) -> bool| node.removed(&path, send);
                     list(read, target, out).await
                 }
-                Request::Events => stream_events(&node, &out).await,
+                Request::Conflicts { path } => {
+                    let target = Target::Path(path.clone());
+                    let read = move |send: &mut dyn FnMut(ConflictInfo) -> bool| {
+                        node.conflicts(&path, send)
+                    };
+                    list(read, target, out).await
+                }
+                Request::Events => until_stopped(&stop, stream_events(&node, &out)).await,
+                Request::Watch { path } => {
+                    let news = node.watch(&path).await;
+                    let news = news.map_err(|err| failure(&err, Some(&Target::Path(path))))?;
+                    until_stopped(&stop, stream_news(news, &out)).await
+                }
                 Request::Complete { kind, prefix } => {
                     // It walks the tree: not where other calls wait.
                     let words = move || node.complete(kind, &prefix);
@@ -125,6 +137,14 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
         Request::Restore { path, recursive } => {
             let restored = node.restore(&path, recursive).await;
             value(&restored.map_err(|err| failure(&err, Some(&Target::Path(path))))?)
+        }
+        Request::History { path } => {
+            let history = node.history(&path).await;
+            items(&history.map_err(|err| failure(&err, Some(&Target::Path(path))))?, out).await
+        }
+        Request::Resolve { path, keep } => {
+            let resolved = node.resolve(&path, keep.as_ref()).await;
+            value(&resolved.map_err(|err| failure(&err, Some(&Target::Path(path))))?)
         }
         Request::Stat { target } => {
             value(&node.stat(&target).await.map_err(|err| failure(&err, Some(&target)))?)
@@ -204,14 +224,35 @@ async fn chunks(node: &Node, target: &Target, out: &Outbox) -> Result<Value, Fai
     }
 }
 
-async fn stream_events(node: &Node, out: &Outbox) -> Result<Value, Failure> {
+/// Streams until the end or until the node is to stop, which does not wait for news.
+async fn until_stopped(
+    stop: &watch::Sender<bool>,
+    stream: impl Future<Output = ()>,
+) -> Result<Value, Failure> {
+    let mut stopping = stop.subscribe();
+    tokio::select! {
+        biased;
+        _ = stopping.wait_for(|stop| *stop) => {}
+        () = stream => {}
+    }
+    Ok(Value::Null)
+}
+
+async fn stream_events(node: &Node, out: &Outbox) {
     let mut events = node.events();
     while let Some(event) = events.next().await {
         if let Err(Gone) = out.item(&event).await {
             break;
         }
     }
-    Ok(Value::Null)
+}
+
+async fn stream_news(mut news: Watch, out: &Outbox) {
+    while let Some(one) = news.next().await {
+        if let Err(Gone) = out.item(&one).await {
+            break;
+        }
+    }
 }
 
 /// What is said when all bytes are stored, and more copies are wanted before the end.

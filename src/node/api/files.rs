@@ -1,19 +1,19 @@
 //! What is asked about files: get, ls, stat. Owns the way from what a person typed to a file
 //! record.
 
+use super::history::Former;
 use super::{Error, Outcome};
 use crate::core::catalogue::{FileRecord, Node as TreeNode, entry_tag};
 use crate::core::limits;
-use crate::core::tree::{Entry, Found, Tree, TreeError, Walk};
+use crate::core::tree::{Entry, Found, Made, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
-use crate::id::{FileHash, InodeId, RecordId};
+use crate::id::{FileHash, InodeId};
 use crate::node::get::{GetError, OpenFile, Reading};
 use crate::node::records::{Snapshot, records_of};
 use crate::node::{NotReady, OnProgress, Shared};
 use crate::sys::Sink;
 use crate::wire::control::{
-    Candidate, Event, Fetched, FileInfo, FileKind, FileStat, Get, PathText, PeerState, Range,
-    Target,
+    Candidate, Fetched, FileInfo, FileKind, FileStat, Get, PathText, PeerState, Range, Target,
 };
 use crate::wire::message::Find;
 use std::sync::Arc;
@@ -24,9 +24,16 @@ const READY_PATIENCE: Duration = Duration::from_secs(10);
 /// Entries of a list that are read at once.
 const LIST_PAGE: usize = 1024;
 
+/// What is found by a target: its hash, and its entry when the tree has it.
+type FoundFile = Option<(FileHash, Option<Entry>)>;
+/// The same of a former version, and the name that it had.
+type FoundFormer = (FoundFile, Option<PathText>);
+
 /// A file that a person meant.
 struct Meant {
     hash: FileHash,
+    /// The name of a former version.
+    former: Option<PathText>,
     entry: Option<Entry>,
     records: Vec<(FileRecord, Arc<EpochKeys>)>,
 }
@@ -126,12 +133,17 @@ impl Shared {
 
     fn meant_here(&self, target: &Target) -> Outcome<Option<Meant>> {
         let keyring = self.catalogue.keyring();
-        let mut found = Ok(None);
+        let mut found = Ok((None, None));
         self.read_records(|view| {
-            found = find_target(&Tree::new(view, &keyring), target);
+            let tree = Tree::new(view, &keyring);
+            found = match (find_target(&tree, target), target) {
+                (Ok(None), Target::Path(path)) => self.find_former(&tree, path),
+                (found, _) => found.map(|found| (found, None)),
+            };
             Ok(())
         })?;
-        let (hash, entry) = match (found?, target) {
+        let (found, former) = found?;
+        let (hash, entry) = match (found, target) {
             (Some(found), _) => found,
             (None, Target::Hash(hash)) => (*hash, None),
             (None, _) => return Ok(None),
@@ -147,7 +159,22 @@ impl Shared {
         if records.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Meant { hash, entry, records }))
+        Ok(Some(Meant { hash, former, entry, records }))
+    }
+
+    /// A former version of a file, and the name that it had.
+    fn find_former(&self, tree: &Tree<'_>, path: &PathText) -> Outcome<FoundFormer> {
+        let Some(Former { path, made }) = self.former(tree, path)? else {
+            return Ok((None, None));
+        };
+        match &made.version.node {
+            TreeNode::File(file) => {
+                let hash = file.hash;
+                Ok((Some((hash, Some(entry_of_former(made)))), Some(path)))
+            }
+            TreeNode::Dir { .. } => Err(TreeError::IsADirectory.into()),
+            TreeNode::Link(_) => Err(TreeError::IsALink.into()),
+        }
     }
 
     /// What is read from the catalogue, once more if records turned out to be damaged here and had
@@ -277,7 +304,7 @@ impl Shared {
         Ok((files, more))
     }
 
-    fn file_info(&self, view: &Snapshot<'_>, path: PathText, entry: &Entry) -> FileInfo {
+    pub(super) fn file_info(&self, view: &Snapshot<'_>, path: PathText, entry: &Entry) -> FileInfo {
         let version = &entry.version;
         let mut info = FileInfo {
             path,
@@ -356,15 +383,24 @@ impl Shared {
     fn stat_other(&self, target: &Target) -> Outcome<Option<FileStat>> {
         let Target::Path(path) = target else { return Ok(None) };
         let keyring = self.catalogue.keyring();
-        let info = self.read_records(|view| {
-            let entry = Tree::new(view, &keyring).resolve(&path.0).ok();
-            let other = entry.filter(|entry| !matches!(entry.version.node, TreeNode::File(_)));
-            Ok(other.map(|entry| self.file_info(view, path.clone(), &entry)))
+        let found = self.read_records(|view| {
+            let tree = Tree::new(view, &keyring);
+            let entry = match tree.resolve(&path.0) {
+                Ok(entry) => Some((path.clone(), entry)),
+                // Why there is no such version is said when it is looked for as a file.
+                Err(TreeError::NotFound) => self.former(&tree, path).ok().flatten().map(|former| {
+                    let Former { path, made } = former;
+                    (path, entry_of_former(made))
+                }),
+                Err(_) => None,
+            };
+            let other = entry.filter(|(_, entry)| !matches!(entry.version.node, TreeNode::File(_)));
+            Ok(other.map(|(at, entry)| (at != *path, self.file_info(view, at, &entry))))
         })?;
-        Ok(info.map(|info| FileStat {
+        Ok(found.map(|(former, info)| FileStat {
             info,
             listed: true,
-            former: false,
+            former,
             chunks: 0,
             zero_chunks: 0,
             stored_bytes: 0,
@@ -397,8 +433,11 @@ impl Shared {
         let Some(entry) = &meant.entry else { return Ok(unlisted) };
         let keyring = self.catalogue.keyring();
         Ok(self.read_records(|view| {
-            let paths = Tree::new(view, &keyring).paths_of(&entry.inode, 1)?;
-            let path = paths.into_iter().next().unwrap_or_else(|| b"/".to_vec());
+            let path = match &meant.former {
+                Some(path) => Some(path.0.clone()),
+                None => Tree::new(view, &keyring).paths_of(&entry.inode, 1)?.into_iter().next(),
+            };
+            let path = path.unwrap_or_else(|| b"/".to_vec());
             Ok(self.file_info(view, PathText(path), entry))
         })?)
     }
@@ -443,39 +482,10 @@ impl Shared {
         });
         if visited.is_err() { Vec::new() } else { out }
     }
-
-    /// What a record changed, as events, last first.
-    pub(super) fn record_events(&self, id: &RecordId) -> Vec<Event> {
-        let keyring = self.catalogue.keyring();
-        let events = self.read_records(|view| {
-            use crate::core::catalogue::{Change, Checked, View};
-            let Some(bytes) = view.record(id)? else { return Ok(Vec::new()) };
-            let Ok(checked) = Checked::new(bytes) else { return Ok(Vec::new()) };
-            let keys = keyring.get(&checked.record().header.epoch);
-            let Some(changes) = keys.and_then(|keys| checked.record().open(keys)) else {
-                return Ok(Vec::new());
-            };
-            let tree = Tree::new(view, &keyring);
-            let mut out = Vec::new();
-            for change in changes {
-                let Change::Inode { inode, .. } = change else { continue };
-                for path in tree.paths_of(&inode, 16)? {
-                    if let Ok(entry) = tree.resolve(&path) {
-                        out.push(Event::Changed {
-                            file: self.file_info(view, PathText(path), &entry),
-                        });
-                    }
-                }
-            }
-            out.reverse();
-            Ok(out)
-        });
-        events.unwrap_or_default()
-    }
 }
 
 /// What a person meant, as far as the tree knows it.
-fn find_target(tree: &Tree<'_>, target: &Target) -> Outcome<Option<(FileHash, Option<Entry>)>> {
+fn find_target(tree: &Tree<'_>, target: &Target) -> Outcome<FoundFile> {
     match target {
         Target::Path(path) => match tree.resolve(&path.0) {
             Ok(entry) => match &entry.version.node {
@@ -491,7 +501,7 @@ fn find_target(tree: &Tree<'_>, target: &Target) -> Outcome<Option<(FileHash, Op
     }
 }
 
-fn by_digits(tree: &Tree<'_>, digits: &str) -> Outcome<Option<(FileHash, Option<Entry>)>> {
+fn by_digits(tree: &Tree<'_>, digits: &str) -> Outcome<FoundFile> {
     let found = tree.find(digits)?;
     match found.as_slice() {
         [] => Ok(None),
@@ -513,6 +523,12 @@ fn entry_of(tree: &Tree<'_>, found: &Found) -> Outcome<Option<Entry>> {
         entry.version = found.version.clone();
     }
     Ok(entry)
+}
+
+/// A former version as what is seen under its name.
+fn entry_of_former(made: Made) -> Entry {
+    let Made { inode, version, .. } = made;
+    Entry { parent: InodeId::ROOT, name: Vec::new(), inode, version, conflict: false }
 }
 
 /// The bytes of a file of `size` that a range means.

@@ -1,32 +1,38 @@
 //! What a person or a program may ask of a node, with typed replies: *the* API. The Unix socket
 //! (and later the web page and the mount) translate to it and nothing else; a simulation enters
 //! here too. `files`, `put`, `many`, `commit`, `arrange` and `remove` have what is about files,
+//! `history`, `conflicts` and `watch` what is about former, concurrent and new versions of them,
 //! `pins` what is about full copies here, `state` what is about the node and its peers.
 
 mod arrange;
 mod commit;
+mod conflicts;
 mod files;
+mod history;
 mod many;
 mod pins;
 mod put;
 mod remove;
 mod state;
 mod survey;
+mod watch;
 
 pub use arrange::NotMoved;
 pub use many::ManyStored;
+pub use watch::Watch;
 
 use super::{
     ApprovalError, FileError, GetError, Node, NotReady, OnProgress, PublishError, PutError, Shared,
 };
-use crate::core::tree::TreeError;
+use crate::core::tree::{TreeError, VersionError};
 use crate::id::{FileHash, NodeId, RecordId};
 use crate::sys::{Sink, Source};
 use crate::transport::DialError;
 use crate::wire::control::{
-    Approved, Candidate, ChunkInfo, ConnectionInfo, Event, Fetched, FileInfo, FileStat, Get,
-    Identity, Moved, PathText, PeerInfo, PinInfo, Put, PutMany, Removed, RemovedInfo, Restored, Rm,
-    ScrubInfo, Setting, Status, Stored, Target, WordKind, WorkerInfo,
+    Approved, Candidate, ChunkInfo, ConflictInfo, ConnectionInfo, Event, Fetched, FileInfo,
+    FileStat, Get, HistoryInfo, Identity, Moved, PathText, PeerInfo, PinInfo, Put, PutMany,
+    Removed, RemovedInfo, Resolved, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target,
+    WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -63,6 +69,16 @@ pub enum Error {
     Ambiguous {
         /// Some of them: hash and, where there is one, path.
         found: Vec<(FileHash, Option<PathText>)>,
+    },
+    /// What was meant with `NAME@VERSION` cannot be had; nothing was changed.
+    #[error("no such version: {why}")]
+    NoVersion {
+        /// The name.
+        path: PathText,
+        /// What stands behind it.
+        version: String,
+        /// Why.
+        why: VersionError,
     },
     /// A file without a name has nothing that could be removed but its content.
     #[error("it has no name; its content can only be purged")]
@@ -180,7 +196,26 @@ impl Node {
         self.shared.rm(rm).await
     }
 
-    /// Gives back what was removed.
+    /// What happened to a name, newest first.
+    pub async fn history(&self, path: &PathText) -> Outcome<Vec<HistoryInfo>> {
+        self.shared.history(path).await
+    }
+
+    /// Calls `visit` for everything that is in conflict at a path or below, until it returns false.
+    pub fn conflicts(
+        &self,
+        path: &PathText,
+        visit: &mut dyn FnMut(ConflictInfo) -> bool,
+    ) -> Outcome<()> {
+        self.shared.conflicts(path, visit)
+    }
+
+    /// Ends a conflict: keeps what is called so, or without a call all, each under its own name.
+    pub async fn resolve(&self, path: &PathText, keep: Option<&PathText>) -> Outcome<Resolved> {
+        self.shared.end_conflict(path, keep).await
+    }
+
+    /// Gives back what was removed, or makes an old version the newest.
     pub async fn restore(&self, path: &PathText, recursive: bool) -> Outcome<Restored> {
         self.shared.restore(path, recursive).await
     }
@@ -291,6 +326,11 @@ impl Node {
     /// At most 200 candidates for shell completion.
     pub fn complete(&self, kind: WordKind, prefix: &str) -> Vec<Candidate> {
         self.shared.complete(kind, prefix)
+    }
+
+    /// What happens in the tree at a path and below it, from now on.
+    pub async fn watch(&self, path: &PathText) -> Outcome<Watch> {
+        self.shared.watch(path).await
     }
 
     /// What happens from now on.

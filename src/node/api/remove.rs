@@ -2,10 +2,11 @@
 //! content go before its time; what a removal is, and what can be restored, is the tree's.
 
 use super::files::millis;
+use super::history::Former;
 use super::{Error, Outcome};
 use crate::core::catalogue::{FileCandidate, Node as TreeNode, UNLISTED, files_by_lookup};
 use crate::core::hlc;
-use crate::core::tree::{Due, Entry, Planner, Removed as Gone, TreeError, Walk};
+use crate::core::tree::{Due, Entry, Planner, Removed as Gone, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, InodeId};
 use crate::node::publish::Publication;
@@ -26,6 +27,12 @@ enum Found {
     Dir(InodeId, Vec<u8>),
     /// Something that was removed.
     Gone(Box<Gone>, Vec<u8>),
+}
+
+/// What can be given back.
+enum Restorable {
+    Removed(Gone),
+    Former(Former),
 }
 
 impl Found {
@@ -197,6 +204,11 @@ impl Shared {
         let needed = 2.min(1 + self.view().others().count());
         let own =
             Publication { records, needed, planned: Some(planning), ..Publication::default() };
+        self.publish_names(own).await
+    }
+
+    /// Publishes what changes names and stores nothing.
+    pub(super) async fn publish_names(self: &Arc<Self>, own: Publication) -> Outcome<()> {
         match self.publish(own).await {
             // It is said here, and the others hear of it when they answer again.
             Ok(_) | Err(PublishError::TooFew { kept: 1.., .. }) => Ok(()),
@@ -320,7 +332,13 @@ impl Shared {
         let top = match there {
             Ok(entry) if entry.is_dir() && recursive => None,
             Ok(_) => return Err(TreeError::Exists.into()),
-            Err(TreeError::NotFound) => Some(self.removed_at(path)?),
+            Err(TreeError::NotFound) => match self.restorable(path)? {
+                Restorable::Removed(gone) => Some(gone),
+                Restorable::Former(former) => {
+                    restored.files = u64::from(self.restore_version(&keys, former).await?);
+                    return Ok(restored);
+                }
+            },
             Err(err) => return Err(err.into()),
         };
         let mut add = |_: &[u8], gone: &Gone| {
@@ -338,6 +356,20 @@ impl Shared {
             *(if gone.is_dir() { &mut restored.dirs } else { &mut restored.files }) += 1;
         }
         Ok(restored)
+    }
+
+    /// What can be given back by that name: what was removed, or else a former version.
+    fn restorable(&self, path: &PathText) -> Outcome<Restorable> {
+        if let Some(gone) = self.with_tree(|tree| tree.removed_at(&path.0))? {
+            return Ok(Restorable::Removed(gone));
+        }
+        let keyring = self.catalogue.keyring();
+        let mut former = Ok(None);
+        self.read_records(|view| {
+            former = self.former(&Tree::new(view, &keyring), path);
+            Ok(())
+        })?;
+        Ok(Restorable::Former(former?.ok_or(TreeError::NotFound)?))
     }
 
     /// Visits something that was removed and, if that is wanted, what was removed in it.

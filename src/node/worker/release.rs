@@ -1,7 +1,10 @@
 //! Does what releases say, and says what is due: has the store end the claims that were released,
-//! releases what was removed or superseded longer ago than the history time, oldest first, and
-//! gives files that still have a name their claim back. What ends and what is due is decided by the
-//! catalogue and the tree; this is when.
+//! releases what was removed or superseded longer ago than the history time, oldest first, thins
+//! what is younger, and gives files that still have a name their claim back. What ends and what is
+//! due is decided by the catalogue and the tree; this is when.
+//!
+//! Nothing is thinned while a member is away: it may be changing what the others thin, and what it
+//! brings should find the chunks that it has in common with the version before.
 //!
 //! Any member may release what is due. They agree on an order for each claim, and each waits a turn
 //! longer than the one before it.
@@ -10,7 +13,7 @@ use super::board::Report;
 use super::shape::{Next, Worked, Worker};
 use crate::core::catalogue::{Release, Scope, owed, released, settle_owed};
 use crate::core::hlc;
-use crate::core::tree::{Due, Ended, Tree};
+use crate::core::tree::{Due, Ended, THINNED_AFTER_MS, Tree};
 use crate::id::{ClaimId, InodeId, RecordId};
 use crate::node::Shared;
 use crate::node::release::ReleaseError;
@@ -51,6 +54,8 @@ pub(in crate::node) struct Releases {
     now_ms: u64,
     /// Behind which that look goes on.
     seen: Option<Ended>,
+    /// The same for each age at which versions are thinned.
+    thinned: [Option<Ended>; THINNED_AFTER_MS.len()],
     /// Files in front of that which could not be let go.
     left: BTreeSet<InodeId>,
     /// Claims that were released although their file has a name, and how often they were found.
@@ -65,8 +70,9 @@ impl Releases {
     pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
         let (changes, due) = (shared.records_changed.subscribe(), shared.sys.clock.now());
         let (left, wrong, views) = (BTreeSet::new(), BTreeMap::new(), shared.views());
-        let (seen, lacked) = (None, false);
-        Self { shared, changes, views, due, now_ms: 0, seen, left, wrong, lacked, settled: 0 }
+        let (seen, thinned, lacked) = (None, Default::default(), false);
+        let (now_ms, settled) = (0, 0);
+        Self { shared, changes, views, due, now_ms, seen, thinned, left, wrong, lacked, settled }
     }
 }
 
@@ -202,6 +208,9 @@ impl Releases {
         if let Err(err) = self.release_until(horizon, true).await {
             return tracing::debug!(%err, "what is due is not released yet");
         }
+        if let Err(err) = self.thin().await {
+            tracing::debug!(%err, "versions are not thinned yet");
+        }
         let kept = history.min(KEPT_AT_LEAST);
         if self.shared.lacks_room() && kept < history {
             let early = before(self.now_ms, kept);
@@ -211,25 +220,57 @@ impl Releases {
         }
     }
 
+    /// Releases the versions that need not be kept until the history time is over.
+    async fn thin(&mut self) -> Result<(), ReleaseError> {
+        let complete = self.shared.view().is_complete(self.shared.sys.clock.now());
+        if !complete || !self.shared.has_reconciled_lately() {
+            return Ok(());
+        }
+        let now = hlc::at_ms(self.now_ms);
+        let mut done = BTreeSet::new();
+        for (number, after_ms) in THINNED_AFTER_MS.into_iter().enumerate() {
+            let horizon = before(self.now_ms, Duration::from_millis(after_ms));
+            // Whoever's turn it was has thinned what was due long before.
+            let settled = before(hlc::ms_of(horizon), TURN * TURNS_MAX);
+            let mut after = self.thinned[number];
+            while done.len() < PAGE * PAGE {
+                let page = self.ended_until(after.as_ref(), horizon)?;
+                let Some(last) = page.last().copied() else { break };
+                for ended in page {
+                    if done.insert(ended.inode) {
+                        self.try_release(&ended.inode, What::Thinned { now }).await?;
+                    }
+                    if ended.ended <= settled {
+                        self.thinned[number] = Some(ended);
+                    }
+                }
+                after = Some(last);
+            }
+        }
+        Ok(())
+    }
+
+    fn ended_until(&self, after: Option<&Ended>, horizon: u64) -> io::Result<Vec<Ended>> {
+        let keyring = self.shared.catalogue.keyring();
+        self.shared.read_records(|view| Tree::new(view, &keyring).ended_until(after, horizon, PAGE))
+    }
+
     /// Releases what ended before the horizon; all of it, or some that ended first.
     async fn release_until(&mut self, horizon: u64, all: bool) -> Result<(), ReleaseError> {
         let mut after = self.seen;
         let mut done = if all { self.left.clone() } else { BTreeSet::new() };
         for inode in &done {
-            self.try_release(inode, horizon).await?;
+            self.try_release(inode, What::Ended { horizon }).await?;
         }
         let mut early = 0;
         // What ended long before was released by whoever's turn it was.
         let settled = before(hlc::ms_of(horizon), TURN * TURNS_MAX);
         loop {
-            let keyring = self.shared.catalogue.keyring();
-            let page = self.shared.read_records(|view| {
-                Tree::new(view, &keyring).ended_until(after.as_ref(), horizon, PAGE)
-            })?;
+            let page = self.ended_until(after.as_ref(), horizon)?;
             let Some(last) = page.last().copied() else { return Ok(()) };
             for ended in &page {
                 if done.insert(ended.inode)
-                    && self.try_release(&ended.inode, horizon).await?
+                    && self.try_release(&ended.inode, What::Ended { horizon }).await?
                     && !all
                 {
                     early += 1;
@@ -251,8 +292,8 @@ impl Releases {
 
     /// Releases what is due of one inode; whether anything was. One that cannot be read is left for
     /// the next look and stops no other; only that nothing can be published stops all.
-    async fn try_release(&mut self, inode: &InodeId, horizon: u64) -> Result<bool, ReleaseError> {
-        let released = match self.release_due(inode, horizon).await {
+    async fn try_release(&mut self, inode: &InodeId, what: What) -> Result<bool, ReleaseError> {
+        let released = match self.release_due(inode, what).await {
             Err(err @ ReleaseError::Publish(_)) => return Err(err),
             Err(err) => {
                 tracing::debug!(%inode, %err, "what is due of a file is not let go yet");
@@ -271,25 +312,19 @@ impl Releases {
     }
 
     /// Releases what is due of one inode, when it is this node's turn; whether anything was.
-    async fn release_due(&self, inode: &InodeId, horizon: u64) -> Result<bool, ReleaseError> {
+    async fn release_due(&self, inode: &InodeId, what: What) -> Result<bool, ReleaseError> {
         let mut any = false;
         loop {
-            let keyring = self.shared.catalogue.keyring();
-            let due =
-                self.shared.read_records(|view| Tree::new(view, &keyring).due(inode, horizon))?;
+            let due = self.shared.read_due(inode, what)?;
             let claim = match &due {
                 None => return Ok(any),
                 Some(Due::Claims(claims)) => claims.first().copied(),
                 Some(Due::Versions { claim, .. }) => Some(*claim),
             };
             let turn = claim.map_or(0, |claim| self.shared.turn(&claim) as u32);
-            let mine = before(hlc::ms_of(horizon), TURN * turn.min(TURNS_MAX));
-            if turn > 0 {
-                let due =
-                    self.shared.read_records(|view| Tree::new(view, &keyring).due(inode, mine))?;
-                if due.is_none() {
-                    return Ok(any);
-                }
+            let mine = what.earlier(TURN * turn.min(TURNS_MAX));
+            if turn > 0 && self.shared.read_due(inode, mine)?.is_none() {
+                return Ok(any);
             }
             match due {
                 Some(Due::Claims(claims)) => self.shared.release(&claims, self.now_ms).await?,
@@ -307,7 +342,38 @@ impl Releases {
     }
 }
 
+/// By what rule something of an inode is due.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// It ended before this clock reading.
+    Ended { horizon: u64 },
+    /// It is thinned at this one.
+    Thinned { now: u64 },
+}
+
+impl What {
+    /// What was due by the same rule so long before.
+    fn earlier(self, span: Duration) -> Self {
+        match self {
+            Self::Ended { horizon } => Self::Ended { horizon: before(hlc::ms_of(horizon), span) },
+            Self::Thinned { now } => Self::Thinned { now: before(hlc::ms_of(now), span) },
+        }
+    }
+}
+
 impl Shared {
+    /// What of an inode need not be kept any longer.
+    fn read_due(&self, inode: &InodeId, what: What) -> io::Result<Option<Due>> {
+        let keyring = self.catalogue.keyring();
+        self.read_records(|view| {
+            let tree = Tree::new(view, &keyring);
+            match what {
+                What::Ended { horizon } => tree.due(inode, horizon),
+                What::Thinned { now } => tree.due_thinned(inode, now),
+            }
+        })
+    }
+
     /// Claims that were released although their file has a name, at most [`PAGE`].
     fn named_but_released(&self) -> io::Result<Vec<ClaimId>> {
         let mut out = Vec::new();
