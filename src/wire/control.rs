@@ -609,6 +609,8 @@ pub enum FileKind {
     Dir,
     /// A symbolic link.
     Link,
+    /// A pipe, socket or device.
+    Special,
 }
 
 /// Reply of `stat`.

@@ -14,6 +14,8 @@
 
 mod conflict;
 mod find;
+mod heads;
+mod inode;
 mod list;
 mod past;
 mod plan;
@@ -21,6 +23,8 @@ mod planner;
 
 pub use conflict::conflict_name;
 pub use find::Found;
+pub use heads::Heads;
+pub use inode::Spot;
 pub use list::{Page, Walk};
 pub use past::{Due, Removed};
 pub use plan::NewFile;
@@ -64,6 +68,9 @@ pub enum TreeError {
     /// A link is in the way.
     #[error("a link")]
     IsALink,
+    /// A pipe, socket or device has no content.
+    #[error("a pipe, socket or device")]
+    IsSpecial,
     /// The name is taken.
     #[error("exists already")]
     Exists,
@@ -107,6 +114,7 @@ impl Version {
         match (&self.node, &other.node) {
             (Node::File(one), Node::File(two)) => one.hash == two.hash,
             (Node::Link(one), Node::Link(two)) => one == two,
+            (Node::Special(one), Node::Special(two)) => one == two,
             _ => false,
         }
     }

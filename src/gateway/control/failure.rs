@@ -229,6 +229,9 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
             .hint(format!("what is in it:  p2pfs ls {what}")),
         TreeError::IsALink => Failure::new(Code::Conflict, format!("{what} is a link"))
             .hint(format!("what it points to:  p2pfs stat {what}")),
+        TreeError::IsSpecial => {
+            Failure::new(Code::Usage, format!("{what} is a pipe, socket or device"))
+        }
         TreeError::NoDirectory => {
             let above = what.rsplit_once('/').map_or("", |(above, _)| above);
             Failure::new(Code::NotFound, format!("there is no directory for {what}"))

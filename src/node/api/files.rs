@@ -276,6 +276,7 @@ impl Shared {
         };
         match &version.node {
             TreeNode::Dir { .. } => {}
+            TreeNode::Special(_) => info.kind = FileKind::Special,
             TreeNode::Link(target) => {
                 info.kind = FileKind::Link;
                 info.size = target.len() as u64;
@@ -414,7 +415,7 @@ impl Shared {
             if let Some(word) = word.filter(|word| word.starts_with(prefix)).filter(new) {
                 let size = match info.kind {
                     FileKind::Dir => "directory".to_owned(),
-                    FileKind::File | FileKind::Link => crate::text::size(info.size),
+                    FileKind::File | FileKind::Link | FileKind::Special => crate::text::size(info.size),
                 };
                 let path = crate::text::shown_bytes(&info.path.0);
                 let help = if by_path { size } else { format!("{path} {size}") };
@@ -463,6 +464,7 @@ fn find_target(tree: &Tree<'_>, target: &Target) -> Outcome<Option<(FileHash, Op
                 TreeNode::File(file) => Ok(Some((file.hash, Some(entry)))),
                 TreeNode::Dir { .. } => Err(TreeError::IsADirectory.into()),
                 TreeNode::Link(_) => Err(TreeError::IsALink.into()),
+                TreeNode::Special(_) => Err(TreeError::IsSpecial.into()),
             },
             Err(TreeError::NotFound) => Ok(None),
             Err(err) => Err(err.into()),
