@@ -13,6 +13,7 @@
 //! | `records` | the catalogue: kept, passed on |
 //! | `publish` | this node's own records and the clock that they are made by |
 //! | `epochs` | who can read: content secrets opened and sealed |
+//! | `work` | files and directories as the programs of this machine see and change them |
 //! | `worker` | repair, scrub, reconciliation, damaged records, bootstrap, self-description, new readers |
 //!
 //! A node that has no grant yet *waits*: it listens, answers on its socket, and asks to be let in.
@@ -41,6 +42,7 @@ mod run;
 mod serve;
 mod start;
 mod view;
+mod work;
 mod worker;
 
 pub use crate::core::placement::Balance;
@@ -57,7 +59,10 @@ pub use files::FileError;
 pub use get::GetError;
 pub use publish::PublishError;
 pub use put::{OnProgress, PutError};
+pub use crate::core::catalogue::Special;
+pub use crate::core::work::{ROOT_NUMBER, Renaming};
 pub use start::{Node, StartError, forget_swarm};
+pub use work::{Changes, Kind, Made, News, OpenedFile, Page, Space, Stale, Stat, Work, WorkError, Written};
 
 use crate::core::membership::MemberChange;
 use crate::core::transfer::Chooser;
@@ -129,6 +134,8 @@ pub(crate) struct Shared {
     memory: Memory,
     /// For chunks on their way to peers.
     fetched: Memory,
+    /// What programs on this machine see and change.
+    work: work::Desk,
     /// What peers ask.
     asked: asked::Asked,
     sealers: put::Sealers,

@@ -285,15 +285,32 @@ impl Decode for Attributes {
     }
 }
 
+impl Encode for FileVersion {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.hash.encode(out);
+        self.size.encode(out);
+        self.claim.encode(out);
+        self.record.encode(out);
+    }
+}
+
+impl Decode for FileVersion {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            hash: FileHash::decode(from)?,
+            size: u64::decode(from)?,
+            claim: ClaimId::decode(from)?,
+            record: Option::decode(from)?,
+        })
+    }
+}
+
 impl Encode for Node {
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::File(version) => {
                 out.push(1);
-                version.hash.encode(out);
-                version.size.encode(out);
-                version.claim.encode(out);
-                version.record.encode(out);
+                version.encode(out);
             }
             Self::Dir { place, previous } => {
                 out.push(2);
@@ -315,12 +332,7 @@ impl Encode for Node {
 impl Decode for Node {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         match u8::decode(from)? {
-            1 => Ok(Self::File(FileVersion {
-                hash: FileHash::decode(from)?,
-                size: u64::decode(from)?,
-                claim: ClaimId::decode(from)?,
-                record: Option::decode(from)?,
-            })),
+            1 => FileVersion::decode(from).map(Self::File),
             2 => Ok(Self::Dir { place: Option::decode(from)?, previous: Option::decode(from)? }),
             3 => match from.blob(TARGET_MAX)? {
                 target if target.is_empty() || target.contains(&0) => {

@@ -29,6 +29,16 @@ impl Heads {
         self.0.iter()
     }
 
+    /// Adds one that somebody has seen now.
+    pub fn add(&mut self, record: RecordId) {
+        self.0.insert(record);
+    }
+
+    /// Adds all of these.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     fn has(&self, at: &ChangeAt) -> bool {
         self.0.contains(&at.id)
     }
@@ -60,6 +70,11 @@ impl Tree<'_> {
             }
         }
         Ok(heads)
+    }
+
+    /// The heads of a name in a directory, those of its conflict copies too.
+    pub fn all_heads_of_name(&self, parent: &InodeId, name: &[u8]) -> io::Result<Heads> {
+        self.heads(|keys| entry_tag(keys, parent, name))
     }
 
     fn heads(&self, tag: impl Fn(&EpochKeys) -> Tag) -> io::Result<Heads> {

@@ -105,7 +105,7 @@ impl<'a> Tree<'a> {
 
 impl<'t, 'a> Planner<'t, 'a> {
     /// The tree as it is, without the wishes.
-    pub(super) const fn tree(&self) -> &'t Tree<'a> {
+    pub const fn tree(&self) -> &'t Tree<'a> {
         self.tree
     }
 

@@ -114,6 +114,8 @@ struct Held {
     was_dir: bool,
     seen: Heads,
     changed: u64,
+    /// Whether it is said again, so that a conflict copy of it ends.
+    again: bool,
 }
 
 /// The working tree.
@@ -121,6 +123,8 @@ struct Held {
 pub struct Working {
     inodes: BTreeMap<InodeId, Own>,
     names: BTreeMap<Spot, Held>,
+    /// Conflict copies that were removed.
+    dropped: BTreeSet<(InodeId, RecordId)>,
     /// Counts the changes.
     tick: u64,
 }
@@ -135,9 +139,59 @@ pub struct Listing {
 }
 
 impl Working {
-    /// How many changes nobody else knows of.
+    /// How much of the tree was touched.
     pub fn pending(&self) -> usize {
-        self.names.len() + self.inodes.values().filter(|own| own.changed > 0).count()
+        self.names.len() + self.inodes.len()
+    }
+
+    /// Whether a directory was made, moved or changed and nobody else knows of it.
+    pub fn has_new_dirs(&self) -> bool {
+        self.inodes.values().any(|own| own.changed > 0 && own.what == What::Dir)
+    }
+
+    /// What was seen of an inode when it was touched.
+    pub fn seen_of(&self, id: &InodeId) -> Option<&Heads> {
+        self.inodes.get(id).map(|own| &own.seen)
+    }
+
+    /// A file as it was when this node ended: with these names, wherever they can be had.
+    pub fn restore(
+        &mut self,
+        tree: &Tree<'_>,
+        id: InodeId,
+        (seen, attributes): (Heads, Attributes),
+        base: Option<FileVersion>,
+        names: &[Spot],
+    ) -> Result<(), TreeError> {
+        let known = tree.inode(&id)?.is_some();
+        let tick = self.next();
+        if known {
+            let own = self.own(tree, &id)?;
+            (own.attributes, own.seen, own.changed) = (attributes, seen, tick);
+            return Ok(());
+        }
+        let own = Own {
+            what: What::File(base),
+            attributes,
+            clock: 0,
+            names: BTreeSet::new(),
+            known: false,
+            seen,
+            was: None,
+            before: None,
+            changed: tick,
+        };
+        self.inodes.insert(id, own);
+        for (parent, name) in names {
+            let there = self.inode(tree, parent)?.is_some_and(|dir| dir.is_dir());
+            let parent = if there { *parent } else { InodeId::ROOT };
+            let Ok(held) = self.held(tree, &parent, name) else { continue };
+            (held.now, held.changed) = (Some(id), tick);
+            if let Some(own) = self.inodes.get_mut(&id) {
+                own.names.insert((parent, name.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// What a name in a directory leads to.
@@ -150,7 +204,15 @@ impl Working {
         if let Some(held) = self.names.get(&(*parent, name.to_vec())) {
             return held.now.map_or(Ok(None), |id| self.inode(tree, &id));
         }
-        Ok(tree.lookup(parent, name)?.map(|entry| self.seen(entry)))
+        let entry = tree.lookup(parent, name)?.filter(|entry| !self.is_dropped(entry));
+        Ok(entry.map(|entry| self.seen(entry)))
+    }
+
+    /// Whether a conflict copy was removed, or its inode was.
+    fn is_dropped(&self, entry: &Entry) -> bool {
+        entry.conflict
+            && (self.is_orphan(&entry.inode)
+                || self.dropped.contains(&(entry.inode, entry.version.record)))
     }
 
     fn seen(&self, entry: Entry) -> Inode {
@@ -225,7 +287,8 @@ impl Working {
         let page = tree.list(dir, after, limit)?;
         let mut found = BTreeMap::new();
         for entry in page.entries {
-            if entry.conflict || !self.is_held(dir, &entry.name) {
+            let own = !entry.conflict && self.is_held(dir, &entry.name);
+            if !own && !self.is_dropped(&entry) {
                 found.insert(entry.name.clone(), self.seen(entry));
             }
         }
@@ -261,7 +324,10 @@ impl Working {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let page = tree.list(dir, after.as_deref(), PAGE)?;
-            if page.entries.iter().any(|entry| !self.is_held(dir, &entry.name)) {
+            let seen = |entry: &Entry| {
+                !self.is_dropped(entry) && (entry.conflict || !self.is_held(dir, &entry.name))
+            };
+            if page.entries.iter().any(seen) {
                 return Ok(true);
             }
             match page.next {
@@ -304,6 +370,11 @@ impl Working {
         change(&mut own.attributes);
         own.changed = tick;
         Ok(())
+    }
+
+    /// Remembers what is seen of a file of which the content is about to change.
+    pub fn touch(&mut self, tree: &Tree<'_>, id: &InodeId) -> Result<(), TreeError> {
+        self.own(tree, id).map(drop)
     }
 
     fn next(&mut self) -> u64 {
@@ -357,7 +428,7 @@ impl Working {
             let was = entry.as_ref().map(|entry| entry.inode);
             let was_dir = entry.is_some_and(|entry| entry.is_dir());
             let seen = tree.heads_of_name(parent, name)?;
-            let held = Held { now: was, was, was_dir, seen, changed: 0 };
+            let held = Held { now: was, was, was_dir, seen, changed: 0, again: false };
             self.names.insert(spot.clone(), held);
         }
         self.names.get_mut(&spot).ok_or(TreeError::NotFound)

@@ -107,7 +107,11 @@ impl Working {
         (parent, name): &Spot,
         dir: bool,
     ) -> Result<Unlinked, TreeError> {
-        let id = self.held(tree, parent, name)?.now.ok_or(TreeError::NotFound)?;
+        let id = match self.held(tree, parent, name) {
+            Ok(held) => held.now.ok_or(TreeError::NotFound)?,
+            Err(TreeError::ConflictCopy) => return self.drop_copy(tree, parent, name),
+            Err(err) => return Err(err),
+        };
         let is_dir = self.own(tree, &id)?.what == What::Dir;
         match (is_dir, dir) {
             (true, false) => return Err(TreeError::IsADirectory),
@@ -118,8 +122,37 @@ impl Working {
         self.detach(tree, &(*parent, name.clone()), id)
     }
 
-    fn detach(
+    /// Removes a conflict copy: what is seen under the name is said again, by somebody who has seen
+    /// both.
+    fn drop_copy(
         &mut self,
+        tree: &Tree<'_>,
+        parent: &InodeId,
+        name: &[u8],
+    ) -> Result<Unlinked, TreeError> {
+        let entry = tree.lookup(parent, name)?.ok_or(TreeError::NotFound)?;
+        let places = tree.names_of(&entry.inode)?;
+        let place = places.into_iter().find(|(dir, base)| {
+            dir == parent && name.starts_with(&base[..base.len().min(name.len() / 2)])
+        });
+        let (_, base) = place.ok_or(TreeError::ConflictCopy)?;
+        let winner = tree.lookup(parent, &base)?.map(|winner| winner.inode);
+        let tick = self.next();
+        if winner == Some(entry.inode) {
+            let own = self.own(tree, &entry.inode)?;
+            own.seen.add(entry.version.record);
+            own.changed = tick;
+        } else {
+            let all = tree.all_heads_of_name(parent, &base)?;
+            let held = self.held(tree, parent, &base)?;
+            held.seen.extend(all);
+            (held.again, held.changed) = (true, tick);
+        }
+        self.dropped.insert((entry.inode, entry.version.record));
+        Ok(Unlinked { id: entry.inode, last: false })
+    }
+
+    fn detach(        &mut self,
         tree: &Tree<'_>,
         spot: &Spot,
         id: InodeId,

@@ -6,7 +6,7 @@ use super::{Held, Own, Spot, What, Working, place_of};
 use crate::core::catalogue::{Attributes, Change, FileVersion, Name, Node, Target};
 use crate::core::tree::{Heads, Tree};
 use crate::id::{InodeId, RecordId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 /// Names that an edit of a file says again.
@@ -40,10 +40,17 @@ pub struct Planned {
 impl Working {
     /// Everything that can be written down now, with the contents that were just stored.
     pub fn plan(
-        &self,
+        &mut self,
         tree: &Tree<'_>,
         editions: &BTreeMap<InodeId, Edition>,
     ) -> io::Result<Planned> {
+        for (id, edition) in editions {
+            if let (Some(own), Some(modified_ns)) = (self.inodes.get_mut(id), edition.modified_ns) {
+                let attributes = &mut own.attributes;
+                attributes.mtime_ns = modified_ns;
+                attributes.changed_ns = attributes.changed_ns.max(Some(modified_ns));
+            }
+        }
         let mut names: BTreeMap<InodeId, Vec<(&Spot, &Held)>> = BTreeMap::new();
         let mut planned = Planned::default();
         for (spot, held) in &self.names {
@@ -82,14 +89,11 @@ impl Working {
         planned: &mut Planned,
     ) -> io::Result<()> {
         let mut changes = Vec::new();
-        let (mut what, mut attributes) = (own.what.clone(), own.attributes.clone());
-        if let Some(edition) = edition {
-            what = What::File(Some(edition.version.clone()));
-            if let Some(modified_ns) = edition.modified_ns {
-                attributes.mtime_ns = modified_ns;
-                attributes.changed_ns = attributes.changed_ns.max(Some(modified_ns));
-            }
-        }
+        let attributes = own.attributes.clone();
+        let what = match edition {
+            Some(edition) => What::File(Some(edition.version.clone())),
+            None => own.what.clone(),
+        };
         let alive = !own.names.is_empty() || id == InodeId::ROOT;
         let is_dir = what == What::Dir;
         if (alive || is_dir && own.known)
@@ -103,7 +107,7 @@ impl Working {
             let is_file = |id: InodeId| self.inodes.get(&id).is_some_and(|o| o.what != What::Dir);
             let now = held.now.filter(|id| is_file(*id));
             let was = held.was.filter(|_| !held.was_dir);
-            if now != was
+            if (now != was || held.again)
                 && let Some(name) = Name::new(&spot.1)
             {
                 let target = match (now, was) {
@@ -193,26 +197,24 @@ impl Working {
                     own.before = std::mem::replace(&mut own.was, now);
                 }
             }
-            self.drop_settled(&id, used);
         }
-        let idle: Vec<InodeId> = self
-            .inodes
-            .iter()
-            .filter(|(_, own)| own.changed == 0)
-            .map(|(id, _)| *id)
-            .collect();
-        idle.iter().for_each(|id| self.drop_settled(id, used));
+        self.drop_settled(used);
     }
 
-    /// Forgets an inode of which the replicated tree says all there is.
-    fn drop_settled(&mut self, id: &InodeId, used: &dyn Fn(&InodeId) -> bool) {
-        let Some(own) = self.inodes.get(id) else { return };
-        let pending = own.changed > 0
-            || !own.known && !own.names.is_empty()
-            || own.names.iter().any(|spot| self.names.contains_key(spot))
-            || own.names.is_empty() && used(id);
-        if !pending {
-            self.inodes.remove(id);
+    /// Forgets the inodes of which the replicated tree says all there is.
+    fn drop_settled(&mut self, used: &dyn Fn(&InodeId) -> bool) {
+        let names = &self.names;
+        // The replicated tree still shows a name that another one has taken and that waits.
+        let lost: BTreeSet<InodeId> = names.values().filter_map(|held| held.was).collect();
+        self.inodes.retain(|id, own| {
+            own.changed > 0
+                || !own.known && !own.names.is_empty()
+                || lost.contains(id)
+                || own.names.iter().any(|spot| names.contains_key(spot))
+                || own.names.is_empty() && used(id)
+        });
+        if names.is_empty() && self.inodes.is_empty() {
+            self.dropped.clear();
         }
     }
 }

@@ -33,7 +33,7 @@ struct Meant {
 
 impl Shared {
     /// The keys that seal new data. A node that has just started gets a moment to read them.
-    pub(super) async fn wait_for_keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
+    pub(in crate::node) async fn wait_for_keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
         let mut changes = self.records_changed.subscribe();
         let deadline = tokio::time::sleep(READY_PATIENCE);
         tokio::pin!(deadline);

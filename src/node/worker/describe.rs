@@ -100,6 +100,7 @@ impl Shared {
         self.fetched.trim();
         self.sealers.trim();
         self.openers.trim();
+        self.work.trim();
         self.view().trim();
         *lock(&self.pointers) = Default::default();
     }
