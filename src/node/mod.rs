@@ -59,6 +59,7 @@ pub use files::FileError;
 pub use get::GetError;
 pub use publish::PublishError;
 pub use put::{OnProgress, PutError};
+pub use crate::chunk::TooLarge;
 pub use crate::core::catalogue::Special;
 pub use crate::core::work::{ROOT_NUMBER, Renaming};
 pub use start::{Node, StartError, forget_swarm};

@@ -129,6 +129,11 @@ impl Node {
         tasks.spawn(be_member(shared.clone(), channels));
     }
 
+    /// The directory of its keys and segments.
+    pub fn data_dir(&self) -> &Path {
+        &self.shared.config.data_dir
+    }
+
     /// Resolves when the node cannot go on by itself.
     pub async fn failed(&self) -> Fatal {
         let mut fatal = self.shared.fatal.subscribe();

@@ -14,9 +14,11 @@
 //! This file owns the types, which are also what `--json` prints; it sends and decides nothing.
 
 mod many;
+mod mount;
 mod state;
 
 pub use many::{ITEMS_MAX, PassedOver, PutFailed, PutItem, PutMany, PutWhat, StoredMany};
+pub use mount::{Mount, MountInfo, Umount, Write, WrittenInfo};
 pub use state::{
     Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState,
     ScrubFound, ScrubInfo, Setting, Status, WaitingInfo, WordKind, WorkerInfo, WorkerState,
@@ -87,6 +89,15 @@ pub enum Request {
         /// Its next name; in a directory of that name it keeps its own.
         to: PathText,
     },
+    /// Lets the files of the swarm be seen in a directory of this machine. Reply: [`MountInfo`],
+    /// when programs can use it.
+    Mount(Mount),
+    /// Ends that. Reply: [`MountInfo`], with what the others do not have yet.
+    Umount(Umount),
+    /// One [`MountInfo`] item per mount. Reply: empty.
+    Mounts,
+    /// Writes the bytes of descriptor 0 of this call into a file. Reply: [`WrittenInfo`].
+    Write(Write),
     /// Everything about one file, directory or link. Reply: [`FileStat`].
     Stat {
         /// Which file.

@@ -3,10 +3,10 @@
 
 use crate::node::{
     ApprovalError, DialError, Error, GetError, NotReady, PublishError, PutError, TreeError,
-    Unavailable, WriteError,
+    Unavailable, WorkError, WriteError,
 };
 use crate::text::{reason, shown, shown_bytes};
-use crate::wire::control::{Code, Failure, Target};
+use crate::wire::control::{Code, Failure, PathText, Target};
 use std::io;
 
 /// What `err` means for whoever asked for `target`.
@@ -52,6 +52,27 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         Error::NotReady(err) => not_ready(*err),
         Error::File(err) => Failure::new(Code::Failed, err.to_string()),
         Error::Disk(err) => disk(err),
+    }
+}
+
+/// What an error of the working tree means for whoever named `path`.
+pub(in crate::gateway) fn of_work(err: &WorkError, path: &PathText) -> Failure {
+    let target = Target::Path(path.clone());
+    match err {
+        WorkError::Tree(err) => tree(err, Some(&target)),
+        WorkError::Get(err) => get(err, Some(&target)),
+        WorkError::Put(err) => put(err),
+        WorkError::Publish(err) => publish(err),
+        WorkError::NotReady(err) => not_ready(*err),
+        WorkError::NoSpace => space(&WriteError::NoCapacity),
+        WorkError::TooLarge => put(&PutError::TooLarge(crate::node::TooLarge)),
+        WorkError::Disk(err) => disk(err),
+        WorkError::NameTooLong => tree(&TreeError::BadPath, Some(&target)),
+        WorkError::WrongKind => tree(&TreeError::IsSpecial, Some(&target)),
+        WorkError::NoAttribute | WorkError::TimedOut => {
+            Failure::new(Code::Unreachable, format!("{}: {err}", name_of(&target)))
+                .hint("who answers:  p2pfs peers")
+        }
     }
 }
 

@@ -154,10 +154,6 @@ impl Content {
         self.opened.as_ref()
     }
 
-    pub(super) const fn edits(&self) -> u64 {
-        self.edits
-    }
-
     /// Notes that the base is open, if it is still the one.
     pub(super) fn set_opened(&mut self, version: &FileVersion, file: &Arc<OpenFile>) {
         if self.base.as_ref() == Some(version) {
