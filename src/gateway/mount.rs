@@ -10,7 +10,7 @@ mod dirs;
 mod door;
 mod system;
 
-use crate::node::{News, Node, Stale, Work, WorkError};
+use crate::node::{News, Node, Stale, WorkError};
 use crate::text::{reason, shown, shown_path};
 use crate::wire::control::{Code, Failure, Mount, MountInfo, PathText, Umount};
 use door::Door;

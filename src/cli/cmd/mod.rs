@@ -8,6 +8,7 @@ pub(super) mod demo;
 pub(super) mod generate;
 pub(super) mod get;
 pub(super) mod ls;
+pub(super) mod mount;
 pub(super) mod node;
 pub(super) mod peers;
 pub(super) mod put;

@@ -20,7 +20,7 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         Error::NotFound { asked, unreachable } => not_found(target, *asked, *unreachable),
         Error::Ambiguous { found } => {
             let name = |(hash, path): &(crate::id::FileHash, Option<_>)| {
-                let path: Option<&crate::wire::control::PathText> = path.as_ref();
+                let path: Option<&PathText> = path.as_ref();
                 let path = path.map_or_else(String::new, |path| shown_bytes(&path.0));
                 format!("{} {path}", &hash.to_string()[..16]).trim_end().to_owned()
             };
