@@ -112,7 +112,7 @@ impl Door {
         if self.read_only {
             return Err(Errno::EROFS);
         }
-        let room = tokio::time::timeout(DEADLINE, self.work.room());
+        let room = async { tokio::time::timeout(DEADLINE, self.work.room()).await };
         self.runtime.block_on(room).map_err(|_| Errno::ETIMEDOUT)
     }
 
