@@ -13,7 +13,7 @@ mod recent;
 
 pub use names::{Renaming, Unlinked};
 pub use numbers::{Number, Numbers, ROOT_NUMBER};
-pub use plan::{Edition, Group, Planned};
+pub use plan::{Edition, Group, Need, Planned};
 pub use recent::Recent;
 
 use crate::core::catalogue::{Attributes, FileVersion, Node, Place, Special};

@@ -21,6 +21,17 @@ pub struct Edition {
     pub modified_ns: Option<i64>,
 }
 
+/// Whether somebody on this machine needs an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nobody.
+    None,
+    /// It is open: without a name it lives on.
+    Used,
+    /// Its content is edited: what was seen of it is remembered until that is written down.
+    Edited,
+}
+
 /// Changes that go into one record.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -45,6 +56,7 @@ impl Working {
         editions: &BTreeMap<InodeId, Edition>,
     ) -> io::Result<Planned> {
         for (id, edition) in editions {
+            self.own(tree, id).map_err(io::Error::other)?;
             if let (Some(own), Some(modified_ns)) = (self.inodes.get_mut(id), edition.modified_ns) {
                 let attributes = &mut own.attributes;
                 attributes.mtime_ns = modified_ns;
@@ -161,13 +173,13 @@ impl Working {
     }
 
     /// The records of these changes are kept: what has not changed since is forgotten, unless
-    /// `used` says that somebody needs it.
+    /// `need` says that somebody needs it.
     pub fn settle(
         &mut self,
         planned: Planned,
         records: &[RecordId],
         clock: u64,
-        used: &dyn Fn(&InodeId) -> bool,
+        need: &dyn Fn(&InodeId) -> Need,
     ) {
         let seen: Heads = records.iter().copied().collect();
         for (spot, (changed, now, now_dir)) in planned.names {
@@ -198,11 +210,11 @@ impl Working {
                 }
             }
         }
-        self.drop_settled(used);
+        self.drop_settled(need);
     }
 
     /// Forgets the inodes of which the replicated tree says all there is.
-    fn drop_settled(&mut self, used: &dyn Fn(&InodeId) -> bool) {
+    fn drop_settled(&mut self, need: &dyn Fn(&InodeId) -> Need) {
         let names = &self.names;
         // The replicated tree still shows a name that another one has taken and that waits.
         let lost: BTreeSet<InodeId> = names.values().filter_map(|held| held.was).collect();
@@ -211,7 +223,11 @@ impl Working {
                 || !own.known && !own.names.is_empty()
                 || lost.contains(id)
                 || own.names.iter().any(|spot| names.contains_key(spot))
-                || own.names.is_empty() && used(id)
+                || match need(id) {
+                    Need::Edited => true,
+                    Need::Used => own.names.is_empty(),
+                    Need::None => false,
+                }
         });
         if names.is_empty() && self.inodes.is_empty() {
             self.dropped.clear();

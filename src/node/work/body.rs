@@ -47,6 +47,8 @@ pub(super) struct Content {
     edits: u64,
     /// Whether it is something else than the base.
     edited: bool,
+    /// Whether that is about to be so: what was seen of the inode is remembered from then on.
+    touched: bool,
     /// The least size since a version was begun.
     low: u64,
     /// When a program wrote last, unless another time was said since.
@@ -105,6 +107,7 @@ impl Body {
             draft: None,
             edits: 0,
             edited,
+            touched: false,
             low: size,
             modified_ns: None,
             since: Time::ZERO,
@@ -146,6 +149,15 @@ impl Content {
         self.edited
     }
 
+    /// Whether what was seen of the inode has to be remembered.
+    pub(super) const fn is_touched(&self) -> bool {
+        self.edited || self.touched
+    }
+
+    pub(super) const fn touch(&mut self) {
+        self.touched = true;
+    }
+
     pub(super) const fn base(&self) -> Option<&FileVersion> {
         self.base.as_ref()
     }
@@ -166,6 +178,11 @@ impl Content {
         if self.users == 0 && !self.edited {
             self.opened = None;
         }
+    }
+
+    /// Nobody uses it any more: what was about to be edited will not be.
+    pub(super) const fn rest(&mut self) {
+        self.touched = false;
     }
 
     /// Where the bytes of a chunk are.
@@ -208,7 +225,7 @@ impl Content {
 
     /// Takes another version as the base, when nothing was edited. Whether it did.
     pub(super) fn rebase(&mut self, version: &FileVersion) -> bool {
-        if self.edited || self.base.as_ref() == Some(version) {
+        if self.is_touched() || self.base.as_ref() == Some(version) {
             return false;
         }
         let same = self.base.as_ref().is_some_and(|base| base.hash == version.hash);
@@ -364,7 +381,7 @@ impl Content {
         // What a head says of the draft is of an older base from now on.
         self.urgent = self.is_said();
         if self.edits == snapshot.edits {
-            (self.edited, self.urgent) = (false, false);
+            (self.edited, self.touched, self.urgent) = (false, false, false);
             if self.modified_ns == snapshot.modified_ns {
                 self.modified_ns = None;
             }

@@ -10,7 +10,7 @@ use super::edition::Made;
 use super::{State, WRITTEN_MAX, WorkError};
 use crate::core::catalogue::{FileVersion, id_of, is_released, known};
 use crate::core::hlc;
-use crate::core::work::{Edition, Planned};
+use crate::core::work::{Edition, Need, Planned};
 use crate::id::{InodeId, RecordId};
 use crate::node::get::OpenFile;
 use crate::node::publish::Publication;
@@ -339,8 +339,16 @@ impl Shared {
             self.note_copies_later(one.claim, one.tally);
         }
         let State { work, bodies, .. } = state;
-        let used = |id: &InodeId| bodies.get(id).is_some_and(|body| body.lock().users > 0);
-        work.settle(planned, ids, clock.max(hlc::at_ms(1)), &used);
+        let need = |id: &InodeId| {
+            let Some(body) = bodies.get(id) else { return Need::None };
+            let content = body.lock();
+            match (content.is_touched(), content.users) {
+                (true, _) => Need::Edited,
+                (false, 0) => Need::None,
+                (false, _) => Need::Used,
+            }
+        };
+        work.settle(planned, ids, clock.max(hlc::at_ms(1)), &need);
         self.work.pending.send_replace(work.pending());
         Ok(())
     }

@@ -178,7 +178,7 @@ impl Shared {
 
     /// Makes sure that what is seen of a file is what its edits begin with.
     pub(super) fn begin_edit(&self, body: &Body) -> Result<(), WorkError> {
-        if body.lock().is_edited() {
+        if body.lock().is_touched() {
             return Ok(());
         }
         let State { work, .. } = &mut *lock(&self.work.state);
@@ -186,9 +186,11 @@ impl Shared {
             work.touch(tree, &body.id)?;
             Ok(work.inode(tree, &body.id)?)
         })?;
+        let mut content = body.lock();
         if let Some(What::File(Some(version))) = version.map(|inode| inode.what) {
-            body.lock().rebase(&version);
+            content.rebase(&version);
         }
+        content.touch();
         Ok(())
     }
 

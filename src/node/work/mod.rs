@@ -190,6 +190,7 @@ impl State {
             self.work.forget(&id);
             return;
         }
+        body.lock().rest();
         if body.lock().is_edited() || !self.bodies.contains_key(&id) {
             return;
         }
