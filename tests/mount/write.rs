@@ -40,6 +40,7 @@ fn a_range_is_changed_and_the_hash_is_that_of_the_whole() {
     let (code, out, _) = write(&swarm[0], &["/new"], b"hello");
     assert_eq!((code, out), (0, format!("{}\n", blake3::hash(b"hello"))));
     assert_eq!(swarm[0].get("/new"), b"hello");
+    assert!(swarm[0].names().is_empty(), "nothing is left where it was typed");
     // What is no file, and where there is no directory.
     let (code, _, err) = write(&swarm[0], &["/dir"], b"x");
     assert_eq!((code, err.contains("is a directory")), (2, true), "{err}");
