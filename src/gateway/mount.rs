@@ -185,8 +185,11 @@ impl Mounts {
                 };
                 return Ok(MountInfo { mount, edited: 0, edited_bytes: 0 });
             }
-            return Err(Failure::new(Code::NotFound, format!("{name} is not a mount of this node"))
-                .hint("which there are:  p2pfs status"));
+            return Err(Failure::new(
+                Code::NotFound,
+                format!("{name} is not a mount of this node"),
+            )
+            .hint("which there are:  p2pfs status"));
         };
         let work = self.node().work();
         if let Err(err) = work.flush(FLUSH).await {
@@ -335,13 +338,13 @@ fn not_mounted(point: &Path, err: &io::Error) -> Failure {
     let why = shown(&reason(err)).into_owned();
     let failure = Failure::new(Code::Failed, format!("{name} cannot be mounted: {why}"));
     match err.kind() {
-        io::ErrorKind::NotFound => failure
-            .hint("this needs fusermount3 (package fuse3) and /dev/fuse:  modprobe fuse"),
-        io::ErrorKind::PermissionDenied => Failure::new(
-            Code::Denied,
-            format!("{name} may not be mounted: {why}"),
-        )
-        .hint("--allow-other needs the line  user_allow_other  in /etc/fuse.conf"),
+        io::ErrorKind::NotFound => {
+            failure.hint("this needs fusermount3 (package fuse3) and /dev/fuse:  modprobe fuse")
+        }
+        io::ErrorKind::PermissionDenied => {
+            Failure::new(Code::Denied, format!("{name} may not be mounted: {why}"))
+                .hint("--allow-other needs the line  user_allow_other  in /etc/fuse.conf")
+        }
         _ => failure,
     }
 }

@@ -45,8 +45,11 @@ mod view;
 mod work;
 mod worker;
 
+pub use crate::chunk::TooLarge;
+pub use crate::core::catalogue::Special;
 pub use crate::core::placement::Balance;
 pub use crate::core::tree::TreeError;
+pub use crate::core::work::{ROOT_NUMBER, Renaming};
 pub use crate::store::OpenError as StoreError;
 pub use crate::store::WriteError;
 pub use crate::transport::{DialError, StartError as ListenError};
@@ -59,11 +62,11 @@ pub use files::FileError;
 pub use get::GetError;
 pub use publish::PublishError;
 pub use put::{OnProgress, PutError};
-pub use crate::chunk::TooLarge;
-pub use crate::core::catalogue::Special;
-pub use crate::core::work::{ROOT_NUMBER, Renaming};
 pub use start::{Node, StartError, forget_swarm};
-pub use work::{Changes, Kind, Made, News, OpenedFile, Page, Space, Stale, Stat, Work, WorkError, Written};
+pub use work::{
+    Changes, Kind, Made, News, OpenedFile, Page, Space, Stale, Stat, Work, WorkError, Written,
+    Xattr,
+};
 
 use crate::core::membership::MemberChange;
 use crate::core::transfer::Chooser;

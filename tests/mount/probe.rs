@@ -105,7 +105,13 @@ fn raw<T: std::fmt::Debug>(result: std::io::Result<T>) -> Errno {
 }
 
 fn edit(dir: &Path, name: &str) -> File {
-    File::options().read(true).write(true).create(true).truncate(false).open(dir.join(name)).unwrap()
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join(name))
+        .unwrap()
 }
 
 fn append(dir: &Path) {
@@ -368,9 +374,7 @@ fn seek_hole(dir: &Path) {
 fn exchange(dir: &Path) {
     write(dir, "a", b"1");
     write(dir, "b", b"2");
-    let both = |flags| {
-        rustix::fs::renameat_with(CWD, dir.join("a"), CWD, dir.join("b"), flags)
-    };
+    let both = |flags| rustix::fs::renameat_with(CWD, dir.join("a"), CWD, dir.join("b"), flags);
     both(RenameFlags::EXCHANGE).unwrap();
     assert_eq!((read(dir, "a"), read(dir, "b")), (b"2".to_vec(), b"1".to_vec()));
     assert_eq!(both(RenameFlags::NOREPLACE), Err(Errno::EXIST));

@@ -148,8 +148,6 @@ fn a_part_of_the_tree_can_be_mounted_and_left_as_it_is() {
     let refused = fs::write(dir.path().join("b"), "b").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     fs::write(swarm.at(0).join("team/notes/a"), "changed").unwrap();
-    until("the change to be seen", || {
-        fs::read(dir.path().join("notes/a")).unwrap() == b"changed"
-    });
+    until("the change to be seen", || fs::read(dir.path().join("notes/a")).unwrap() == b"changed");
     crate::mounted::detach(dir.path());
 }

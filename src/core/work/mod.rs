@@ -258,13 +258,8 @@ impl Working {
         own.is_some_and(|own| own.names.is_empty()) && *id != InodeId::ROOT
     }
 
-    /// Whether an inode was touched.
-    pub fn is_own(&self, id: &InodeId) -> bool {
-        self.inodes.contains_key(id)
-    }
-
     /// Whether a name was touched.
-    pub fn is_held(&self, parent: &InodeId, name: &[u8]) -> bool {
+    fn is_held(&self, parent: &InodeId, name: &[u8]) -> bool {
         self.names.contains_key(&(*parent, name.to_vec()))
     }
 

@@ -152,11 +152,7 @@ impl Working {
         Ok(Unlinked { id: entry.inode, last: false })
     }
 
-    fn detach(        &mut self,
-        tree: &Tree<'_>,
-        spot: &Spot,
-        id: InodeId,
-    ) -> Result<Unlinked, TreeError> {
+    fn detach(&mut self, tree: &Tree<'_>, spot: &Spot, id: InodeId) -> Result<Unlinked, TreeError> {
         let tick = self.next();
         let held = self.held(tree, &spot.0, &spot.1)?;
         (held.now, held.changed) = (None, tick);

@@ -54,12 +54,7 @@ impl Numbers {
     }
 
     /// What a number is for; none: for nothing that there is now.
-    pub fn find(
-        &self,
-        tree: &Tree<'_>,
-        work: &Working,
-        number: u64,
-    ) -> io::Result<Option<Number>> {
+    pub fn find(&self, tree: &Tree<'_>, work: &Working, number: u64) -> io::Result<Option<Number>> {
         match number {
             ROOT_NUMBER => return Ok(Some(Number::Inode(InodeId::ROOT))),
             LOST_NUMBER => return Ok(Some(Number::Inode(LOST_AND_FOUND))),

@@ -4,7 +4,7 @@
 
 use super::{Held, Own, Spot, What, Working, place_of};
 use crate::core::catalogue::{Attributes, Change, FileVersion, Name, Node, Target};
-use crate::core::tree::{Heads, Tree};
+use crate::core::tree::{Heads, Tree, TreeError};
 use crate::id::{InodeId, RecordId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -56,7 +56,12 @@ impl Working {
         editions: &BTreeMap<InodeId, Edition>,
     ) -> io::Result<Planned> {
         for (id, edition) in editions {
-            self.own(tree, id).map_err(io::Error::other)?;
+            match self.own(tree, id) {
+                // What is gone altogether needs no version.
+                Ok(_) | Err(TreeError::NotFound) => {}
+                Err(TreeError::Io(err)) => return Err(err),
+                Err(err) => return Err(io::Error::other(err)),
+            }
             if let (Some(own), Some(modified_ns)) = (self.inodes.get_mut(id), edition.modified_ns) {
                 let attributes = &mut own.attributes;
                 attributes.mtime_ns = modified_ns;
@@ -127,8 +132,7 @@ impl Working {
                     (None, Some(was)) if self.is_elsewhere(&was) => Target::Moved(was),
                     (None, _) => Target::Removed,
                 };
-                changes
-                    .push((Change::Entry { parent: spot.0, name, target }, held.seen.clone()));
+                changes.push((Change::Entry { parent: spot.0, name, target }, held.seen.clone()));
             }
             let now_dir = held.now.is_some() && now.is_none();
             planned.names.insert((*spot).clone(), (held.changed, held.now, now_dir));
@@ -156,8 +160,7 @@ impl Working {
         own: &Own,
         changes: &mut Vec<(Change, Heads)>,
     ) -> io::Result<()> {
-        for spot in own.names.iter().filter(|spot| !self.names.contains_key(*spot)).take(KEPT_MAX)
-        {
+        for spot in own.names.iter().filter(|spot| !self.names.contains_key(*spot)).take(KEPT_MAX) {
             let (parent, bytes) = spot;
             let there = tree.lookup(parent, bytes)?.map(|entry| entry.inode);
             let seen = match there == Some(id) {

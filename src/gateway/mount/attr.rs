@@ -67,9 +67,7 @@ pub(super) fn nanos(time: TimeOrNow) -> Option<i64> {
 pub(super) fn errno(err: &WorkError) -> Errno {
     match err {
         WorkError::Tree(err) => of_tree(err),
-        WorkError::Get(GetError::NotFound { .. } | GetError::Unavailable(_)) => {
-            Errno::EHOSTUNREACH
-        }
+        WorkError::Get(GetError::NotFound { .. } | GetError::Unavailable(_)) => Errno::EHOSTUNREACH,
         WorkError::Get(GetError::NotReady(_)) | WorkError::NotReady(_) => Errno::EAGAIN,
         WorkError::Get(GetError::Write(err) | GetError::Store(err)) | WorkError::Disk(err) => {
             of_io(err)
@@ -78,9 +76,9 @@ pub(super) fn errno(err: &WorkError) -> Errno {
         WorkError::Put(PutError::NoSpace(_)) | WorkError::NoSpace => Errno::ENOSPC,
         WorkError::Put(PutError::TooFewCopies { .. }) => Errno::EHOSTUNREACH,
         WorkError::Put(_) => Errno::EIO,
-        WorkError::Publish(PublishError::Write(
-            WriteError::NoCapacity | WriteError::DiskFull,
-        )) => Errno::ENOSPC,
+        WorkError::Publish(PublishError::Write(WriteError::NoCapacity | WriteError::DiskFull)) => {
+            Errno::ENOSPC
+        }
         WorkError::Publish(PublishError::NoGrant) => Errno::EACCES,
         WorkError::Publish(PublishError::TooLarge) | WorkError::TooLarge => Errno::EFBIG,
         WorkError::Publish(PublishError::TooFew { .. }) => Errno::EHOSTUNREACH,

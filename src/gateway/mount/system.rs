@@ -41,8 +41,8 @@ fn is_dead(err: &io::Error) -> bool {
 /// Whether a mount of this program is at a place.
 fn is_ours(point: &Path) -> bool {
     let Ok(text) = std::fs::read("/proc/self/mountinfo") else { return false };
-    let last = text.split(|byte| *byte == b'\n').filter_map(mount_of);
-    let last = last.filter(|(at, ..)| at == point).last();
+    let mut all = text.split(|byte| *byte == b'\n').filter_map(mount_of);
+    let last = all.rfind(|(at, ..)| at == point);
     last.is_some_and(|(_, kind, source)| {
         kind.starts_with(b"fuse") && (kind.ends_with(b".p2pfs") || source == b"p2pfs")
     })

@@ -415,7 +415,9 @@ impl Shared {
             if let Some(word) = word.filter(|word| word.starts_with(prefix)).filter(new) {
                 let size = match info.kind {
                     FileKind::Dir => "directory".to_owned(),
-                    FileKind::File | FileKind::Link | FileKind::Special => crate::text::size(info.size),
+                    FileKind::File | FileKind::Link | FileKind::Special => {
+                        crate::text::size(info.size)
+                    }
                 };
                 let path = crate::text::shown_bytes(&info.path.0);
                 let help = if by_path { size } else { format!("{path} {size}") };

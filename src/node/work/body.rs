@@ -196,7 +196,8 @@ impl Content {
         let base = match &self.opened {
             Some(file) if !file.manifest.is_paged() => {
                 let rows = file.manifest.rows.iter().zip(0..);
-                let kept = rows.filter(|(row, index)| !row.is_zero() && self.at(*index) == At::Base);
+                let kept =
+                    rows.filter(|(row, index)| !row.is_zero() && self.at(*index) == At::Base);
                 kept.map(|(_, index)| chunk_len(self.base_len, index) as u64).sum()
             }
             _ => {
@@ -241,7 +242,7 @@ impl Content {
     pub(super) fn missing_to_write(&self, at: u64, len: u64) -> Option<u64> {
         let end = at + len;
         if let Some(index) = self.missing_to_grow(end)
-            && !(at <= index * CHUNK)
+            && at > index * CHUNK
         {
             return Some(index);
         }

@@ -41,12 +41,22 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Rounds that somebody waits for.
 pub(super) struct Rounds {
     asked: watch::Sender<u64>,
-    done: watch::Sender<(u64, Option<Arc<WorkError>>)>,
+    done: watch::Sender<Round>,
+}
+
+/// What a round came to.
+#[derive(Clone, Default)]
+struct Round {
+    number: u64,
+    /// Why nothing was written down.
+    failed: Option<Arc<WorkError>>,
+    /// Why some file has no version yet.
+    missing: Option<Arc<WorkError>>,
 }
 
 impl Default for Rounds {
     fn default() -> Self {
-        Self { asked: watch::Sender::new(0), done: watch::Sender::new((0, None)) }
+        Self { asked: watch::Sender::new(0), done: watch::Sender::default() }
     }
 }
 
@@ -78,7 +88,7 @@ impl Worker for Commit {
             self.restored = true;
         }
         let asked = *self.shared.work.rounds.asked.borrow();
-        let is_asked = asked > self.shared.work.rounds.done.borrow().0;
+        let is_asked = asked > self.shared.work.rounds.done.borrow().number;
         if let Some(pause) = self.pause.filter(|pause| *pause > now && !is_asked) {
             return Ok(Next::Idle(pause));
         }
@@ -88,12 +98,18 @@ impl Worker for Commit {
             Due::Never => return Ok(Next::Wait),
         };
         self.files += bodies.len() as u64;
-        let failed = self.shared.write_down_work(bodies).await.err().map(Arc::new);
-        self.pause = failed.as_ref().map(|_| self.shared.sys.clock.now() + PAUSE);
-        if let Some(err) = &failed {
+        let written = self.shared.write_down_work(bodies).await;
+        let mut round = Round { number: asked, ..Round::default() };
+        match written {
+            Ok(missing) => round.missing = missing.map(Arc::new),
+            Err(err) => round.failed = Some(Arc::new(err)),
+        }
+        let why = round.failed.as_ref().or(round.missing.as_ref());
+        self.pause = why.map(|_| self.shared.sys.clock.now() + PAUSE);
+        if let Some(err) = why {
             self.shared.worker_failed(Self::NAME, err);
         }
-        self.shared.work.rounds.done.send_replace((asked, failed));
+        self.shared.work.rounds.done.send_replace(round);
         Ok(Next::More)
     }
 
@@ -122,8 +138,8 @@ enum Due {
 
 impl Shared {
     /// Has everything written down that can be now; with `all` also of files that are still being
-    /// written.
-    pub(super) async fn round(self: &Arc<Self>, all: bool) -> Result<(), WorkError> {
+    /// written. Why some file has no version yet, if so.
+    pub(super) async fn round(self: &Arc<Self>, all: bool) -> Result<Option<WorkError>, WorkError> {
         if all {
             let state = lock(&self.work.state);
             state.bodies.values().for_each(|body| body.lock().urgent = true);
@@ -136,24 +152,28 @@ impl Shared {
             number = *asked;
         });
         self.work.changed.notify_one();
-        let done = done.wait_for(|(done, _)| *done >= number).await.map(|done| done.1.clone());
-        match done {
-            Ok(None) => Ok(()),
-            Ok(Some(err)) => Err(again(&err)),
-            Err(_) => Err(WorkError::TimedOut),
+        let done = done.wait_for(|round| round.number >= number).await;
+        let round = done.map_err(|_| WorkError::TimedOut)?.clone();
+        match round.failed {
+            Some(err) => Err(again(&err)),
+            None => Ok(round.missing.map(|err| again(&err))),
         }
     }
 
     /// Makes everything known to the others, as far as that is possible in this time; what is not
     /// is durable here.
     pub(super) async fn flush(self: &Arc<Self>, patience: Duration) -> Result<(), WorkError> {
+        let saved = || {
+            let state = lock(&self.work.state);
+            state.first.is_none() && !state.bodies.values().any(|body| body.lock().is_edited())
+        };
         let done = tokio::time::timeout(patience, async {
-            loop {
-                self.round(true).await?;
-                if !lock(&self.work.state).bodies.values().any(|b| b.lock().is_edited()) {
-                    return Ok(());
+            while !saved() {
+                if let Some(err) = self.round(true).await? {
+                    return Err(err);
                 }
             }
+            Ok(())
         });
         let done = done.await.unwrap_or(Err(WorkError::TimedOut));
         if done.is_err() {
@@ -195,8 +215,12 @@ impl Shared {
         }
     }
 
-    /// Stores these contents, and writes down all that can be.
-    async fn write_down_work(self: &Arc<Self>, bodies: Vec<Arc<Body>>) -> Result<(), WorkError> {
+    /// Stores these contents, and writes down all that can be. Why one of them was not stored, if
+    /// so.
+    async fn write_down_work(
+        self: &Arc<Self>,
+        bodies: Vec<Arc<Body>>,
+    ) -> Result<Option<WorkError>, WorkError> {
         let keys = self.keys()?;
         lock(&self.work.state).first = None;
         let (mut made, mut failed) = (Vec::with_capacity(bodies.len()), None);
@@ -217,19 +241,18 @@ impl Shared {
             }
         }
         let written = self.publish_work(&keys, made).await;
-        if failed.is_some() || written.is_err() {
+        if failed.is_some() || !matches!(written, Ok(None)) {
             let now = self.sys.clock.now();
             lock(&self.work.state).first.get_or_insert(now);
         }
-        written?;
-        failed.map_or(Ok(()), Err)
+        Ok(written?.or(failed))
     }
 
     async fn publish_work(
         self: &Arc<Self>,
         keys: &Arc<crate::crypto::EpochKeys>,
         mut made: Vec<Made>,
-    ) -> Result<(), WorkError> {
+    ) -> Result<Option<WorkError>, WorkError> {
         // Two plans must see each other, so plan and record are one step.
         let planning = self.catalogue.planning.clone().lock_owned().await;
         let lost = self.without_lost(&mut made)?;
@@ -266,7 +289,7 @@ impl Shared {
             }
         }
         self.settle_work(planned, made, versions, &ids, clock)?;
-        lost.map_or(Ok(()), Err)
+        Ok(lost)
     }
 
     /// Drops versions of files that are not wanted any more, or whose claim was released while

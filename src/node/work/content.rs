@@ -11,40 +11,43 @@ use crate::id::ChunkId;
 use crate::node::get::{GetError, OpenFile};
 use crate::node::records::records_of;
 use crate::node::{Shared, lock};
+use crate::sys::Time;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 use tokio::sync::OnceCell;
 
 const CHUNK: u64 = CHUNK_LEN as u64;
 /// Chunks that are kept in the clear.
 const CLEAR_MAX: usize = 4;
+/// They are given up when they are not used for so long.
+const REST: Duration = Duration::from_secs(10);
 /// Chunks that are read ahead of a program that reads in order.
 const AHEAD: u64 = 2;
 
 /// Chunks in the clear, those used last at the end, and those on their way.
 #[derive(Default)]
 pub(in crate::node) struct Clear {
-    kept: Mutex<VecDeque<(ChunkId, Bytes)>>,
+    kept: Mutex<VecDeque<(ChunkId, Time, Bytes)>>,
     flying: Mutex<BTreeMap<ChunkId, Weak<OnceCell<Bytes>>>>,
 }
 
 impl Clear {
-    fn get(&self, cid: &ChunkId) -> Option<Bytes> {
+    fn get(&self, cid: &ChunkId, now: Time) -> Option<Bytes> {
         let mut kept = lock(&self.kept);
-        let at = kept.iter().position(|(known, _)| known == cid)?;
-        let found = kept.remove(at)?;
-        let bytes = found.1.clone();
-        kept.push_back(found);
+        let at = kept.iter().position(|(known, ..)| known == cid)?;
+        let (cid, _, bytes) = kept.remove(at)?;
+        kept.push_back((cid, now, bytes.clone()));
         Some(bytes)
     }
 
-    fn keep(&self, cid: ChunkId, bytes: Bytes, short: bool) {
+    fn keep(&self, cid: ChunkId, bytes: Bytes, now: Time, short: bool) {
         let mut kept = lock(&self.kept);
         while kept.len() >= if short { 1 } else { CLEAR_MAX } {
             kept.pop_front();
         }
-        kept.push_back((cid, bytes));
+        kept.push_back((cid, now, bytes));
     }
 
     fn flight(&self, cid: ChunkId) -> Arc<OnceCell<Bytes>> {
@@ -58,9 +61,9 @@ impl Clear {
         cell
     }
 
-    /// Gives the memory back.
-    pub(in crate::node) fn trim(&self) {
-        lock(&self.kept).clear();
+    /// Gives the memory of what was not used for a while back.
+    pub(super) fn rest(&self, now: Time) {
+        lock(&self.kept).retain(|(_, used, _)| now.since(*used) < REST);
     }
 }
 
@@ -105,13 +108,14 @@ impl Shared {
         if row.is_zero() {
             return self.clear_chunk(file, index).await;
         }
-        if let Some(bytes) = self.work.clear.get(&row.cid) {
+        let now = self.sys.clock.now();
+        if let Some(bytes) = self.work.clear.get(&row.cid, now) {
             return Ok(bytes);
         }
         let cell = self.work.clear.flight(row.cid);
         let bytes = cell.get_or_try_init(|| self.clear_chunk(file, index)).await?.clone();
-        if self.work.clear.get(&row.cid).is_none() {
-            self.work.clear.keep(row.cid, bytes.clone(), self.memory_is_short());
+        if self.work.clear.get(&row.cid, now).is_none() {
+            self.work.clear.keep(row.cid, bytes.clone(), now, self.memory_is_short());
         }
         Ok(bytes)
     }

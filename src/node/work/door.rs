@@ -32,6 +32,9 @@ pub enum Made {
     Special(Special),
 }
 
+/// An extended attribute: its name and value.
+pub type Xattr = (Vec<u8>, Vec<u8>);
+
 /// Some of what is in a directory.
 #[derive(Debug)]
 pub struct Page {
@@ -359,7 +362,7 @@ impl Work {
     }
 
     /// All extended attributes of an inode.
-    pub fn xattrs(&self, number: u64) -> Result<Vec<(Vec<u8>, Vec<u8>)>, WorkError> {
+    pub fn xattrs(&self, number: u64) -> Result<Vec<Xattr>, WorkError> {
         self.look(|state, tree| Ok(state.find(tree, number)?.attributes.xattrs))
     }
 
@@ -374,15 +377,6 @@ impl Work {
         self.change(|state, tree| {
             let inode = state.find(tree, number)?;
             state.set_xattr(tree, &mine(&inode)?, name, value, now_ns)
-        })
-    }
-
-    /// The path of an inode as the others know it, for what is asked about it elsewhere.
-    pub fn path(&self, number: u64) -> Result<PathText, WorkError> {
-        self.look(|state, tree| {
-            let id = state.find(tree, number)?.id;
-            let path = tree.paths_of(&id, 1)?.pop().ok_or(TreeError::NotFound)?;
-            Ok(PathText(path))
         })
     }
 
@@ -402,7 +396,7 @@ impl Work {
         for body in bodies {
             self.shared.sync_body(&body).await?;
         }
-        self.shared.round(false).await
+        self.shared.round(false).await.map(drop)
     }
 
     /// Makes everything known to the others, or durable at least; waits so long.

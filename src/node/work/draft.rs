@@ -212,8 +212,7 @@ impl Encode for Head {
 
 impl Decode for Head {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let (id, size, base_len) =
-            (InodeId::decode(from)?, u64::decode(from)?, u64::decode(from)?);
+        let (id, size, base_len) = (InodeId::decode(from)?, u64::decode(from)?, u64::decode(from)?);
         let base = Option::decode(from)?;
         let seen = from.list(LIST_MAX)?;
         let attributes = Attributes::decode(from)?;

@@ -78,8 +78,7 @@ impl Shared {
         let promise = Promise::now(&self.view(), claim.replicas);
         let shared = self.clone();
         let rows = BTreeMap::new();
-        let mut edition =
-            Edition { shared, keys, snapshot, base, claim, promise, tally, rows };
+        let mut edition = Edition { shared, keys, snapshot, base, claim, promise, tally, rows };
         edition.seal_all().await?;
         let (manifest, hash) = edition.manifest().await?;
         edition.keep_promise().await?;

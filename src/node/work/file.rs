@@ -112,10 +112,11 @@ impl OpenedFile {
     pub async fn publish(&self) -> Result<(FileHash, u64), WorkError> {
         let shared = &self.work.shared;
         self.body.lock().urgent = true;
-        shared.round(false).await?;
+        let failed = shared.round(false).await?;
         let content = self.body.lock();
         let version = content.base().filter(|_| !content.is_edited());
-        version.map(|version| (version.hash, version.size)).ok_or(WorkError::TimedOut)
+        let made = version.map(|version| (version.hash, version.size));
+        made.ok_or_else(|| failed.unwrap_or(WorkError::TimedOut))
     }
 }
 
@@ -172,7 +173,10 @@ impl Shared {
         }
         // Too much to be listed: it is written down instead.
         body.lock().urgent = true;
-        self.round(false).await
+        match self.round(false).await? {
+            Some(err) if body.lock().is_edited() => Err(err),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a draft could be made durable.

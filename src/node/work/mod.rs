@@ -19,7 +19,7 @@ mod restore;
 mod write;
 
 pub use attributes::{Changes, Kind, Stat};
-pub use door::{Made, Page, Space, Work};
+pub use door::{Made, Page, Space, Work, Xattr};
 pub use file::OpenedFile;
 pub use news::{News, Stale};
 pub use write::Written;
@@ -117,9 +117,9 @@ impl Default for Desk {
 }
 
 impl Desk {
-    /// Gives back what is only kept to be faster next time.
-    pub(super) fn trim(&self) {
-        self.clear.trim();
+    /// Gives back what is only kept to be faster next time, and was not used for a while.
+    pub(super) fn rest(&self, now: Time) {
+        self.clear.rest(now);
     }
 }
 
