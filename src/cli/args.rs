@@ -96,6 +96,12 @@ pub enum Command {
     Mkdir(MkdirArgs),
     /// Give files or directories another name
     Mv(MvArgs),
+    /// Write standard input into a file, from an offset on
+    Write(WriteArgs),
+    /// Let the swarm's files be seen in a directory of this machine
+    Mount(MountArgs),
+    /// End a mount
+    Umount(UmountArgs),
     /// Remove files or directories; they can be restored for a while
     Rm(RmArgs),
     /// Give back what was removed, or an old version
@@ -370,6 +376,70 @@ pub struct MvArgs {
     #[arg(value_name = "NAME", num_args = 2.., required = true)]
     #[arg(add = ArgValueCompleter::new(complete::names))]
     pub names: Vec<OsString>,
+}
+
+/// Arguments of `write`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Only chunks that change are stored and sent. The hash of the whole file is printed, and a new
+version of it is known to the others then.
+
+Examples:
+  printf 1234 | p2pfs write /disk.img --offset 1MiB
+  p2pfs write /notes.txt < notes.txt")]
+pub struct WriteArgs {
+    /// Its name (begins with `/`); it is made when there is none
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::names))]
+    pub path: OsString,
+    /// Where the first byte goes, e.g. 4096 or 1MiB
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = text::parse_size)]
+    pub offset: u64,
+}
+
+/// Arguments of `mount`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+The command returns when programs can use it; the daemon serves it, and mounts it again when it is
+restarted. What a program has synced is on this machine's disk. The others know of it when the file
+was closed, or nothing was written to it for a second, and every 30 seconds in between.
+
+Without root it needs fusermount3 (package fuse3).
+
+Examples:
+  p2pfs mount ~/swarm
+  p2pfs mount --read-only --path /photos /mnt/photos
+  p2pfs umount ~/swarm")]
+pub struct MountArgs {
+    /// An empty directory
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub dir: PathBuf,
+    /// The directory of the swarm that is seen there
+    #[arg(long, value_name = "NAME", default_value = "/")]
+    #[arg(add = ArgValueCompleter::new(complete::names))]
+    pub path: OsString,
+    /// Let nothing be changed through it
+    #[arg(long)]
+    pub read_only: bool,
+    /// Let other users of this machine use it, as far as permissions allow
+    #[arg(long)]
+    pub allow_other: bool,
+}
+
+/// Arguments of `umount`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+It waits until the others have what was changed. When programs use it, they are named and it stays.
+
+Examples:
+  p2pfs umount ~/swarm
+  p2pfs umount --force ~/swarm")]
+pub struct UmountArgs {
+    /// The directory
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub dir: PathBuf,
+    /// End it although programs use it: they keep what they have open
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 /// Arguments of `rm`.

@@ -77,7 +77,7 @@ impl Client {
         let top = self.stat(Target::Path(path.clone())).await?.info;
         if top.kind != FileKind::Dir {
             let name = crate::text::shown_bytes(&path.0);
-            let verb = if top.kind == FileKind::Link { "stat" } else { "get" };
+            let verb = if top.kind == FileKind::File { "get" } else { "stat" };
             return Err(Failure::new(Code::Usage, format!("{name} is not a directory"))
                 .hint(format!("p2pfs {verb} {name}")));
         }
@@ -169,6 +169,10 @@ impl Copy {
                 }
             },
             FileKind::Link => self.links.push(info),
+            FileKind::Special => {
+                let why = "it is a pipe, socket or device, which is not fetched";
+                self.fail(info.path, Failure::new(Code::Usage, why))?;
+            }
             FileKind::File => match self.landing(&info) {
                 Ok(None) => self.done.unchanged += 1,
                 Ok(Some(landing)) => self.fetch(info, landing).await?,

@@ -19,9 +19,10 @@ pub use upload::PutDir;
 use crate::text;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, Code, ConflictInfo, ConnectionInfo, Event, Failure, Fetched,
-    FileInfo, FileKind, FileStat, Get, HistoryInfo, Identity, Moved, PathText, PeerInfo, PinInfo,
-    Progress, Put, Range, Removed, RemovedInfo, Request, Resolved, Restored, Rm, ScrubInfo,
-    Setting, Status, Stored, Target, Watched, WordKind, WorkerInfo,
+    FileInfo, FileKind, FileStat, Get, HistoryInfo, Identity, Mount, MountInfo, Moved, PathText,
+    PeerInfo, PinInfo, Progress, Put, Range, Removed, RemovedInfo, Request, Resolved, Restored, Rm,
+    ScrubInfo, Setting, Status, Stored, Target, Umount, Watched, WordKind, WorkerInfo, Write,
+    WrittenInfo,
 };
 use exchange::Exchange;
 use landing::{Attributes, Place};
@@ -462,6 +463,43 @@ impl Client {
     /// What the daemon says.
     pub async fn settings(&self) -> Result<Items<Setting>, Failure> {
         self.items(Request::Config).await
+    }
+
+    /// Lets the swarm's files be seen in a directory of this machine; returns when programs can use
+    /// it.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn mount(&self, mount: Mount) -> Result<MountInfo, Failure> {
+        self.ask(Request::Mount(mount)).await
+    }
+
+    /// Ends a mount, when the others have what was changed.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] when programs use it; otherwise what the daemon says.
+    pub async fn umount(&self, umount: Umount) -> Result<MountInfo, Failure> {
+        self.ask(Request::Umount(umount)).await
+    }
+
+    /// The mounts of the daemon.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn mounts(&self) -> Result<Items<MountInfo>, Failure> {
+        self.items(Request::Mounts).await
+    }
+
+    /// Writes what can be read from a descriptor, to its end, into a file.
+    ///
+    /// # Errors
+    /// What the daemon says. A part of it may have been written then.
+    pub async fn write_fd(
+        &self,
+        fd: impl Into<OwnedFd>,
+        write: Write,
+    ) -> Result<WrittenInfo, Failure> {
+        self.open(Request::Write(write), vec![fd.into()]).await?.reply(self.watch.as_ref()).await
     }
 
     /// Ends the daemon in order; returns when everything is on disk.

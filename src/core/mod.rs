@@ -12,3 +12,4 @@ pub mod placement;
 pub mod repair;
 pub mod transfer;
 pub mod tree;
+pub mod work;

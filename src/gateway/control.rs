@@ -13,6 +13,7 @@ mod service;
 mod socket;
 mod source;
 
+pub(super) use failure::of_work as work_failure;
 pub use service::NodeService;
 pub use socket::{BindError, ControlSocket};
 

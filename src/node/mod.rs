@@ -13,6 +13,7 @@
 //! | `records` | the catalogue: kept, passed on |
 //! | `publish` | this node's own records and the clock that they are made by |
 //! | `epochs` | who can read: content secrets opened and sealed |
+//! | `work` | files and directories as the programs of this machine see and change them |
 //! | `worker` | repair, scrub, reconciliation, damaged records, bootstrap, self-description, new readers |
 //!
 //! A node that has no grant yet *waits*: it listens, answers on its socket, and asks to be let in.
@@ -42,10 +43,14 @@ mod run;
 mod serve;
 mod start;
 mod view;
+mod work;
 mod worker;
 
+pub use crate::chunk::TooLarge;
+pub use crate::core::catalogue::Special;
 pub use crate::core::placement::Balance;
 pub use crate::core::tree::{TreeError, VersionError};
+pub use crate::core::work::{ROOT_NUMBER, Renaming};
 pub use crate::store::OpenError as StoreError;
 pub use crate::store::WriteError;
 pub use crate::transport::{DialError, StartError as ListenError};
@@ -59,6 +64,10 @@ pub use get::GetError;
 pub use publish::PublishError;
 pub use put::{OnProgress, PutError};
 pub use start::{Node, StartError, forget_swarm};
+pub use work::{
+    Changes, Kind, Made, News, OpenedFile, Page, Space, Stale, Stat, Work, WorkError, Written,
+    Xattr,
+};
 
 use crate::core::membership::MemberChange;
 use crate::core::transfer::Chooser;
@@ -130,6 +139,8 @@ pub(crate) struct Shared {
     memory: Memory,
     /// For chunks on their way to peers.
     fetched: Memory,
+    /// What programs on this machine see and change.
+    work: work::Desk,
     /// What peers ask.
     asked: asked::Asked,
     sealers: put::Sealers,

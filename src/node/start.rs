@@ -11,6 +11,7 @@ use super::records::Catalogue;
 use super::run::Loop;
 use super::serve::Service;
 use super::view::View;
+use super::work::commit::Commit;
 use super::worker::bootstrap::Bootstrap;
 use super::worker::describe::Describe;
 use super::worker::gc::Gc;
@@ -130,6 +131,11 @@ impl Node {
         let mut tasks = super::lock(&self.tasks);
         tasks.spawn(shape::run(shared.clone(), Bootstrap::new(shared.clone())));
         tasks.spawn(be_member(shared.clone(), channels));
+    }
+
+    /// The directory of its keys and segments.
+    pub fn data_dir(&self) -> &Path {
+        &self.shared.config.data_dir
     }
 
     /// Resolves when the node cannot go on by itself.
@@ -352,6 +358,7 @@ fn share(
         chooser: Mutex::default(),
         memory: Memory::new(limits::WORK_BYTES),
         fetched: Memory::new(limits::FETCH_BYTES),
+        work: Default::default(),
         asked: Asked::new(limits::ASKED_BYTES),
         sealers: super::put::Sealers::default(),
         openers: super::get::Openers::default(),
@@ -496,6 +503,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     let run = Loop::new(shared.clone(), membership);
     let mut tasks = JoinSet::new();
     tasks.spawn(run.run(channels.events));
+    tasks.spawn(shape::run(shared.clone(), Commit::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Describe::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Reconcile::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Mend::new(shared.clone())));

@@ -15,10 +15,12 @@
 
 mod history;
 mod many;
+mod mount;
 mod state;
 
 pub use history::{ConflictInfo, Deed, HistoryInfo, Resolved, Watched};
 pub use many::{ITEMS_MAX, PassedOver, PutFailed, PutItem, PutMany, PutWhat, StoredMany};
+pub use mount::{Mount, MountInfo, Umount, Write, WrittenInfo};
 pub use state::{
     Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, PinInfo,
     ScrubFound, ScrubInfo, Setting, Status, WaitingInfo, WordKind, WorkerInfo, WorkerState,
@@ -107,6 +109,15 @@ pub enum Request {
         /// a name of its own.
         keep: Option<PathText>,
     },
+    /// Lets the files of the swarm be seen in a directory of this machine. Reply: [`MountInfo`],
+    /// when programs can use it.
+    Mount(Mount),
+    /// Ends that. Reply: [`MountInfo`], with what the others do not have yet.
+    Umount(Umount),
+    /// One [`MountInfo`] item per mount. Reply: empty.
+    Mounts,
+    /// Writes the bytes of descriptor 0 of this call into a file. Reply: [`WrittenInfo`].
+    Write(Write),
     /// Everything about one file, directory or link. Reply: [`FileStat`].
     Stat {
         /// Which file.
@@ -652,6 +663,8 @@ pub enum FileKind {
     Dir,
     /// A symbolic link.
     Link,
+    /// A pipe, socket or device.
+    Special,
 }
 
 /// Reply of `stat`.

@@ -4,7 +4,7 @@
 use crate::world::{epoch, epoch_record, grant_body, swarm};
 use p2pfs::core::catalogue::{
     Attributes, Change, Content, Draft, FileRecord, FileVersion, Header, Kind, Name, Node, Place,
-    Record, Release, Scope, Target, decode_changes, encode_changes, seal_tree, sign,
+    Record, Release, Scope, Special, Target, decode_changes, encode_changes, seal_tree, sign,
 };
 use p2pfs::crypto::NodeKey;
 use p2pfs::id::{ChunkId, ClaimId, EpochId, FileHash, InodeId, LookupId, RecordId, Tag, to_hex};
@@ -31,6 +31,8 @@ fn changes() -> Vec<Change> {
     let attributes = Attributes {
         mode: 0o640,
         mtime_ns: -1,
+        changed_ns: Some(-2),
+        accessed_ns: None,
         owner: Some((1000, 100)),
         xattrs: vec![(b"user.a/b".to_vec(), b"value".to_vec())],
     };
@@ -48,6 +50,8 @@ fn changes() -> Vec<Change> {
         inode(file, Node::File(version)),
         inode(link, Node::Link(b"../target".to_vec())),
         inode(InodeId([8; 16]), Node::Dir { place: None, previous: None }),
+        inode(InodeId([9; 16]), Node::Special(Special::Pipe)),
+        inode(InodeId([10; 16]), Node::Special(Special::Block(0x0801))),
         entry(b"linked", Target::Linked(file)),
         entry(b"kept", Target::Kept(link)),
         entry(b"moved", Target::Moved(file)),

@@ -243,6 +243,7 @@ impl Replica {
                 Node::File(file) => format!(" {}", file.size),
                 Node::Dir { .. } => "/".to_owned(),
                 Node::Link(target) => format!(" -> {}", target.escape_ascii()),
+                Node::Special(special) => format!("{special:?}"),
             };
             out.push(format!("{}{what}", path.escape_ascii()));
             // One at a time: a walk that is interrupted goes on where it was.

@@ -123,6 +123,7 @@ fn mode(file: &FileInfo) -> String {
         FileKind::File => '-',
         FileKind::Dir => 'd',
         FileKind::Link => 'l',
+        FileKind::Special => 's',
     };
     let bits = file.mode.unwrap_or(0);
     let bit = |at: u32| if bits & (1 << at) == 0 { '-' } else { ['x', 'w', 'r'][at as usize % 3] };

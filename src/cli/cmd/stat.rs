@@ -75,6 +75,7 @@ fn lines(stat: &FileStat) -> Vec<(&'static str, String)> {
         (FileKind::Link, Some(to)) => {
             lines.push(("Kind", format!("link to {}", shown_bytes(&to.0))));
         }
+        (FileKind::Special, _) => lines.push(("Kind", "pipe, socket or device".to_owned())),
         _ => {}
     }
     if let Some(hash) = info.hash {

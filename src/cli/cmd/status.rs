@@ -90,6 +90,9 @@ fn member(status: &Status) -> Vec<String> {
         let bytes = text::size(status.condemned_bytes);
         lines.push(format!("  Freed   {bytes} soon: nobody needs it any more"));
     }
+    for mount in &status.mounts {
+        lines.push(format!("  Mount   {}", super::mount::line(mount)));
+    }
     if status.repaired > 0 {
         let copies = if status.repaired == 1 { "copy" } else { "copies" };
         lines.push(format!("  Repair  {} {copies} made since the start", status.repaired));

@@ -65,7 +65,7 @@ fn line(news: &Watched) -> String {
     };
     let size = match file.kind {
         FileKind::File => format!(", {}", text::size(file.size)),
-        FileKind::Dir | FileKind::Link => String::new(),
+        FileKind::Dir | FileKind::Link | FileKind::Special => String::new(),
     };
     let (when, by) = (text::utc(file.time_ms), shown(&file.by));
     format!("{when} {what} {}{size} by {by}", name(file))

@@ -185,6 +185,18 @@ pub(crate) fn links_of(
     Ok(out)
 }
 
+/// The first inode with a name or a place of which the id begins with these bytes.
+pub(crate) fn inode_with(tables: &dyn TableRead, first: &[u8]) -> io::Result<Option<InodeId>> {
+    let mut out: Option<InodeId> = None;
+    for table in [LINK, DIR] {
+        for (row, _) in scan(tables, table, first, None, 1)? {
+            let inode = InodeId(Parts(&row).take()?);
+            out = Some(out.map_or(inode, |other| other.min(inode)));
+        }
+    }
+    Ok(out)
+}
+
 /// Where a directory is.
 pub(crate) fn dir_row(tables: &dyn TableRead, inode: &InodeId) -> io::Result<Option<Named>> {
     let Some(key) = tables.get(DIR, &inode.0)? else { return Ok(None) };

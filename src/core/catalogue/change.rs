@@ -10,10 +10,13 @@
 //! node    = 1, hash 32, size u64, claim 16, record  File: a version of its content
 //!         | 2, place, place                         Dir: where it is, and where it was before
 //!         | 3, target (length u32 1..=4095)         Link
+//!         | 4, special u8, device u32               Special: 1 pipe, 2 socket (device 0),
+//!                                                   3 character device, 4 block device
 //!           each followed by attributes
 //! record  = 0 | 1, id 32                            the file record that was written with it
 //! place   = 0 | 1, parent 16, name                  none: removed (is), or never (was)
-//! attributes = mode u32, mtime ns i64, owner, count u32 (0..=64), (name', value)…
+//! attributes = mode u32, mtime ns i64, time, time, owner, count u32 (0..=64), (name', value)…
+//! time    = 0 | 1, ns i64                           of the last change of the inode, of access
 //! owner   = 0 | 1, uid u32, gid u32
 //! name'   = length u32 (1..=255), bytes without NUL; value = length u32 (0..=4096), bytes
 //! name    = length u32 (1..=255), bytes without `/` and NUL, not `.` or `..`
@@ -81,6 +84,10 @@ pub struct Attributes {
     pub mode: u32,
     /// Modification time in nanoseconds since 1970.
     pub mtime_ns: i64,
+    /// When anything of the inode was changed last; none: when its record was made.
+    pub changed_ns: Option<i64>,
+    /// The time of access that somebody has set: nobody notes that a file was read.
+    pub accessed_ns: Option<i64>,
     /// User and group id, when they were recorded.
     pub owner: Option<(u32, u32)>,
     /// Extended attributes in ascending order of their names (1 to 255 bytes, no NUL), each once.
@@ -114,6 +121,21 @@ pub enum Node {
     },
     /// A symbolic link and its target.
     Link(Vec<u8>),
+    /// A door to something that is not in the tree.
+    Special(Special),
+}
+
+/// What has a name and no content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// A named pipe.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// A character device, by its number.
+    Char(u32),
+    /// A block device, by its number.
+    Block(u32),
 }
 
 /// What a name stands for.
@@ -232,6 +254,8 @@ impl Encode for Attributes {
     fn encode(&self, out: &mut Vec<u8>) {
         self.mode.encode(out);
         self.mtime_ns.encode(out);
+        self.changed_ns.encode(out);
+        self.accessed_ns.encode(out);
         self.owner.encode(out);
         u32::try_from(self.xattrs.len()).expect("at most XATTRS_MAX").encode(out);
         for (name, value) in &self.xattrs {
@@ -245,6 +269,7 @@ impl Decode for Attributes {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mode = u32::decode(from)?;
         let mtime_ns = i64::decode(from)?;
+        let (changed_ns, accessed_ns) = (Option::decode(from)?, Option::decode(from)?);
         let owner = Option::decode(from)?;
         let count = from.count(XATTRS_MAX)?;
         let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
@@ -256,7 +281,27 @@ impl Decode for Attributes {
             }
             xattrs.push((name.to_vec(), from.blob(XATTR_VALUE_MAX)?.to_vec()));
         }
-        Ok(Self { mode, mtime_ns, owner, xattrs })
+        Ok(Self { mode, mtime_ns, changed_ns, accessed_ns, owner, xattrs })
+    }
+}
+
+impl Encode for FileVersion {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.hash.encode(out);
+        self.size.encode(out);
+        self.claim.encode(out);
+        self.record.encode(out);
+    }
+}
+
+impl Decode for FileVersion {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            hash: FileHash::decode(from)?,
+            size: u64::decode(from)?,
+            claim: ClaimId::decode(from)?,
+            record: Option::decode(from)?,
+        })
     }
 }
 
@@ -265,10 +310,7 @@ impl Encode for Node {
         match self {
             Self::File(version) => {
                 out.push(1);
-                version.hash.encode(out);
-                version.size.encode(out);
-                version.claim.encode(out);
-                version.record.encode(out);
+                version.encode(out);
             }
             Self::Dir { place, previous } => {
                 out.push(2);
@@ -279,6 +321,10 @@ impl Encode for Node {
                 out.push(3);
                 put_blob(out, target);
             }
+            Self::Special(special) => {
+                out.push(4);
+                special.encode(out);
+            }
         }
     }
 }
@@ -286,12 +332,7 @@ impl Encode for Node {
 impl Decode for Node {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         match u8::decode(from)? {
-            1 => Ok(Self::File(FileVersion {
-                hash: FileHash::decode(from)?,
-                size: u64::decode(from)?,
-                claim: ClaimId::decode(from)?,
-                record: Option::decode(from)?,
-            })),
+            1 => FileVersion::decode(from).map(Self::File),
             2 => Ok(Self::Dir { place: Option::decode(from)?, previous: Option::decode(from)? }),
             3 => match from.blob(TARGET_MAX)? {
                 target if target.is_empty() || target.contains(&0) => {
@@ -299,7 +340,33 @@ impl Decode for Node {
                 }
                 target => Ok(Self::Link(target.to_vec())),
             },
+            4 => Special::decode(from).map(Self::Special),
             _ => Err(Malformed::Invalid("kind of inode")),
+        }
+    }
+}
+
+impl Encode for Special {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let (code, device): (u8, u32) = match self {
+            Self::Pipe => (1, 0),
+            Self::Socket => (2, 0),
+            Self::Char(device) => (3, *device),
+            Self::Block(device) => (4, *device),
+        };
+        out.push(code);
+        device.encode(out);
+    }
+}
+
+impl Decode for Special {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match (u8::decode(from)?, u32::decode(from)?) {
+            (1, 0) => Ok(Self::Pipe),
+            (2, 0) => Ok(Self::Socket),
+            (3, device) => Ok(Self::Char(device)),
+            (4, device) => Ok(Self::Block(device)),
+            _ => Err(Malformed::Invalid("special inode")),
         }
     }
 }

@@ -29,8 +29,8 @@ pub use body::{
     REPLICAS_MAX, Recipient, Release, Scope, SecretBox, UNLISTED,
 };
 pub use change::{
-    Attributes, CHANGES_MAX, Change, FileVersion, NAME_MAX, Name, Node, Place, TARGET_MAX, Target,
-    XATTR_VALUE_MAX, XATTRS_MAX, decode_changes, encode_changes, entry_tag, inode_tag,
+    Attributes, CHANGES_MAX, Change, FileVersion, NAME_MAX, Name, Node, Place, Special, TARGET_MAX,
+    Target, XATTR_VALUE_MAX, XATTRS_MAX, decode_changes, encode_changes, entry_tag, inode_tag,
 };
 pub use keyring::Keyring;
 pub use past::{is_released, owed, released, settle_owed, thinned_until};

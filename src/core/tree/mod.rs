@@ -16,7 +16,9 @@
 
 mod conflict;
 mod find;
+mod heads;
 mod history;
+mod inode;
 mod list;
 mod news;
 mod past;
@@ -28,7 +30,9 @@ mod which;
 
 pub use conflict::conflict_name;
 pub use find::Found;
+pub use heads::Heads;
 pub use history::{Deed, History, Made, Step, VersionError};
+pub use inode::Spot;
 pub use list::{Page, Walk};
 pub use news::{Deed as NewsDeed, News as TreeNews};
 pub use past::{Due, Removed};
@@ -76,6 +80,9 @@ pub enum TreeError {
     /// A link is in the way.
     #[error("a link")]
     IsALink,
+    /// A pipe, socket or device has no content.
+    #[error("a pipe, socket or device")]
+    IsSpecial,
     /// The name is taken.
     #[error("exists already")]
     Exists,
@@ -125,6 +132,7 @@ impl Version {
         match (&self.node, &other.node) {
             (Node::File(one), Node::File(two)) => one.hash == two.hash,
             (Node::Link(one), Node::Link(two)) => one == two,
+            (Node::Special(one), Node::Special(two)) => one == two,
             _ => false,
         }
     }

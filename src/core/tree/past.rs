@@ -175,7 +175,7 @@ impl Tree<'_> {
         let Some(version) = self.versions(inode)?.into_iter().next() else { return Ok(None) };
         let kept = match &version.node {
             Node::File(file) => !is_released(self.view, &file.claim)?,
-            Node::Link(_) => true,
+            Node::Link(_) | Node::Special(_) => true,
             Node::Dir { .. } => false,
         };
         Ok(kept.then_some(version))
@@ -352,6 +352,6 @@ impl PastVersions {
 fn claim_of(version: &Version) -> Option<ClaimId> {
     match &version.node {
         Node::File(file) => Some(file.claim),
-        Node::Dir { .. } | Node::Link(_) => None,
+        Node::Dir { .. } | Node::Link(_) | Node::Special(_) => None,
     }
 }

@@ -344,10 +344,24 @@ impl<'t, 'a> Planner<'t, 'a> {
         tag: impl Fn(&EpochKeys) -> Tag,
         spared: &[ChangeAt],
     ) -> io::Result<()> {
+        self.supersede_where(tag, |head| !spared.contains(head))
+    }
+
+    /// Adds a change to the wish that is being planned.
+    pub(super) fn push(&mut self, change: Change) {
+        self.open.push(change);
+    }
+
+    /// Names those heads of a register as parents, under all epochs, that `ends` chooses.
+    pub(super) fn supersede_where(
+        &mut self,
+        tag: impl Fn(&EpochKeys) -> Tag,
+        ends: impl Fn(&ChangeAt) -> bool,
+    ) -> io::Result<()> {
         for keys in self.tree.keyring.iter() {
             let tag = tag(keys);
             for head in browse::heads_under(self.tree.view, &tag)? {
-                if spared.contains(&head) {
+                if !ends(&head) {
                     self.open.spared.insert(head.id);
                     continue;
                 }

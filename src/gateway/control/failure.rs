@@ -3,10 +3,10 @@
 
 use crate::node::{
     ApprovalError, DialError, Error, GetError, NotReady, PublishError, PutError, TreeError,
-    Unavailable, VersionError, WriteError,
+    Unavailable, VersionError, WorkError, WriteError,
 };
 use crate::text::{reason, shown, shown_bytes};
-use crate::wire::control::{Code, Failure, Target};
+use crate::wire::control::{Code, Failure, PathText, Target};
 use std::io;
 
 /// What `err` means for whoever asked for `target`.
@@ -20,7 +20,7 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         Error::NotFound { asked, unreachable } => not_found(target, *asked, *unreachable),
         Error::Ambiguous { found } => {
             let name = |(hash, path): &(crate::id::FileHash, Option<_>)| {
-                let path: Option<&crate::wire::control::PathText> = path.as_ref();
+                let path: Option<&PathText> = path.as_ref();
                 let path = path.map_or_else(String::new, |path| shown_bytes(&path.0));
                 format!("{} {path}", &hash.to_string()[..16]).trim_end().to_owned()
             };
@@ -64,6 +64,27 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         Error::NotReady(err) => not_ready(*err),
         Error::File(err) => Failure::new(Code::Failed, err.to_string()),
         Error::Disk(err) => disk(err),
+    }
+}
+
+/// What an error of the working tree means for whoever named `path`.
+pub(in crate::gateway) fn of_work(err: &WorkError, path: &PathText) -> Failure {
+    let target = Target::Path(path.clone());
+    match err {
+        WorkError::Tree(err) => tree(err, Some(&target)),
+        WorkError::Get(err) => get(err, Some(&target)),
+        WorkError::Put(err) => put(err),
+        WorkError::Publish(err) => publish(err),
+        WorkError::NotReady(err) => not_ready(*err),
+        WorkError::NoSpace => space(&WriteError::NoCapacity),
+        WorkError::TooLarge => put(&PutError::TooLarge(crate::node::TooLarge)),
+        WorkError::Disk(err) => disk(err),
+        WorkError::NameTooLong => tree(&TreeError::BadPath, Some(&target)),
+        WorkError::WrongKind => tree(&TreeError::IsSpecial, Some(&target)),
+        WorkError::NoAttribute | WorkError::TimedOut => {
+            Failure::new(Code::Unreachable, format!("{}: {err}", name_of(&target)))
+                .hint("who answers:  p2pfs peers")
+        }
     }
 }
 
@@ -272,6 +293,9 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
             .hint(format!("what is in it:  p2pfs ls {what}")),
         TreeError::IsALink => Failure::new(Code::Conflict, format!("{what} is a link"))
             .hint(format!("what it points to:  p2pfs stat {what}")),
+        TreeError::IsSpecial => {
+            Failure::new(Code::Usage, format!("{what} is a pipe, socket or device"))
+        }
         TreeError::NoDirectory => {
             let above = what.rsplit_once('/').map_or("", |(above, _)| above);
             Failure::new(Code::NotFound, format!("there is no directory for {what}"))

@@ -1,14 +1,15 @@
 //! The node behind the control socket: each request of `wire::control` becomes one call of
 //! `node::api`, each error of it a sentence with a code and a hint. Nothing is decided here.
 
-use super::failure::failure;
+use super::failure::{failure, of_work};
 use super::source::Confirmed;
 use super::{ControlSocket, Gone, Outbox, Service};
-use crate::node::{Error, ManyStored, Node, OnProgress, Watch};
+use crate::gateway::mount::Mounts;
+use crate::node::{Error, ManyStored, Node, OnProgress, Watch, Written};
 use crate::sys::{BoxFuture, DescriptorSink, DescriptorSource, Source};
 use crate::wire::control::{
     Code, ConflictInfo, Failure, FileInfo, Get, ITEMS_MAX, Put, PutFailed, PutItem, PutMany,
-    PutWhat, RemovedInfo, Request, Target,
+    PutWhat, RemovedInfo, Request, Target, Write, WrittenInfo,
 };
 use serde_json::Value;
 use std::os::fd::OwnedFd;
@@ -22,6 +23,7 @@ const ITEMS_QUEUED: usize = 256;
 /// A node that is asked over a socket.
 pub struct NodeService {
     node: Arc<RwLock<Arc<Node>>>,
+    mounts: Arc<Mounts>,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
 }
@@ -29,12 +31,18 @@ pub struct NodeService {
 impl NodeService {
     /// A service for `node`. It sets `stop` when somebody asks the node to stop, and answers once
     /// `ended` is set.
-    pub const fn new(
+    pub fn new(
         node: Arc<RwLock<Arc<Node>>>,
         stop: watch::Sender<bool>,
         ended: watch::Receiver<bool>,
     ) -> Self {
-        Self { node, stop, ended }
+        let mounts = Mounts::new(node.clone());
+        Self { node, mounts, stop, ended }
+    }
+
+    /// The mounts of the node.
+    pub fn mounts(&self) -> Arc<Mounts> {
+        self.mounts.clone()
     }
 }
 
@@ -45,9 +53,12 @@ impl ControlSocket {
         let (stop, mut stopping) = watch::channel(false);
         let (ended, wait) = watch::channel(false);
         let service = NodeService::new(Arc::new(RwLock::new(node.clone())), stop, wait);
+        let mounts = service.mounts();
+        mounts.restore();
         let end = async move {
             // The sender is in the service, which is served until this is done.
             stopping.wait_for(|stop| *stop).await.ok();
+            mounts.end().await;
             node.stop().await;
             ended.send_replace(true);
         };
@@ -70,6 +81,7 @@ impl Service for NodeService {
         out: Outbox,
     ) -> BoxFuture<'static, Result<Value, Failure>> {
         let (node, stop, mut ended) = (self.current(), self.stop.clone(), self.ended.clone());
+        let mounts = self.mounts.clone();
         Box::pin(async move {
             match request {
                 Request::Stop => {
@@ -81,6 +93,15 @@ impl Service for NodeService {
                 Request::Put(put) => put_file(&node, put, fds, out).await,
                 Request::PutMany(many) => put_many(&node, many, fds, out).await,
                 Request::Get(get) => get_file(&node, get, fds, out).await,
+                Request::Mount(mount) => value(&mounts.mount(mount).await?),
+                Request::Umount(umount) => value(&mounts.umount(&umount).await?),
+                Request::Mounts => items(&mounts.list(), &out).await,
+                Request::Status => {
+                    let mut status = node.status().map_err(|err| failure(&err, None))?;
+                    status.mounts = mounts.list();
+                    value(&status)
+                }
+                Request::Write(write) => write_file(&node, write, fds, out).await,
                 Request::Ls { path, recursive } => {
                     let target = Target::Path(path.clone());
                     let read = move |send: &mut dyn FnMut(FileInfo) -> bool| {
@@ -149,7 +170,6 @@ async fn answer(node: &Node, request: Request, out: &Outbox) -> Result<Value, Fa
         Request::Stat { target } => {
             value(&node.stat(&target).await.map_err(|err| failure(&err, Some(&target)))?)
         }
-        Request::Status => value(&node.status().map_err(|err| failure(&err, None))?),
         Request::Scrub => value(&node.scrub().map_err(|err| failure(&err, None))?),
         Request::ScrubNow => {
             let scrubbed = node.scrub_now(|done, total| out.progress(done, Some(total))).await;
@@ -310,6 +330,26 @@ async fn put_many(
         PutFailed { path, error }
     }));
     value(&stored)
+}
+
+async fn write_file(
+    node: &Node,
+    write: Write,
+    fds: Vec<OwnedFd>,
+    out: Outbox,
+) -> Result<Value, Failure> {
+    let fd = fds.into_iter().next().ok_or_else(no_descriptor)?;
+    let cancel = Cancel::default();
+    let source = DescriptorSource::new(fd, cancel.0.clone()).map_err(|err| unusable(&err))?;
+    let source: Box<dyn Source> = match source.len() {
+        Some(_) => Box::new(source),
+        None => Box::new(Confirmed::new(source, out)),
+    };
+    let Write { path, offset } = write;
+    let written = node.work().write(&path, offset, source).await;
+    let written = written.map_err(|err| of_work(&err, &path))?;
+    let Written { hash, size, bytes } = written;
+    value(&WrittenInfo { path, hash, size, written: bytes })
 }
 
 async fn get_file(node: &Node, get: Get, fds: Vec<OwnedFd>, out: Outbox) -> Result<Value, Failure> {

@@ -323,7 +323,7 @@ impl Shared {
     }
 
     /// The time as modification times say it: nanoseconds since the epoch.
-    pub(super) fn now_ns(&self) -> i64 {
+    pub(in crate::node) fn now_ns(&self) -> i64 {
         let ms = i64::try_from(self.sys.clock.wall_ms()).unwrap_or(i64::MAX);
         ms.saturating_mul(1_000_000)
     }

@@ -52,7 +52,7 @@ fn lookups(keys: &[&EpochKeys], hash: &FileHash) -> Vec<Find> {
 
 impl Shared {
     /// The keys that seal new data. A node that has just started gets a moment to read them.
-    pub(super) async fn wait_for_keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
+    pub(in crate::node) async fn wait_for_keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
         let mut changes = self.records_changed.subscribe();
         let deadline = tokio::time::sleep(READY_PATIENCE);
         tokio::pin!(deadline);
@@ -174,6 +174,7 @@ impl Shared {
             }
             TreeNode::Dir { .. } => Err(TreeError::IsADirectory.into()),
             TreeNode::Link(_) => Err(TreeError::IsALink.into()),
+            TreeNode::Special(_) => Err(TreeError::IsSpecial.into()),
         }
     }
 
@@ -221,6 +222,7 @@ impl Shared {
                     TreeNode::Dir { .. } => at = entry.inode,
                     TreeNode::File(file) => return Ok(Unknown::Content(file.hash)),
                     TreeNode::Link(_) => return Err(TreeError::IsALink),
+                    TreeNode::Special(_) => return Err(TreeError::IsSpecial),
                 }
             }
             Err(TreeError::IsADirectory)
@@ -322,6 +324,7 @@ impl Shared {
         };
         match &version.node {
             TreeNode::Dir { .. } => {}
+            TreeNode::Special(_) => info.kind = FileKind::Special,
             TreeNode::Link(target) => {
                 info.kind = FileKind::Link;
                 info.size = target.len() as u64;
@@ -472,7 +475,9 @@ impl Shared {
             if let Some(word) = word.filter(|word| word.starts_with(prefix)).filter(new) {
                 let size = match info.kind {
                     FileKind::Dir => "directory".to_owned(),
-                    FileKind::File | FileKind::Link => crate::text::size(info.size),
+                    FileKind::File | FileKind::Link | FileKind::Special => {
+                        crate::text::size(info.size)
+                    }
                 };
                 let path = crate::text::shown_bytes(&info.path.0);
                 let help = if by_path { size } else { format!("{path} {size}") };
@@ -492,6 +497,7 @@ fn find_target(tree: &Tree<'_>, target: &Target) -> Outcome<FoundFile> {
                 TreeNode::File(file) => Ok(Some((file.hash, Some(entry)))),
                 TreeNode::Dir { .. } => Err(TreeError::IsADirectory.into()),
                 TreeNode::Link(_) => Err(TreeError::IsALink.into()),
+                TreeNode::Special(_) => Err(TreeError::IsSpecial.into()),
             },
             Err(TreeError::NotFound) => Ok(None),
             Err(err) => Err(err.into()),

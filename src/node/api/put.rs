@@ -173,7 +173,7 @@ impl Shared {
     }
 
     /// When all copies are there, or the put has given up on some, writes down how many.
-    fn note_copies_later(self: &Arc<Self>, claim: Claim, tally: Arc<Tally>) {
+    pub(in crate::node) fn note_copies_later(self: &Arc<Self>, claim: Claim, tally: Arc<Tally>) {
         let shared = self.clone();
         tokio::spawn(async move {
             tally.reached(usize::from(claim.replicas)).await;

@@ -178,7 +178,7 @@ impl Shared {
         for (_, entry) in names {
             match &entry.version.node {
                 TreeNode::Dir { .. } => removed.dirs += 1,
-                TreeNode::Link(_) => removed.files += 1,
+                TreeNode::Link(_) | TreeNode::Special(_) => removed.files += 1,
                 TreeNode::File(file) => {
                     removed.files += 1;
                     removed.bytes = removed.bytes.saturating_add(file.size);
@@ -465,6 +465,7 @@ impl Shared {
             let (kind, hash, size) = match &gone.version.node {
                 TreeNode::Dir { .. } => (FileKind::Dir, None, 0),
                 TreeNode::Link(target) => (FileKind::Link, None, target.len() as u64),
+                TreeNode::Special(_) => (FileKind::Special, None, 0),
                 TreeNode::File(file) => (FileKind::File, Some(file.hash), file.size),
             };
             let removed_ms = hlc::ms_of(gone.at);

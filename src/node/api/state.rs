@@ -152,6 +152,7 @@ impl Shared {
             problems: Vec::new(),
             read_only: usage.read_only.clone(),
             draining: *self.draining.borrow(),
+            mounts: Vec::new(),
         };
         status.problems = self.problems(&status, usage.damaged);
         Ok(status)

@@ -52,6 +52,7 @@ impl Worker for Describe {
     const NAME: &'static str = "describe";
 
     async fn work(&mut self) -> Worked {
+        self.shared.work.rest(self.shared.sys.clock.now());
         self.idle.look(&self.shared);
         if let Some(standing) = self.shared.standing() {
             let state = self.shared.self_state(&standing);

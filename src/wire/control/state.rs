@@ -1,7 +1,7 @@
 //! What a command is told of the node, its peers and its work, and what it is told as that happens.
 //! Owns the types; the language that they are part of is specified above.
 
-use super::{FileInfo, PathText};
+use super::{FileInfo, MountInfo, PathText};
 use crate::id::{NodeId, SwarmId};
 use serde::{Deserialize, Serialize};
 
@@ -243,6 +243,9 @@ pub struct Status {
     /// Whether this node is being emptied.
     #[serde(default)]
     pub draining: bool,
+    /// The directories of this machine in which the swarm's files are seen.
+    #[serde(default)]
+    pub mounts: Vec<MountInfo>,
 }
 
 /// Whether a node is in.

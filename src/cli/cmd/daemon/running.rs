@@ -30,8 +30,11 @@ pub(super) async fn start(settings: &Settings) -> Result<Running, Failure> {
     let (stop, stopping) = watch::channel(false);
     let (ended, wait) = watch::channel(false);
     let service = Arc::new(NodeService::new(node.clone(), stop, wait));
+    let mounts = service.mounts();
+    mounts.restore();
     let run = tokio::spawn(async move {
         let outcome = attend(config, &node, stopping).await;
+        mounts.end().await;
         current(&node).stop().await;
         ended.send_replace(true);
         outcome

@@ -1,0 +1,62 @@
+//! Times that programs see and no record says: that something was made in a directory, or that a
+//! file got another name. A record for each would make changes of others into conflicts, so they
+//! are remembered here, as many as there is room for.
+
+use crate::id::InodeId;
+use std::collections::BTreeMap;
+
+/// Inodes that are remembered.
+const INODES_MAX: usize = 8192;
+
+/// When something happened to an inode lately, in nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// A directory got another content.
+    pub modified_ns: Option<i64>,
+    /// Anything.
+    pub changed_ns: Option<i64>,
+}
+
+/// What happened lately.
+#[derive(Debug, Default)]
+pub struct Recent {
+    times: BTreeMap<InodeId, (u64, Times)>,
+    count: u64,
+}
+
+impl Recent {
+    /// What is remembered of an inode.
+    pub fn of(&self, id: &InodeId) -> Times {
+        self.times.get(id).map(|(_, times)| *times).unwrap_or_default()
+    }
+
+    /// Something in a directory changed.
+    pub fn entered(&mut self, dir: InodeId, now_ns: i64) {
+        let times = self.touch(dir);
+        *times = Times { modified_ns: Some(now_ns), changed_ns: Some(now_ns) };
+    }
+
+    /// Something about an inode changed, but not its content.
+    pub fn changed(&mut self, id: InodeId, now_ns: i64) {
+        self.touch(id).changed_ns = Some(now_ns);
+    }
+
+    /// Somebody has said when it was modified.
+    pub fn told(&mut self, id: &InodeId) {
+        if let Some((_, times)) = self.times.get_mut(id) {
+            times.modified_ns = None;
+        }
+    }
+
+    fn touch(&mut self, id: InodeId) -> &mut Times {
+        self.count += 1;
+        if self.times.len() >= INODES_MAX && !self.times.contains_key(&id) {
+            // Half of them at once, so that this is rare.
+            let horizon = self.count.saturating_sub(INODES_MAX as u64 / 2);
+            self.times.retain(|_, (count, _)| *count > horizon);
+        }
+        let (count, times) = self.times.entry(id).or_default();
+        *count = self.count;
+        times
+    }
+}

@@ -1,0 +1,729 @@
+//! The door through which the system asks for files (FUSE): each request becomes a call of the
+//! working tree, each error a number. What may have to wait for other nodes runs as a task, so that
+//! it keeps no other request waiting; every request is answered within [`DEADLINE`].
+
+use super::attr::{attr, errno, kind, nanos};
+use super::dirs::Listing;
+use crate::node::{
+    Changes, Kind, Made, Node, OpenedFile, ROOT_NUMBER, Renaming, Special, Stat, TreeError, Work,
+    WorkError,
+};
+use crate::wire::control::Target;
+use fuser::{
+    BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// The longest time that a program waits for an answer.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How long the system may believe what it was told; news come earlier.
+const TTL: Duration = Duration::from_secs(30);
+/// Longest write of one request.
+const WRITE_MAX: u32 = 1 << 20;
+/// The unit in which room is counted.
+const BLOCK: u64 = 4096;
+/// Longest name in bytes.
+const NAME_MAX: u32 = 255;
+/// The extended attributes that the node answers itself.
+const OWN: &[u8] = b"user.p2pfs.";
+
+/// The door of one mount.
+pub(super) struct Door {
+    node: Arc<Node>,
+    work: Work,
+    runtime: Handle,
+    /// The number of the directory that is seen as the root.
+    root: u64,
+    read_only: bool,
+    /// Who owns what no record gives to anybody.
+    mine: (u32, u32),
+    files: Mutex<BTreeMap<u64, Arc<OpenedFile>>>,
+    dirs: Mutex<BTreeMap<u64, Arc<Mutex<Listing>>>>,
+    handles: AtomicU64,
+    ended: watch::Sender<bool>,
+}
+
+/// The number of an inode as the system knows it.
+pub(super) const fn outside(root: u64, number: u64) -> u64 {
+    if number == root { ROOT_NUMBER } else { number }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Door {
+    /// A door to the directory `root`; `ended` is set when the system has closed it.
+    pub(super) fn new(
+        node: Arc<Node>,
+        work: Work,
+        root: u64,
+        read_only: bool,
+        ended: watch::Sender<bool>,
+    ) -> Self {
+        let user = rustix::process::getuid().as_raw();
+        let mine = (user, rustix::process::getgid().as_raw());
+        let (files, dirs, handles) = Default::default();
+        let runtime = Handle::current();
+        Self { node, work, runtime, root, read_only, mine, files, dirs, handles, ended }
+    }
+
+    const fn inside(&self, number: INodeNo) -> u64 {
+        if number.0 == ROOT_NUMBER { self.root } else { number.0 }
+    }
+
+    fn attr(&self, stat: &Stat) -> FileAttr {
+        attr(stat, outside(self.root, stat.number), self.mine)
+    }
+
+    /// Who owns what a program makes, where that is not whoever runs the node.
+    fn owner(&self, req: &Request) -> Option<(u32, u32)> {
+        Some((req.uid(), req.gid())).filter(|owner| *owner != self.mine)
+    }
+
+    fn handle(&self) -> u64 {
+        self.handles.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn keep(&self, file: OpenedFile) -> FileHandle {
+        let handle = self.handle();
+        lock(&self.files).insert(handle, Arc::new(file));
+        FileHandle(handle)
+    }
+
+    fn file(&self, handle: FileHandle) -> Result<Arc<OpenedFile>, Errno> {
+        lock(&self.files).get(&handle.0).cloned().ok_or(Errno::EBADF)
+    }
+
+    /// Waits until there is room for another change.
+    fn room(&self) -> Result<(), Errno> {
+        if self.read_only {
+            return Err(Errno::EROFS);
+        }
+        let room = async { tokio::time::timeout(DEADLINE, self.work.room()).await };
+        self.runtime.block_on(room).map_err(|_| Errno::ETIMEDOUT)
+    }
+
+    /// Makes a change when there is room.
+    fn change<T>(&self, change: impl FnOnce() -> Result<T, WorkError>) -> Result<T, Errno> {
+        self.room()?;
+        change().map_err(|err| errno(&err))
+    }
+
+    /// Does something that may have to wait, and tells what came of it.
+    fn later<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, WorkError>> + Send + 'static,
+        tell: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
+        self.runtime.spawn(async move {
+            let done = tokio::time::timeout(DEADLINE, work).await;
+            tell(match done {
+                Ok(done) => done.map_err(|err| {
+                    tracing::debug!(%err, "a request of a mount failed");
+                    errno(&err)
+                }),
+                Err(_) => Err(Errno::ETIMEDOUT),
+            });
+        });
+    }
+
+    fn entry(&self, stat: Result<Stat, Errno>, reply: ReplyEntry) {
+        match stat {
+            Ok(stat) => reply.entry(&TTL, &self.attr(&stat), Generation(0)),
+            Err(err) => reply.error(err),
+        }
+    }
+
+    /// What a file is asked that only the swarm knows.
+    fn own_xattr(&self, number: u64, name: &[u8], size: u32, reply: ReplyXattr) {
+        let (node, what) = (self.node.clone(), name[OWN.len()..].to_vec());
+        let hash = self.work.hash(number);
+        let answer = async move {
+            let hash = hash?.ok_or(WorkError::NoAttribute)?;
+            if what == b"hash" {
+                return Ok(hash.to_string().into_bytes());
+            }
+            if what != b"copies" && what != b"peers" {
+                return Err(WorkError::NoAttribute);
+            }
+            let stat = node.stat(&Target::Hash(hash)).await;
+            let stat = stat.map_err(|_| WorkError::NoAttribute)?;
+            if what == b"copies" {
+                return Ok(stat.info.copies.unwrap_or(0).to_string().into_bytes());
+            }
+            let whole = stat.holders.iter().filter(|h| h.chunks + stat.zero_chunks == stat.chunks);
+            let names: Vec<&str> = whole.map(|holder| &*holder.name).collect();
+            Ok(names.join(" ").into_bytes())
+        };
+        self.later(answer, move |value| tell_xattr(value, size, reply));
+    }
+}
+
+/// Answers a question for an extended attribute.
+fn tell_xattr(value: Result<Vec<u8>, Errno>, size: u32, reply: ReplyXattr) {
+    match value {
+        Err(err) => reply.error(err),
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+    }
+}
+
+fn tell_empty(done: Result<(), Errno>, reply: ReplyEmpty) {
+    match done {
+        Ok(()) => reply.ok(),
+        Err(err) => reply.error(err),
+    }
+}
+
+/// Names of extended attributes that programs may set.
+fn is_free(name: &[u8]) -> Result<(), Errno> {
+    if name.starts_with(OWN) {
+        return Err(Errno::EPERM);
+    }
+    let known = [&b"user."[..], b"trusted."].iter().any(|class| name.starts_with(class));
+    match name.len() {
+        _ if !known => Err(Errno::EOPNOTSUPP),
+        0..=255 => Ok(()),
+        _ => Err(Errno::ERANGE),
+    }
+}
+
+impl Filesystem for Door {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            // Without it every write asks for the capabilities of the file first.
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+        ];
+        for flag in wanted {
+            // An older system does without.
+            config.add_capabilities(flag).ok();
+        }
+        config.set_max_write(WRITE_MAX).ok();
+        config.set_max_background(64).ok();
+        Ok(())
+    }
+
+    fn destroy(&mut self) {
+        lock(&self.files).clear();
+        self.ended.send_replace(true);
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self.work.lookup(self.inside(parent), name.as_bytes());
+        self.entry(found.map_err(|err| errno(&err)), reply);
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.work.stat(self.inside(ino)) {
+            Ok(stat) => reply.attr(&TTL, &self.attr(&stat)),
+            Err(WorkError::Tree(TreeError::NotFound)) => reply.error(Errno::ESTALE),
+            Err(err) => reply.error(errno(&err)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let number = self.inside(ino);
+        let now = match self.room().and_then(|()| self.work.stat(number).map_err(|e| errno(&e))) {
+            Ok(now) => now,
+            Err(err) => return reply.error(err),
+        };
+        let (user, group) = now.owner.unwrap_or(self.mine);
+        let owned = uid.is_some() || gid.is_some();
+        let mut mode = mode.map(|mode| mode & 0o7777);
+        let lesser = size.is_some() && req.uid() != 0;
+        if now.kind == Kind::File && mode.is_none() && (owned || lesser) && now.mode & 0o6000 != 0 {
+            // A file that another one owns or has changed must not lend the rights of the first.
+            let group = if now.mode & 0o010 != 0 { 0o2000 } else { 0 };
+            mode = Some(now.mode & !(0o4000 | group));
+        }
+        let changes = Changes {
+            mode,
+            owner: owned.then(|| (uid.unwrap_or(user), gid.unwrap_or(group))),
+            size,
+            modified_ns: mtime.map(nanos),
+            accessed_ns: atime.map(nanos),
+        };
+        let (work, root, mine) = (self.work.clone(), self.root, self.mine);
+        let set = async move { work.set(number, &changes).await };
+        let tell = move |stat: Result<Stat, Errno>| match stat {
+            Ok(stat) => reply.attr(&TTL, &attr(&stat, outside(root, stat.number), mine)),
+            Err(err) => reply.error(err),
+        };
+        self.later(set, tell);
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.work.read_link(self.inside(ino)) {
+            Ok(target) => reply.data(&target),
+            Err(err) => reply.error(errno(&err)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let made = match mode & libc::S_IFMT {
+            libc::S_IFREG | 0 => Made::File,
+            libc::S_IFIFO => Made::Special(Special::Pipe),
+            libc::S_IFSOCK => Made::Special(Special::Socket),
+            libc::S_IFCHR => Made::Special(Special::Char(rdev)),
+            libc::S_IFBLK => Made::Special(Special::Block(rdev)),
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let (dir, owner) = (self.inside(parent), self.owner(req));
+        let make = || self.work.make(dir, name.as_bytes(), made, mode, owner);
+        self.entry(self.change(make), reply);
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
+        let (dir, owner) = (self.inside(parent), self.owner(req));
+        let make = || self.work.make(dir, name.as_bytes(), Made::Dir, mode, owner);
+        self.entry(self.change(make), reply);
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let made = Made::Link(target.as_os_str().as_bytes().to_vec());
+        let (dir, owner) = (self.inside(parent), self.owner(req));
+        let make = || self.work.make(dir, name.as_bytes(), made, 0o777, owner);
+        self.entry(self.change(make), reply);
+    }
+
+    fn link(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let (number, dir) = (self.inside(ino), self.inside(newparent));
+        self.entry(self.change(|| self.work.link(number, dir, newname.as_bytes())), reply);
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let dir = self.inside(parent);
+        tell_empty(self.change(|| self.work.remove(dir, name.as_bytes(), false)), reply);
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let dir = self.inside(parent);
+        tell_empty(self.change(|| self.work.remove(dir, name.as_bytes(), true)), reply);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let how = match flags {
+            RenameFlags::RENAME_NOREPLACE => Renaming::Keep,
+            RenameFlags::RENAME_EXCHANGE => Renaming::Exchange,
+            flags if flags.is_empty() => Renaming::Replace,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let from = (self.inside(parent), name.as_bytes());
+        let to = (self.inside(newparent), newname.as_bytes());
+        tell_empty(self.change(|| self.work.rename(from, to, how)), reply);
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (dir, owner, name) = (self.inside(parent), self.owner(req), name.as_bytes());
+        let made = self.change(|| match self.work.create(dir, name, mode, owner) {
+            // Somebody else has made it just now.
+            Err(WorkError::Tree(TreeError::Exists)) if flags & libc::O_EXCL == 0 => {
+                let stat = self.work.lookup(dir, name)?;
+                let file = self.work.open(stat.number, true)?;
+                Ok((stat, file))
+            }
+            made => made,
+        });
+        match made {
+            Ok((stat, file)) => {
+                let handle = self.keep(file);
+                let flags = FopenFlags::FOPEN_KEEP_CACHE;
+                reply.created(&TTL, &self.attr(&stat), Generation(0), handle, flags);
+            }
+            Err(err) => reply.error(err),
+        }
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
+        if writes && self.read_only {
+            return reply.error(Errno::EROFS);
+        }
+        match self.work.open(self.inside(ino), writes) {
+            Ok(file) => {
+                let keep = FopenFlags::FOPEN_KEEP_CACHE;
+                let flags = if file.is_same() { keep } else { FopenFlags::empty() };
+                reply.opened(self.keep(file), flags);
+            }
+            Err(err) => reply.error(errno(&err)),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(err) => return reply.error(err),
+        };
+        let read = async move { file.read(offset, size as usize).await };
+        self.later(read, move |bytes| match bytes {
+            Ok(bytes) => reply.data(&bytes),
+            Err(err) => reply.error(err),
+        });
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        flags: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(err) => return reply.error(err),
+        };
+        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
+            && let Ok(stat) = self.work.stat(self.inside(ino))
+            && stat.mode & 0o6000 != 0
+        {
+            let mode = Some(stat.mode & !0o6000);
+            let changes = Changes { mode, ..Changes::default() };
+            if let Err(err) = self.runtime.block_on(self.work.set(stat.number, &changes)) {
+                return reply.error(errno(&err));
+            }
+        }
+        let len = data.len() as u32;
+        match file.write_now(offset, data) {
+            Ok(true) => reply.written(len),
+            Ok(false) => {
+                let data = data.to_vec();
+                let write = async move { file.write(offset, &data).await };
+                self.later(write, move |done| match done {
+                    Ok(()) => reply.written(len),
+                    Err(err) => reply.error(err),
+                });
+            }
+            Err(err) => reply.error(errno(&err)),
+        }
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        fh: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        let file = lock(&self.files).remove(&fh.0);
+        drop(file);
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        match self.file(fh) {
+            Ok(file) => {
+                let sync = async move { file.sync().await };
+                self.later(sync, move |done| tell_empty(done, reply));
+            }
+            Err(err) => reply.error(err),
+        }
+    }
+
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        let (work, number) = (self.work.clone(), self.inside(ino));
+        let sync = async move { work.sync_dir(number).await };
+        self.later(sync, move |done| tell_empty(done, reply));
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let handle = self.handle();
+        lock(&self.dirs).insert(handle, Arc::default());
+        reply.opened(FileHandle(handle), FopenFlags::empty());
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let add = |place: u64, name: &[u8], stat: &Stat| {
+            let number = INodeNo(outside(self.root, stat.number));
+            reply.add(number, place + 1, kind(stat.kind), OsStr::from_bytes(name))
+        };
+        match self.read_dir(ino, fh, offset, add) {
+            Ok(()) => reply.ok(),
+            Err(err) => reply.error(err),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let add = |place: u64, name: &[u8], stat: &Stat| {
+            let attr = self.attr(stat);
+            let name = OsStr::from_bytes(name);
+            reply.add(attr.ino, place + 1, name, &TTL, &attr, Generation(0))
+        };
+        match self.read_dir(ino, fh, offset, add) {
+            Ok(()) => reply.ok(),
+            Err(err) => reply.error(err),
+        }
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        lock(&self.dirs).remove(&fh.0);
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        match self.work.space() {
+            Ok(space) => {
+                let (total, free) = (space.total / BLOCK, space.free / BLOCK);
+                let left = u64::from(u32::MAX);
+                let (files, unit) = (space.files + left, BLOCK as u32);
+                reply.statfs(total, free, free, files, left, unit, NAME_MAX, unit);
+            }
+            Err(err) => reply.error(errno(&err)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (number, name) = (self.inside(ino), name.as_bytes());
+        if let Err(err) = is_free(name) {
+            return reply.error(err);
+        }
+        let there = self.work.xattr(number, name).is_ok();
+        if there && flags & libc::XATTR_CREATE != 0 {
+            return reply.error(Errno::EEXIST);
+        }
+        if !there && flags & libc::XATTR_REPLACE != 0 {
+            return reply.error(Errno::ENODATA);
+        }
+        tell_empty(self.change(|| self.work.set_xattr(number, name, Some(value))), reply);
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let (number, name) = (self.inside(ino), name.as_bytes());
+        if name.starts_with(OWN) {
+            return self.own_xattr(number, name, size, reply);
+        }
+        if is_free(name).is_err() {
+            return reply.error(Errno::EOPNOTSUPP);
+        }
+        let value = self.work.xattr(number, name).map_err(|err| errno(&err));
+        tell_xattr(value, size, reply);
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let xattrs = self.work.xattrs(self.inside(ino));
+        let names = xattrs.map(|all| {
+            let names = all.into_iter().flat_map(|(name, _)| [name, vec![0]].concat());
+            names.collect::<Vec<u8>>()
+        });
+        tell_xattr(names.map_err(|err| errno(&err)), size, reply);
+    }
+
+    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (number, name) = (self.inside(ino), name.as_bytes());
+        if let Err(err) = is_free(name) {
+            return reply.error(err);
+        }
+        tell_empty(self.change(|| self.work.set_xattr(number, name, None)), reply);
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(err) => return reply.error(err),
+        };
+        let keep = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        let zero = match mode & !libc::FALLOC_FL_KEEP_SIZE {
+            0 => false,
+            libc::FALLOC_FL_PUNCH_HOLE if keep => true,
+            libc::FALLOC_FL_ZERO_RANGE => true,
+            _ => return reply.error(Errno::EOPNOTSUPP),
+        };
+        let end = offset.saturating_add(length);
+        let work = async move {
+            if !keep && end > file.size() {
+                file.resize(end).await?;
+            }
+            if zero { file.zero(offset, length, false).await } else { Ok(()) }
+        };
+        self.later(work, move |done| tell_empty(done, reply));
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let data = match whence {
+            libc::SEEK_DATA => true,
+            libc::SEEK_HOLE => false,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let found = self.file(fh).and_then(|file| {
+            let at = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+            file.seek(at, data).ok_or(Errno::ENXIO)
+        });
+        match found.map(i64::try_from) {
+            Ok(Ok(offset)) => reply.offset(offset),
+            Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
+            Err(err) => reply.error(err),
+        }
+    }
+}
+
+impl Door {
+    /// Gives entries of a directory to `add`, until that has enough.
+    fn read_dir(
+        &self,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut add: impl FnMut(u64, &[u8], &Stat) -> bool,
+    ) -> Result<(), Errno> {
+        let listing = lock(&self.dirs).get(&fh.0).cloned().ok_or(Errno::EBADF)?;
+        let mut listing = lock(&listing);
+        let dir = self.inside(ino);
+        let mut place = offset;
+        loop {
+            let next = match listing.at(&self.work, dir, place) {
+                // A directory that is gone is empty.
+                Err(WorkError::Tree(TreeError::NotFound)) => None,
+                next => next.map_err(|err| errno(&err))?,
+            };
+            let Some((name, stat)) = next else { return Ok(()) };
+            if add(place, &name, &stat) {
+                return Ok(());
+            }
+            place += 1;
+        }
+    }
+}

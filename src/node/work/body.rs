@@ -1,0 +1,434 @@
+//! The content of an open or edited file: which of its chunks were changed and lie in its draft,
+//! and which are as in the version that it was made from. Owns that bookkeeping; bringing chunks
+//! from there is `content`'s, making a version of it `edition`'s.
+//!
+//! Invariants: a chunk that is not staged is the base's, whole and of the same length, or a hole;
+//! in the draft, what is behind the bytes of a staged chunk is zero. So a change to a part of a
+//! chunk, or of its length, stages it first.
+
+use super::draft::Draft;
+use crate::chunk::{CHUNK_LEN, chunk_count, chunk_len, chunks_of};
+use crate::core::catalogue::FileVersion;
+use crate::id::InodeId;
+use crate::node::get::OpenFile;
+use crate::sys::{Fs, Time};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+const CHUNK: u64 = CHUNK_LEN as u64;
+
+/// A file's content.
+pub(super) struct Body {
+    pub(super) id: InodeId,
+    content: Mutex<Content>,
+}
+
+/// Where the bytes of a chunk are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    Draft,
+    Base,
+    Hole,
+}
+
+/// What is known of the content.
+pub(super) struct Content {
+    /// The version that it was made from.
+    base: Option<FileVersion>,
+    opened: Option<Arc<OpenFile>>,
+    /// How much of the base still counts.
+    base_len: u64,
+    size: u64,
+    /// The chunks in the draft, with the number of their last edit.
+    staged: BTreeMap<u64, u64>,
+    draft: Option<Draft>,
+    edits: u64,
+    /// Whether it is something else than the base.
+    edited: bool,
+    /// Whether that is about to be so: what was seen of the inode is remembered from then on.
+    touched: bool,
+    /// The least size since a version was begun.
+    low: u64,
+    /// When a program wrote last, unless another time was said since.
+    pub(super) modified_ns: Option<i64>,
+    /// Since when it is edited, and when that happened last.
+    pub(super) since: Time,
+    pub(super) last: Time,
+    /// Open files, and those of them that may write.
+    pub(super) users: u32,
+    pub(super) writers: u32,
+    /// Whether a version is made as soon as possible.
+    pub(super) urgent: bool,
+    /// The chunk that was read last.
+    pub(super) read: u64,
+}
+
+/// What a version is made of.
+pub(super) struct Snapshot {
+    pub(super) base: Option<FileVersion>,
+    pub(super) base_len: u64,
+    pub(super) size: u64,
+    pub(super) staged: BTreeMap<u64, u64>,
+    pub(super) draft: Option<Draft>,
+    pub(super) edits: u64,
+    pub(super) modified_ns: Option<i64>,
+}
+
+impl Snapshot {
+    /// Where the bytes of a chunk were.
+    pub(super) fn at(&self, index: u64) -> At {
+        place(&self.staged, self.base_len, index)
+    }
+}
+
+fn place(staged: &BTreeMap<u64, u64>, base_len: u64, index: u64) -> At {
+    if staged.contains_key(&index) {
+        At::Draft
+    } else if index.saturating_mul(CHUNK) < base_len {
+        At::Base
+    } else {
+        At::Hole
+    }
+}
+
+impl Body {
+    /// The content of a version; none: of a new file.
+    pub(super) fn new(id: InodeId, base: Option<FileVersion>) -> Self {
+        let size = base.as_ref().map_or(0, |base| base.size);
+        let edited = base.is_none();
+        let content = Content {
+            base,
+            opened: None,
+            base_len: size,
+            size,
+            staged: BTreeMap::new(),
+            draft: None,
+            edits: 0,
+            edited,
+            touched: false,
+            low: size,
+            modified_ns: None,
+            since: Time::ZERO,
+            last: Time::ZERO,
+            users: 0,
+            writers: 0,
+            urgent: false,
+            read: u64::MAX,
+        };
+        Self { id, content: Mutex::new(content) }
+    }
+
+    /// What a draft is.
+    pub(super) fn restored(draft: Draft, head: &super::draft::Head) -> Self {
+        let body = Self::new(head.id, head.base.clone());
+        {
+            let mut content = body.lock();
+            content.base_len = head.base_len;
+            (content.size, content.low) = (head.size, head.size);
+            let chunks = head.runs.iter().flat_map(|(first, count)| *first..first + count);
+            content.staged = chunks.map(|index| (index, 0)).collect();
+            (content.draft, content.edited) = (Some(draft), true);
+            content.modified_ns = head.modified_ns;
+        }
+        body
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Content> {
+        crate::node::lock(&self.content)
+    }
+}
+
+impl Content {
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(super) const fn is_edited(&self) -> bool {
+        self.edited
+    }
+
+    /// Whether what was seen of the inode has to be remembered.
+    pub(super) const fn is_touched(&self) -> bool {
+        self.edited || self.touched
+    }
+
+    pub(super) const fn touch(&mut self) {
+        self.touched = true;
+    }
+
+    pub(super) const fn base(&self) -> Option<&FileVersion> {
+        self.base.as_ref()
+    }
+
+    pub(super) const fn opened(&self) -> Option<&Arc<OpenFile>> {
+        self.opened.as_ref()
+    }
+
+    /// Notes that the base is open, if it is still the one.
+    pub(super) fn set_opened(&mut self, version: &FileVersion, file: &Arc<OpenFile>) {
+        if self.base.as_ref() == Some(version) {
+            self.opened = Some(file.clone());
+        }
+    }
+
+    /// Forgets the list of the base's chunks, as long as nobody needs it.
+    pub(super) fn close(&mut self) {
+        if self.users == 0 && !self.edited {
+            self.opened = None;
+        }
+    }
+
+    /// Nobody uses it any more: what was about to be edited will not be.
+    pub(super) const fn rest(&mut self) {
+        self.touched = false;
+    }
+
+    /// Where the bytes of a chunk are.
+    pub(super) fn at(&self, index: u64) -> At {
+        place(&self.staged, self.base_len, index)
+    }
+
+    /// The bytes that count as used, as far as that is known without opening anything.
+    pub(super) fn used(&self) -> u64 {
+        let staged: u64 = self.staged.keys().map(|at| chunk_len(self.size, *at) as u64).sum();
+        let base = match &self.opened {
+            Some(file) if !file.manifest.is_paged() => {
+                let rows = file.manifest.rows.iter().zip(0..);
+                let kept =
+                    rows.filter(|(row, index)| !row.is_zero() && self.at(*index) == At::Base);
+                kept.map(|(_, index)| chunk_len(self.base_len, index) as u64).sum()
+            }
+            _ => {
+                let covered = self.staged.range(..chunk_count(self.base_len)).count() as u64;
+                self.base_len.saturating_sub(covered * CHUNK)
+            }
+        };
+        staged + base
+    }
+
+    /// Whether any byte of a chunk is anything but a hole.
+    pub(super) fn has_data(&self, index: u64) -> bool {
+        match (self.at(index), &self.opened) {
+            (At::Hole, _) => false,
+            (At::Base, Some(file)) if !file.manifest.is_paged() => {
+                file.manifest.rows.get(index as usize).is_none_or(|row| !row.is_zero())
+            }
+            _ => true,
+        }
+    }
+
+    /// The draft, if there is one.
+    pub(super) fn reader(&self) -> Option<Draft> {
+        self.draft.clone()
+    }
+
+    /// Takes another version as the base, when nothing was edited. Whether it did.
+    pub(super) fn rebase(&mut self, version: &FileVersion) -> bool {
+        if self.is_touched() || self.base.as_ref() == Some(version) {
+            return false;
+        }
+        let same = self.base.as_ref().is_some_and(|base| base.hash == version.hash);
+        if !same {
+            self.opened = None;
+        }
+        self.base = Some(version.clone());
+        (self.base_len, self.size, self.low) = (version.size, version.size, version.size);
+        !same
+    }
+
+    /// The chunk that has to be staged before these bytes can be written.
+    pub(super) fn missing_to_write(&self, at: u64, len: u64) -> Option<u64> {
+        let end = at + len;
+        if let Some(index) = self.missing_to_grow(end)
+            && at > index * CHUNK
+        {
+            return Some(index);
+        }
+        let covered = |index: u64| at <= index * CHUNK && end >= self.size.min((index + 1) * CHUNK);
+        chunks_of(u64::MAX, at..end).find(|index| self.at(*index) == At::Base && !covered(*index))
+    }
+
+    /// The chunk that has to be staged before the file can get longer.
+    fn missing_to_grow(&self, to: u64) -> Option<u64> {
+        let index = self.size / CHUNK;
+        let partial = !self.size.is_multiple_of(CHUNK);
+        (to > self.size && partial && self.at(index) == At::Base).then_some(index)
+    }
+
+    /// The chunk that has to be staged before the file can get this length.
+    pub(super) fn missing_to_resize(&self, to: u64) -> Option<u64> {
+        let index = to / CHUNK;
+        let cut = to < self.size && !to.is_multiple_of(CHUNK) && self.at(index) == At::Base;
+        if cut { Some(index) } else { self.missing_to_grow(to) }
+    }
+
+    /// Puts a chunk of the base into the draft.
+    pub(super) fn stage(
+        &mut self,
+        (fs, dir): (&dyn Fs, &Path),
+        id: &InodeId,
+        index: u64,
+        plain: &[u8],
+    ) -> io::Result<()> {
+        if self.at(index) != At::Base {
+            return Ok(());
+        }
+        let len = chunk_len(self.base_len.min(self.size), index).min(plain.len());
+        self.draft(fs, dir, id)?.write(&plain[..len], index * CHUNK)?;
+        self.staged.insert(index, self.edits);
+        Ok(())
+    }
+
+    fn draft(&mut self, fs: &dyn Fs, dir: &Path, id: &InodeId) -> io::Result<&Draft> {
+        if self.draft.is_none() {
+            self.draft = Some(Draft::create(fs, dir, id)?);
+        }
+        self.draft.as_ref().ok_or_else(|| io::Error::other("it was just made"))
+    }
+
+    /// Writes bytes, all that is missing being staged.
+    pub(super) fn write(
+        &mut self,
+        (fs, dir): (&dyn Fs, &Path),
+        id: &InodeId,
+        at: u64,
+        bytes: &[u8],
+        now: Time,
+    ) -> io::Result<()> {
+        self.draft(fs, dir, id)?.write(bytes, at)?;
+        let end = at + bytes.len() as u64;
+        self.edit(now);
+        for index in chunks_of(u64::MAX, at..end) {
+            self.staged.insert(index, self.edits);
+        }
+        if end > self.size {
+            self.grown();
+            self.size = end;
+        }
+        Ok(())
+    }
+
+    /// The last chunk is about to get longer.
+    fn grown(&mut self) {
+        if let Some(edit) = self.staged.get_mut(&(self.size / CHUNK)) {
+            *edit = self.edits;
+        }
+    }
+
+    /// Gives the file another length, all that is missing being staged.
+    pub(super) fn resize(&mut self, to: u64, now: Time) -> io::Result<()> {
+        if to == self.size {
+            return Ok(());
+        }
+        self.edit(now);
+        if to > self.size {
+            self.grown();
+        } else {
+            if let Some(draft) = &self.draft {
+                draft.cut(to)?;
+            }
+            self.staged.split_off(&chunk_count(to));
+            if let Some(edit) = self.staged.get_mut(&(to / CHUNK)) {
+                *edit = self.edits;
+            }
+            self.base_len = self.base_len.min(to);
+            self.low = self.low.min(to);
+        }
+        self.size = to;
+        Ok(())
+    }
+
+    fn edit(&mut self, now: Time) {
+        if !self.edited {
+            self.since = now;
+        }
+        self.edits += 1;
+        (self.edited, self.last) = (true, now);
+    }
+
+    /// Begins a version of what it is now.
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        self.low = self.size;
+        Snapshot {
+            base: self.base.clone(),
+            base_len: self.base_len,
+            size: self.size,
+            staged: self.staged.clone(),
+            draft: self.reader(),
+            edits: self.edits,
+            modified_ns: self.modified_ns,
+        }
+    }
+
+    /// A version was made of a snapshot and is known: it is the base now.
+    pub(super) fn made(
+        &mut self,
+        fs: &dyn Fs,
+        snapshot: &Snapshot,
+        version: FileVersion,
+        file: Arc<OpenFile>,
+        now: Time,
+    ) -> io::Result<()> {
+        for (index, edit) in &snapshot.staged {
+            if self.staged.get(index) == Some(edit) {
+                self.staged.remove(index);
+            }
+        }
+        self.base_len = version.size.min(self.low);
+        (self.base, self.opened) = (Some(version), Some(file));
+        self.since = now;
+        // What a head says of the draft is of an older base from now on.
+        self.urgent = self.is_said();
+        if self.edits == snapshot.edits {
+            (self.edited, self.touched, self.urgent) = (false, false, false);
+            if self.modified_ns == snapshot.modified_ns {
+                self.modified_ns = None;
+            }
+            self.drop_draft(fs)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the draft.
+    pub(super) fn drop_draft(&mut self, fs: &dyn Fs) -> io::Result<()> {
+        self.staged.clear();
+        self.draft.take().map_or(Ok(()), |draft| draft.remove(fs))
+    }
+
+    /// Whether a head of the draft was written.
+    pub(super) fn is_said(&self) -> bool {
+        self.draft.as_ref().is_some_and(Draft::is_said)
+    }
+
+    /// The chunks in the draft as runs.
+    pub(super) fn runs(&self) -> Vec<(u64, u64)> {
+        let mut out: Vec<(u64, u64)> = Vec::new();
+        for index in self.staged.keys() {
+            match out.last_mut() {
+                Some((first, count)) if *first + *count == *index => *count += 1,
+                _ => out.push((*index, 1)),
+            }
+        }
+        out
+    }
+
+    pub(super) const fn base_len(&self) -> u64 {
+        self.base_len
+    }
+
+    /// The draft, made if there is none.
+    pub(super) fn draft_for_sync(
+        &mut self,
+        (fs, dir): (&dyn Fs, &Path),
+        id: &InodeId,
+    ) -> io::Result<Draft> {
+        self.draft(fs, dir, id).cloned()
+    }
+
+    /// Nobody shall find the draft after a crash.
+    pub(super) fn unname_draft(&self, fs: &dyn Fs) -> io::Result<()> {
+        self.draft.as_ref().map_or(Ok(()), |draft| draft.remove(fs))
+    }
+}

@@ -1,0 +1,285 @@
+//! Bytes of files in and out: from a draft, from this node's store or from other nodes, with what
+//! comes next read ahead. Owns the few chunks that are kept in the clear; what is where is
+//! `body`'s.
+
+use super::body::{At, Body};
+use super::{State, WorkError};
+use crate::chunk::{CHUNK_LEN, MAX_FILE_LEN, chunk_count, chunk_len};
+use crate::core::catalogue::file_record;
+use crate::core::work::What;
+use crate::id::ChunkId;
+use crate::node::get::{GetError, OpenFile};
+use crate::node::records::records_of;
+use crate::node::{Shared, lock};
+use crate::sys::Time;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+const CHUNK: u64 = CHUNK_LEN as u64;
+/// Chunks that are kept in the clear.
+const CLEAR_MAX: usize = 4;
+/// They are given up when they are not used for so long.
+const REST: Duration = Duration::from_secs(10);
+/// Chunks that are read ahead of a program that reads in order.
+const AHEAD: u64 = 2;
+
+/// Chunks in the clear, those used last at the end, and those on their way.
+#[derive(Default)]
+pub(in crate::node) struct Clear {
+    kept: Mutex<VecDeque<(ChunkId, Time, Bytes)>>,
+    flying: Mutex<BTreeMap<ChunkId, Weak<OnceCell<Bytes>>>>,
+}
+
+impl Clear {
+    fn get(&self, cid: &ChunkId, now: Time) -> Option<Bytes> {
+        let mut kept = lock(&self.kept);
+        let at = kept.iter().position(|(known, ..)| known == cid)?;
+        let (cid, _, bytes) = kept.remove(at)?;
+        kept.push_back((cid, now, bytes.clone()));
+        Some(bytes)
+    }
+
+    fn keep(&self, cid: ChunkId, bytes: Bytes, now: Time, short: bool) {
+        let mut kept = lock(&self.kept);
+        while kept.len() >= if short { 1 } else { CLEAR_MAX } {
+            kept.pop_front();
+        }
+        kept.push_back((cid, now, bytes));
+    }
+
+    fn flight(&self, cid: ChunkId) -> Arc<OnceCell<Bytes>> {
+        let mut flying = lock(&self.flying);
+        flying.retain(|_, cell| cell.strong_count() > 0);
+        if let Some(cell) = flying.get(&cid).and_then(Weak::upgrade) {
+            return cell;
+        }
+        let cell = Arc::default();
+        flying.insert(cid, Arc::downgrade(&cell));
+        cell
+    }
+
+    /// Gives the memory of what was not used for a while back.
+    pub(super) fn rest(&self, now: Time) {
+        lock(&self.kept).retain(|(_, used, _)| now.since(*used) < REST);
+    }
+}
+
+impl Shared {
+    /// The version that a content was made from, opened; none: a new file's.
+    pub(super) async fn base_of(
+        self: &Arc<Self>,
+        body: &Body,
+    ) -> Result<Option<Arc<OpenFile>>, WorkError> {
+        let version = {
+            let content = body.lock();
+            let Some(base) = content.base() else { return Ok(None) };
+            if let Some(file) = content.opened() {
+                return Ok(Some(file.clone()));
+            }
+            base.clone()
+        };
+        let keyring = self.catalogue.keyring();
+        let mut records = self.read_records(|view| {
+            let mut records = records_of(view, &keyring, &version.hash)?;
+            // The record that the version names may be of a claim that was released since.
+            if records.is_empty()
+                && let Some(id) = version.record
+                && let (Some(record), Some(keys)) = (file_record(view, &id)?, keyring.newest())
+            {
+                records.push((record, Arc::new(keys.clone())));
+            }
+            Ok(records)
+        })?;
+        let file = Arc::new(self.open_file(version.hash, &mut records).await?);
+        body.lock().set_opened(&version, &file);
+        Ok(Some(file))
+    }
+
+    /// A chunk of an opened file in the clear.
+    pub(super) async fn plain_chunk(
+        self: &Arc<Self>,
+        file: &OpenFile,
+        index: u64,
+    ) -> Result<Bytes, GetError> {
+        let row = self.row_of(file, index).await?;
+        if row.is_zero() {
+            return self.clear_chunk(file, index).await;
+        }
+        let now = self.sys.clock.now();
+        if let Some(bytes) = self.work.clear.get(&row.cid, now) {
+            return Ok(bytes);
+        }
+        let cell = self.work.clear.flight(row.cid);
+        let bytes = cell.get_or_try_init(|| self.clear_chunk(file, index)).await?.clone();
+        if self.work.clear.get(&row.cid, now).is_none() {
+            self.work.clear.keep(row.cid, bytes.clone(), now, self.memory_is_short());
+        }
+        Ok(bytes)
+    }
+
+    /// Bytes of a file, as far as there are any.
+    pub(super) async fn read_body(
+        self: &Arc<Self>,
+        body: &Arc<Body>,
+        at: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, WorkError> {
+        let mut out = Vec::new();
+        let (mut pos, mut left) = (at, len as u64);
+        while left > 0 {
+            let index = pos / CHUNK;
+            let within = (pos % CHUNK) as usize;
+            let (place, size, draft) = {
+                let content = body.lock();
+                (content.at(index), content.size(), content.reader())
+            };
+            let step = left.min(chunk_len(size, index).saturating_sub(within) as u64);
+            if step == 0 {
+                break;
+            }
+            let from = out.len();
+            out.resize(from + step as usize, 0);
+            match (place, draft) {
+                (At::Draft, Some(draft)) => draft.read(&mut out[from..], pos)?,
+                (At::Base, _) => {
+                    let Some(file) = self.base_of(body).await? else { break };
+                    let plain = self.plain_chunk(&file, index).await?;
+                    let end = (within + step as usize).min(plain.len());
+                    if within < end {
+                        out[from..from + end - within].copy_from_slice(&plain[within..end]);
+                    }
+                    self.read_ahead(body, &file, index);
+                }
+                _ => {}
+            }
+            pos += step;
+            left -= step;
+        }
+        Ok(out)
+    }
+
+    /// Begins to bring what a program that reads in order will want next.
+    fn read_ahead(self: &Arc<Self>, body: &Arc<Body>, file: &Arc<OpenFile>, index: u64) {
+        let before = std::mem::replace(&mut body.lock().read, index);
+        if before == index || before.wrapping_add(1) != index {
+            return;
+        }
+        let end = chunk_count(file.manifest.length).min(index + 1 + AHEAD);
+        for next in index + 1..end {
+            if body.lock().at(next) != At::Base || self.memory_is_short() {
+                return;
+            }
+            let (shared, file) = (self.clone(), file.clone());
+            tokio::spawn(async move {
+                // Whoever reads it will see the error again.
+                shared.plain_chunk(&file, next).await.ok();
+            });
+        }
+    }
+
+    /// Makes sure that what is seen of a file is what its edits begin with.
+    pub(super) fn begin_edit(&self, body: &Body) -> Result<(), WorkError> {
+        if body.lock().is_touched() {
+            return Ok(());
+        }
+        let State { work, .. } = &mut *lock(&self.work.state);
+        let version = self.tree(|tree| {
+            work.touch(tree, &body.id)?;
+            Ok(work.inode(tree, &body.id)?)
+        })?;
+        let mut content = body.lock();
+        if let Some(What::File(Some(version))) = version.map(|inode| inode.what) {
+            content.rebase(&version);
+        }
+        content.touch();
+        Ok(())
+    }
+
+    /// Writes bytes if nothing has to be brought for that.
+    pub(super) fn try_write(
+        &self,
+        body: &Body,
+        at: u64,
+        bytes: &[u8],
+    ) -> Result<Option<u64>, WorkError> {
+        if at.saturating_add(bytes.len() as u64) > MAX_FILE_LEN {
+            return Err(WorkError::TooLarge);
+        }
+        self.begin_edit(body)?;
+        let now = self.sys.clock.now();
+        let mut content = body.lock();
+        if let Some(index) = content.missing_to_write(at, bytes.len() as u64) {
+            return Ok(Some(index));
+        }
+        self.room_for(bytes.len() as u64)?;
+        content.write((&*self.sys.fs, &self.config.data_dir), &body.id, at, bytes, now)?;
+        content.modified_ns = Some(self.now_ns());
+        Ok(None)
+    }
+
+    /// Writes bytes.
+    pub(super) async fn write_body(
+        self: &Arc<Self>,
+        body: &Arc<Body>,
+        at: u64,
+        bytes: &[u8],
+    ) -> Result<(), WorkError> {
+        while let Some(index) = self.try_write(body, at, bytes)? {
+            self.stage_chunk(body, index).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings a chunk of the base into the draft.
+    async fn stage_chunk(self: &Arc<Self>, body: &Arc<Body>, index: u64) -> Result<(), WorkError> {
+        let Some(file) = self.base_of(body).await? else { return Ok(()) };
+        let plain = self.plain_chunk(&file, index).await?;
+        self.room_for(plain.len() as u64)?;
+        let mut content = body.lock();
+        if content.opened().is_some_and(|now| Arc::ptr_eq(now, &file)) {
+            let place = (&*self.sys.fs, self.config.data_dir.as_path());
+            content.stage(place, &body.id, index, &plain)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a file another length.
+    pub(super) async fn resize_body(
+        self: &Arc<Self>,
+        body: &Arc<Body>,
+        to: u64,
+    ) -> Result<(), WorkError> {
+        if to > MAX_FILE_LEN {
+            return Err(WorkError::TooLarge);
+        }
+        loop {
+            self.begin_edit(body)?;
+            let now = self.sys.clock.now();
+            let missing = {
+                let mut content = body.lock();
+                let missing = content.missing_to_resize(to);
+                if missing.is_none() {
+                    content.resize(to, now)?;
+                    content.modified_ns = Some(self.now_ns());
+                }
+                missing
+            };
+            match missing {
+                Some(index) => self.stage_chunk(body, index).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether drafts may take so much more of the disk.
+    fn room_for(&self, bytes: u64) -> Result<(), WorkError> {
+        let space = self.sys.fs.space(&self.config.data_dir)?;
+        if space.available.saturating_sub(bytes) < self.config.free_floor {
+            return Err(WorkError::NoSpace);
+        }
+        Ok(())
+    }
+}

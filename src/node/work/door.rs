@@ -1,0 +1,418 @@
+//! What a mount may ask of the working tree: names, attributes, files. Each question is answered
+//! from what is here; only the bytes of files (`file`) may have to come from others.
+
+use super::attributes::{Changes, Stat};
+use super::file::OpenedFile;
+use super::{Desk, PENDING_MAX, Shared, State, WorkError};
+use crate::core::catalogue::{Attributes, Special};
+use crate::core::tree::{Spot, Tree, TreeError};
+use crate::core::work::{Inode, Renaming, Unlinked, What};
+use crate::id::InodeId;
+use crate::node::{Node, lock};
+use crate::wire::control::PathText;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A handle on the working tree of a node.
+#[derive(Clone)]
+pub struct Work {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What can be made besides files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// An empty file, without opening it.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link to this.
+    Link(Vec<u8>),
+    /// A pipe, socket or device.
+    Special(Special),
+}
+
+/// An extended attribute: its name and value.
+pub type Xattr = (Vec<u8>, Vec<u8>);
+
+/// Some of what is in a directory.
+#[derive(Debug)]
+pub struct Page {
+    /// Names with what programs see of what they lead to, sorted.
+    pub entries: Vec<(Vec<u8>, Stat)>,
+    /// The name after which there is more; none: this was all.
+    pub next: Option<Vec<u8>>,
+}
+
+/// The room of the swarm, as far as files can use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes of files that there could be.
+    pub total: u64,
+    /// Bytes of files that there is room for.
+    pub free: u64,
+    /// Files that there are.
+    pub files: u64,
+}
+
+impl Node {
+    /// The working tree.
+    pub fn work(&self) -> Work {
+        Work { shared: self.shared.clone() }
+    }
+}
+
+impl Work {
+    pub(super) fn desk(&self) -> &Desk {
+        &self.shared.work
+    }
+
+    /// Looks at what there is.
+    fn look<T>(
+        &self,
+        look: impl FnOnce(&mut State, &Tree<'_>) -> Result<T, WorkError>,
+    ) -> Result<T, WorkError> {
+        let state = &mut *lock(&self.desk().state);
+        self.shared.tree(|tree| look(state, tree))
+    }
+
+    /// Changes something that is to be written down.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut State, &Tree<'_>) -> Result<T, WorkError>,
+    ) -> Result<T, WorkError> {
+        let state = &mut *lock(&self.desk().state);
+        let out = self.shared.tree(|tree| change(state, tree))?;
+        state.changed(self.shared.sys.clock.now());
+        self.desk().pending.send_replace(state.work.pending());
+        self.desk().changed.notify_one();
+        Ok(out)
+    }
+
+    /// Waits until there is room for another change.
+    pub async fn room(&self) {
+        // The sender lives as long as the node.
+        self.desk().pending.subscribe().wait_for(|pending| *pending < PENDING_MAX).await.ok();
+    }
+
+    /// The number of the directory at a path.
+    pub fn dir_at(&self, path: &PathText) -> Result<u64, WorkError> {
+        self.look(|state, tree| {
+            let entry = tree.resolve(&path.0)?;
+            if !entry.is_dir() {
+                return Err(TreeError::NotADirectory(path.0.clone()).into());
+            }
+            let inode = state.work.inode(tree, &entry.inode)?;
+            let inode = inode.ok_or(TreeError::NotFound)?;
+            Ok(state.stat(tree, &inode)?.number)
+        })
+    }
+
+    /// What a name leads to.
+    pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Stat, WorkError> {
+        self.look(|state, tree| {
+            let (dir, name) = state.spot(tree, parent, name)?;
+            let inode = state.work.lookup(tree, &dir, &name)?.ok_or(TreeError::NotFound)?;
+            Ok(state.stat(tree, &inode)?)
+        })
+    }
+
+    /// What programs see of an inode.
+    pub fn stat(&self, number: u64) -> Result<Stat, WorkError> {
+        self.look(|state, tree| {
+            let inode = state.find(tree, number)?;
+            Ok(state.stat(tree, &inode)?)
+        })
+    }
+
+    /// Changes attributes; a change of the length may have to bring bytes.
+    pub async fn set(&self, number: u64, changes: &Changes) -> Result<Stat, WorkError> {
+        if let Some(size) = changes.size {
+            let file = self.open(number, true)?;
+            file.resize(size).await?;
+        }
+        if changes.has_attributes() {
+            let now_ns = self.shared.now_ns();
+            self.change(|state, tree| {
+                let inode = state.find(tree, number)?;
+                let id = mine(&inode)?;
+                state.work.set(tree, &id, |attributes| changes.apply(attributes, now_ns))?;
+                if changes.modified_ns.is_some() {
+                    state.recent.told(&id);
+                    if let Some(body) = state.bodies.get(&id) {
+                        body.lock().modified_ns = None;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        self.stat(number)
+    }
+
+    /// What a link points to.
+    pub fn read_link(&self, number: u64) -> Result<Vec<u8>, WorkError> {
+        self.look(|state, tree| match state.find(tree, number)?.what {
+            What::Link(target) => Ok(target),
+            _ => Err(WorkError::WrongKind),
+        })
+    }
+
+    /// Makes something; `owner` where it is not whoever runs this node.
+    pub fn make(
+        &self,
+        parent: u64,
+        name: &[u8],
+        made: Made,
+        mode: u32,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Stat, WorkError> {
+        let what = match made {
+            Made::File => What::File(None),
+            Made::Dir => What::Dir,
+            Made::Link(target) => What::Link(target),
+            Made::Special(special) => What::Special(special),
+        };
+        self.change(|state, tree| {
+            let inode = self.new_inode(state, tree, (parent, name), what, (mode, owner))?;
+            Ok(state.stat(tree, &inode)?)
+        })
+    }
+
+    /// Makes a file and opens it.
+    pub fn create(
+        &self,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        owner: Option<(u32, u32)>,
+    ) -> Result<(Stat, OpenedFile), WorkError> {
+        self.change(|state, tree| {
+            let what = What::File(None);
+            let inode = self.new_inode(state, tree, (parent, name), what, (mode, owner))?;
+            let (body, _) = state.body(&inode);
+            let file = OpenedFile::new(self, body, true, true);
+            Ok((state.stat(tree, &inode)?, file))
+        })
+    }
+
+    fn new_inode(
+        &self,
+        state: &mut State,
+        tree: &Tree<'_>,
+        (parent, name): (u64, &[u8]),
+        what: What,
+        (mode, mut owner): (u32, Option<(u32, u32)>),
+    ) -> Result<Inode, WorkError> {
+        let spot = state.spot(tree, parent, name)?;
+        let above = state.work.inode(tree, &spot.0)?.ok_or(TreeError::NotFound)?.attributes;
+        let mut mode = mode & 0o7777;
+        if above.mode & 0o2000 != 0 {
+            // A directory with this bit gives its group to what is made in it.
+            owner = above.owner.map(|(_, group)| (owner.unwrap_or((0, 0)).0, group)).or(owner);
+            mode |= if what == What::Dir { 0o2000 } else { 0 };
+        }
+        let id = loop {
+            let id = InodeId(self.shared.sys.rng.bytes());
+            if state.numbers.is_free(tree, &state.work, &id)? {
+                break id;
+            }
+        };
+        let now_ns = self.shared.now_ns();
+        let (mtime_ns, changed_ns) = (now_ns, Some(now_ns));
+        let attributes = Attributes { mode, mtime_ns, changed_ns, owner, ..Default::default() };
+        let is_file = what == What::File(None);
+        state.work.create(tree, &spot, id, what, attributes)?;
+        state.recent.entered(spot.0, now_ns);
+        let inode = state.work.inode(tree, &id)?.ok_or(TreeError::NotFound)?;
+        if is_file {
+            let (body, _) = state.body(&inode);
+            let now = self.shared.sys.clock.now();
+            let mut content = body.lock();
+            (content.since, content.last) = (now, now);
+        }
+        Ok(inode)
+    }
+
+    /// Removes a name: of a directory when `dir`, otherwise of anything else.
+    pub fn remove(&self, parent: u64, name: &[u8], dir: bool) -> Result<(), WorkError> {
+        let now_ns = self.shared.now_ns();
+        self.change(|state, tree| {
+            let spot = state.spot(tree, parent, name)?;
+            let gone = state.work.remove(tree, &spot, dir)?;
+            state.recent.entered(spot.0, now_ns);
+            self.unlinked(state, gone, now_ns)
+        })
+    }
+
+    /// What becomes of the content of something that lost a name.
+    fn unlinked(&self, state: &mut State, gone: Unlinked, now_ns: i64) -> Result<(), WorkError> {
+        state.recent.changed(gone.id, now_ns);
+        let Some(body) = state.bodies.get(&gone.id).filter(|_| gone.last).cloned() else {
+            return Ok(());
+        };
+        let fs = &*self.shared.sys.fs;
+        let mut content = body.lock();
+        if content.users > 0 {
+            content.unname_draft(fs)?;
+        } else {
+            content.drop_draft(fs)?;
+            state.bodies.remove(&gone.id);
+        }
+        Ok(())
+    }
+
+    /// Gives something another name.
+    pub fn rename(
+        &self,
+        (parent, name): (u64, &[u8]),
+        (to_parent, to_name): (u64, &[u8]),
+        how: Renaming,
+    ) -> Result<(), WorkError> {
+        let now_ns = self.shared.now_ns();
+        self.change(|state, tree| {
+            let from: Spot = state.spot(tree, parent, name)?;
+            let to: Spot = state.spot(tree, to_parent, to_name)?;
+            let moved = state.work.lookup(tree, &from.0, &from.1)?;
+            let gone = state.work.rename(tree, &from, &to, how)?;
+            [from.0, to.0].into_iter().for_each(|dir| state.recent.entered(dir, now_ns));
+            if let Some(inode) = moved {
+                state.recent.changed(inode.id, now_ns);
+            }
+            gone.map_or(Ok(()), |gone| self.unlinked(state, gone, now_ns))
+        })
+    }
+
+    /// Gives an inode one more name.
+    pub fn link(&self, number: u64, parent: u64, name: &[u8]) -> Result<Stat, WorkError> {
+        let now_ns = self.shared.now_ns();
+        self.change(|state, tree| {
+            let inode = state.find(tree, number)?;
+            let id = mine(&inode)?;
+            let spot = state.spot(tree, parent, name)?;
+            state.work.link(tree, id, &spot)?;
+            state.recent.entered(spot.0, now_ns);
+            state.recent.changed(id, now_ns);
+            let inode = state.find(tree, number)?;
+            Ok(state.stat(tree, &inode)?)
+        })
+    }
+
+    /// Opens a file.
+    pub fn open(&self, number: u64, writes: bool) -> Result<OpenedFile, WorkError> {
+        self.look(|state, tree| {
+            let inode = state.find(tree, number)?;
+            if !matches!(inode.what, What::File(_)) {
+                return Err(match inode.is_dir() {
+                    true => TreeError::IsADirectory.into(),
+                    false => WorkError::WrongKind,
+                });
+            }
+            if writes {
+                mine(&inode)?;
+            }
+            let (body, same) = state.body(&inode);
+            Ok(OpenedFile::new(self, body, writes, same))
+        })
+    }
+
+    /// Some of what is in a directory, from behind a name on.
+    pub fn list(&self, dir: u64, after: Option<&[u8]>, limit: usize) -> Result<Page, WorkError> {
+        self.look(|state, tree| {
+            let dir = state.dir(tree, dir)?;
+            let page = state.work.list(tree, &dir, after, limit)?;
+            let mut entries = Vec::with_capacity(page.entries.len());
+            for (name, inode) in page.entries {
+                entries.push((name, state.stat(tree, &inode)?));
+            }
+            Ok(Page { entries, next: page.next })
+        })
+    }
+
+    /// The number of the directory that a directory is in.
+    pub fn parent(&self, number: u64) -> Result<u64, WorkError> {
+        self.look(|state, tree| {
+            let dir = state.dir(tree, number)?;
+            let above = state.work.place(tree, &dir)?.map_or(dir, |(above, _)| above);
+            let inode = state.work.inode(tree, &above)?.ok_or(TreeError::NotFound)?;
+            Ok(state.stat(tree, &inode)?.number)
+        })
+    }
+
+    /// The room of the swarm.
+    pub fn space(&self) -> Result<Space, WorkError> {
+        let view = self.shared.view();
+        let replicas = u64::from(self.shared.config.replicas).max(1);
+        let (mut total, mut free) = (0_u64, 0_u64);
+        for member in view.members.values().filter(|member| member.lives()) {
+            let capacity = member.record.capacity;
+            let used = capacity / 64 * u64::from(member.record.used);
+            total = total.saturating_add(capacity);
+            free = free.saturating_add(capacity.saturating_sub(used));
+        }
+        let copies = replicas.min(view.with_room().max(1) as u64);
+        let tally = self.shared.read_records(|view| crate::core::catalogue::tally(view))?;
+        Ok(Space { total: total / copies, free: free / copies, files: tally.files })
+    }
+
+    /// An extended attribute of an inode, as programs have set it.
+    pub fn xattr(&self, number: u64, name: &[u8]) -> Result<Vec<u8>, WorkError> {
+        let xattrs = self.xattrs(number)?.into_iter();
+        let mut found = xattrs.filter(|(known, _)| known == name);
+        found.next().map(|(_, value)| value).ok_or(WorkError::NoAttribute)
+    }
+
+    /// All extended attributes of an inode.
+    pub fn xattrs(&self, number: u64) -> Result<Vec<Xattr>, WorkError> {
+        self.look(|state, tree| Ok(state.find(tree, number)?.attributes.xattrs))
+    }
+
+    /// Sets an extended attribute, or with no value removes it.
+    pub fn set_xattr(
+        &self,
+        number: u64,
+        name: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), WorkError> {
+        let now_ns = self.shared.now_ns();
+        self.change(|state, tree| {
+            let inode = state.find(tree, number)?;
+            state.set_xattr(tree, &mine(&inode)?, name, value, now_ns)
+        })
+    }
+
+    /// Makes what was done in a directory durable.
+    pub async fn sync_dir(&self, number: u64) -> Result<(), WorkError> {
+        let bodies: Vec<_> = self.look(|state, tree| {
+            let dir = state.dir(tree, number)?;
+            let said = state.bodies.values().filter(|body| body.lock().is_said());
+            let said: Vec<_> = said.cloned().collect();
+            let work = &state.work;
+            let inside = |id: &InodeId| {
+                let names = work.names(tree, id, 64).unwrap_or_default();
+                names.iter().any(|(parent, _)| *parent == dir)
+            };
+            Ok(said.into_iter().filter(|body| inside(&body.id)).collect())
+        })?;
+        for body in bodies {
+            self.shared.sync_body(&body).await?;
+        }
+        self.shared.round(false).await.map(drop)
+    }
+
+    /// Makes everything known to the others, or durable at least; waits so long.
+    pub async fn flush(&self, patience: Duration) -> Result<(), WorkError> {
+        self.shared.flush(patience).await
+    }
+
+    /// Files of which a version has not been made yet, and their bytes.
+    pub fn unsaved(&self) -> (u64, u64) {
+        let state = lock(&self.desk().state);
+        let edited = state.bodies.values().filter(|body| body.lock().is_edited());
+        edited.fold((0, 0), |(files, bytes), body| (files + 1, bytes + body.lock().used()))
+    }
+}
+
+/// The inode, unless it is of a conflict copy, which nobody changes.
+fn mine(inode: &Inode) -> Result<InodeId, WorkError> {
+    if inode.copy.is_some() { Err(TreeError::ConflictCopy.into()) } else { Ok(inode.id) }
+}

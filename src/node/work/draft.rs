@@ -1,0 +1,226 @@
+//! Drafts: where the changed chunks of an edited file lie until a version of it is made. One sparse
+//! file of the data directory for each, `drafts/<inode>`, 0600; owns its format. What a program has
+//! synced survives a crash: the head says what the draft is a draft of, and is read back at the
+//! start. A draft without a head was never synced and is removed.
+//!
+//! Format: two slots of 512 KiB for heads, then the file's bytes, each at its own offset plus 1
+//! MiB, as far as their chunks are in the draft. A slot is `p2pfs draft 1\n`, a count (8) that
+//! tells the newer one, the length of the body (4), BLAKE3 of count and body (32), the body
+//! (`wire::codec`):
+//!
+//! ```text
+//! body   = inode 16, length u64, base length u64, base, seen, attributes, names, chunks, modified
+//! base   = 0 | 1, hash 32, size u64, claim 16, record     the version that it was made from
+//! seen   = count (0..=64), record id 32 …                  names = count (0..=64), parent 16, name …
+//! chunks = count (0..=16384), first u64, number u64 …      modified = 0 | 1, ns i64
+//! ```
+//!
+//! Invariant: a head is written after the bytes that it speaks of are durable.
+
+use crate::core::catalogue::{Attributes, FileVersion, NAME_MAX, Name};
+use crate::id::{InodeId, RecordId};
+use crate::sys::{File, Fs, OpenMode};
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, put_list};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// The directory.
+const DIR: &str = "drafts";
+const MAGIC: &[u8; 14] = b"p2pfs draft 1\n";
+const SLOT: u64 = 512 << 10;
+/// Where the bytes of the file begin.
+const BYTES: u64 = 2 * SLOT;
+const HEAD: usize = MAGIC.len() + 8 + 4 + 32;
+const BODY_MAX: usize = SLOT as usize - HEAD;
+/// Most runs of chunks that a head lists.
+pub(super) const RUNS_MAX: usize = 16_384;
+const LIST_MAX: usize = 64;
+
+/// What a draft is a draft of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head {
+    pub id: InodeId,
+    pub size: u64,
+    /// How much of the base still counts.
+    pub base_len: u64,
+    pub base: Option<FileVersion>,
+    /// The records that were seen of the inode.
+    pub seen: Vec<RecordId>,
+    pub attributes: Attributes,
+    pub names: Vec<(InodeId, Name)>,
+    /// Runs of chunks that lie in the draft: the first of each, and how many.
+    pub runs: Vec<(u64, u64)>,
+    pub modified_ns: Option<i64>,
+}
+
+/// An open draft; clones are the same one.
+#[derive(Clone)]
+pub(super) struct Draft {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    said: Arc<Mutex<Said>>,
+}
+
+/// What the newest head says.
+#[derive(Default)]
+struct Said {
+    /// Its count; 0: there is none.
+    count: u64,
+    body: Vec<u8>,
+    /// Whether the name of the draft is durable.
+    named: bool,
+}
+
+impl Draft {
+    /// Makes a draft; one that is there is of no use to anybody.
+    pub(super) fn create(fs: &dyn Fs, dir: &Path, id: &InodeId) -> io::Result<Self> {
+        let dir = dir.join(DIR);
+        fs.create_dir_all(&dir)?;
+        let path = dir.join(id.to_string());
+        let file = fs.open(&path, OpenMode::Create)?;
+        file.set_len(0)?;
+        Ok(Self { file, path, said: Arc::default() })
+    }
+
+    /// All drafts that were synced; others are removed, and so is what cannot be read, which is
+    /// said.
+    pub(super) fn all(fs: &dyn Fs, dir: &Path) -> io::Result<Vec<(Self, Head)>> {
+        let dir = dir.join(DIR);
+        let entries = match fs.read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(err) => return Err(err),
+        };
+        let mut out = Vec::new();
+        for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
+            let path = dir.join(&entry.name);
+            let file = fs.open(&path, OpenMode::Write)?;
+            match newest(&*file)? {
+                Some((count, body, head)) => {
+                    let said = Arc::new(Mutex::new(Said { count, body, named: true }));
+                    out.push((Self { file, path, said }, head));
+                }
+                None => fs.remove_file(&path)?,
+            }
+        }
+        Ok(out)
+    }
+
+    /// Reads bytes of the file; what was never written is zero.
+    pub(super) fn read(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        let len = self.file.read_at(buf, BYTES + at)?;
+        buf[len..].fill(0);
+        Ok(())
+    }
+
+    /// Writes bytes of the file.
+    pub(super) fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_at(&[bytes], BYTES + at)
+    }
+
+    /// Drops what is behind a length of the file.
+    pub(super) fn cut(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(BYTES + len)
+    }
+
+    /// Whether a head says anything of it.
+    pub(super) fn is_said(&self) -> bool {
+        crate::node::lock(&self.said).count > 0
+    }
+
+    /// Makes the bytes durable, and says what they are: what they were before it is called.
+    pub(super) fn sync(&self, fs: &dyn Fs, head: &Head) -> io::Result<()> {
+        self.file.sync_data()?;
+        let body = head.to_bytes();
+        let mut said = crate::node::lock(&self.said);
+        if body == said.body {
+            return Ok(());
+        }
+        if body.len() > BODY_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let count = said.count + 1;
+        let len = u32::try_from(body.len()).map_err(io::Error::other)?;
+        let mut slot = MAGIC.to_vec();
+        slot.extend_from_slice(&count.to_le_bytes());
+        slot.extend_from_slice(&len.to_le_bytes());
+        slot.extend_from_slice(sum(count, &body).as_bytes());
+        slot.extend_from_slice(&body);
+        self.file.write_at(&[&slot], count % 2 * SLOT)?;
+        self.file.sync_data()?;
+        if !said.named {
+            self.path.parent().map_or(Ok(()), |dir| fs.sync_dir(dir))?;
+        }
+        *said = Said { count, body, named: true };
+        Ok(())
+    }
+
+    /// Removes it; whoever has it open still reads it.
+    pub(super) fn remove(&self, fs: &dyn Fs) -> io::Result<()> {
+        match fs.remove_file(&self.path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn sum(count: u64, body: &[u8]) -> blake3::Hash {
+    blake3::Hasher::new().update(&count.to_le_bytes()).update(body).finalize()
+}
+
+/// The newest head that is whole, with its count and body.
+fn newest(file: &dyn File) -> io::Result<Option<(u64, Vec<u8>, Head)>> {
+    let mut best: Option<(u64, Vec<u8>, Head)> = None;
+    for slot in 0..2 {
+        let mut bytes = vec![0; SLOT as usize];
+        let len = file.read_at(&mut bytes, slot * SLOT)?;
+        bytes.truncate(len);
+        if let Some((count, body)) = whole(&bytes)
+            && best.as_ref().is_none_or(|(known, ..)| *known < count)
+            && let Ok(head) = Head::from_bytes(&body)
+        {
+            best = Some((count, body, head));
+        }
+    }
+    Ok(best)
+}
+
+fn whole(slot: &[u8]) -> Option<(u64, Vec<u8>)> {
+    let rest = slot.strip_prefix(MAGIC)?;
+    let (count, rest) = rest.split_first_chunk::<8>()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (said, rest) = rest.split_first_chunk::<32>()?;
+    let body = rest.get(..u32::from_le_bytes(*len) as usize)?;
+    let count = u64::from_le_bytes(*count);
+    (sum(count, body).as_bytes() == said).then(|| (count, body.to_vec()))
+}
+
+impl Encode for Head {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.id.encode(out);
+        self.size.encode(out);
+        self.base_len.encode(out);
+        self.base.encode(out);
+        put_list(out, &self.seen);
+        self.attributes.encode(out);
+        put_list(out, &self.names);
+        put_list(out, &self.runs);
+        self.modified_ns.encode(out);
+    }
+}
+
+impl Decode for Head {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (id, size, base_len) = (InodeId::decode(from)?, u64::decode(from)?, u64::decode(from)?);
+        let base = Option::decode(from)?;
+        let seen = from.list(LIST_MAX)?;
+        let attributes = Attributes::decode(from)?;
+        let names = from.list(LIST_MAX)?;
+        let runs = from.list(RUNS_MAX)?;
+        let modified_ns = Option::decode(from)?;
+        Ok(Self { id, size, base_len, base, seen, attributes, names, runs, modified_ns })
+    }
+}
+
+const _: () = assert!(LIST_MAX * (NAME_MAX + 64) + RUNS_MAX * 16 + (64 << 10) < BODY_MAX);

@@ -1,0 +1,250 @@
+//! The working tree at work: files and directories as programs on this machine see and change them.
+//! Owns the state that the doors to it share; `door` has what they may ask, `body`, `content` and
+//! `draft` the bytes of files, `edition` and `commit` how changes become known to the others, and
+//! `news` how the others' changes become known here.
+//!
+//! Invariants: what a program has synced is on this disk; a version names as parents what was seen
+//! when its edits began; of two locks the state's is taken first, then a body's.
+
+mod attributes;
+mod body;
+pub(super) mod commit;
+mod content;
+mod door;
+mod draft;
+mod edition;
+mod file;
+mod news;
+mod restore;
+mod write;
+
+pub use attributes::{Changes, Kind, Stat};
+pub use door::{Made, Page, Space, Work, Xattr};
+pub use file::OpenedFile;
+pub use news::{News, Stale};
+pub use write::Written;
+
+use super::{GetError, NotReady, PublishError, PutError, Shared};
+use crate::core::catalogue::Name;
+use crate::core::tree::{Heads, Spot, Tree, TreeError};
+use crate::core::work::{Inode, Number, Numbers, Recent, What, Working};
+use crate::id::{InodeId, RecordId};
+use crate::sys::Time;
+use body::Body;
+use commit::Rounds;
+use content::Clear;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Notify, broadcast, watch};
+
+/// Contents that are remembered though nobody has them open.
+const IDLE_MAX: usize = 512;
+/// Those of them of which the list of chunks is remembered, too.
+const IDLE_OPEN_MAX: usize = 8;
+/// Changes that may wait to be written down; programs wait then.
+const PENDING_MAX: usize = 8192;
+/// News that a door may be behind.
+const STALE_MAX: usize = 1024;
+/// Own records that are remembered.
+const WRITTEN_MAX: usize = 1024;
+
+/// Why something could not be done. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// The tree does not allow it.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// Bytes of it are not to be had.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// A version of it could not be stored.
+    #[error(transparent)]
+    Put(#[from] PutError),
+    /// A change could not be written down.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// This node cannot do it yet.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// There is no room for it.
+    #[error("no space left")]
+    NoSpace,
+    /// A file can have at most 8 TiB.
+    #[error("a file can have at most 8 TiB")]
+    TooLarge,
+    /// A name can have at most 255 bytes.
+    #[error("a name can have at most 255 bytes")]
+    NameTooLong,
+    /// It has no such extended attribute.
+    #[error("no such attribute")]
+    NoAttribute,
+    /// It is not for this kind of inode.
+    #[error("not possible with this kind of file")]
+    WrongKind,
+    /// It took too long.
+    #[error("it took too long")]
+    TimedOut,
+    /// The own disk failed.
+    #[error("this node's disk failed: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// What the working tree's doors share.
+pub(super) struct Desk {
+    state: Mutex<State>,
+    clear: Clear,
+    /// Something was changed that is to be written down.
+    changed: Notify,
+    rounds: Rounds,
+    /// What became stale by other ways than the catalogue's news.
+    stale: broadcast::Sender<Stale>,
+    /// How many changes wait.
+    pending: watch::Sender<usize>,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            clear: Clear::default(),
+            changed: Notify::new(),
+            rounds: Rounds::default(),
+            stale: broadcast::channel(STALE_MAX).0,
+            pending: watch::Sender::default(),
+        }
+    }
+}
+
+impl Desk {
+    /// Gives back what is only kept to be faster next time, and was not used for a while.
+    pub(super) fn rest(&self, now: Time) {
+        self.clear.rest(now);
+    }
+}
+
+/// The state.
+#[derive(Default)]
+struct State {
+    work: Working,
+    numbers: Numbers,
+    recent: Recent,
+    bodies: BTreeMap<InodeId, Arc<Body>>,
+    /// Bodies that nobody uses, those used last at the end.
+    idle: VecDeque<InodeId>,
+    /// Records that were written here lately.
+    written: VecDeque<RecordId>,
+    /// When the first and the last change was made that nobody else knows of.
+    first: Option<Time>,
+    last: Time,
+}
+
+impl State {
+    /// What a number is for.
+    fn find(&self, tree: &Tree<'_>, number: u64) -> Result<Inode, WorkError> {
+        let found = match self.numbers.find(tree, &self.work, number)? {
+            Some(Number::Inode(id)) => self.work.inode(tree, &id)?,
+            Some(Number::Copy(id, record)) => self.work.copy(tree, &id, &record)?,
+            None => None,
+        };
+        found.ok_or(WorkError::Tree(TreeError::NotFound))
+    }
+
+    /// The directory that a number is for.
+    fn dir(&self, tree: &Tree<'_>, number: u64) -> Result<InodeId, WorkError> {
+        let inode = self.find(tree, number)?;
+        if inode.is_dir() { Ok(inode.id) } else { Err(TreeError::NotADirectory(Vec::new()).into()) }
+    }
+
+    /// A name in the directory that a number is for.
+    fn spot(&self, tree: &Tree<'_>, parent: u64, name: &[u8]) -> Result<Spot, WorkError> {
+        if name.len() > crate::core::catalogue::NAME_MAX {
+            return Err(WorkError::NameTooLong);
+        }
+        Ok((self.dir(tree, parent)?, name.to_vec()))
+    }
+
+    /// The content of a file, as it is used, and whether it is as it was when it was used last.
+    fn body(&mut self, inode: &Inode) -> (Arc<Body>, bool) {
+        let version = match &inode.what {
+            What::File(version) => version.clone(),
+            _ => None,
+        };
+        if inode.copy.is_some() {
+            return (Arc::new(Body::new(inode.id, version)), false);
+        }
+        if let Some(body) = self.bodies.get(&inode.id) {
+            let other = version.is_some_and(|version| body.lock().rebase(&version));
+            return (body.clone(), !other);
+        }
+        let body = Arc::new(Body::new(inode.id, version));
+        self.bodies.insert(inode.id, body.clone());
+        (body, false)
+    }
+
+    /// Somebody has ended the use of a content.
+    fn idle(&mut self, body: &Arc<Body>) {
+        let id = body.id;
+        if self.work.is_orphan(&id) {
+            self.bodies.remove(&id);
+            self.work.forget(&id);
+            return;
+        }
+        body.lock().rest();
+        if body.lock().is_edited() || !self.bodies.contains_key(&id) {
+            return;
+        }
+        self.idle.retain(|other| *other != id);
+        self.idle.push_back(id);
+        if let Some(at) = self.idle.len().checked_sub(IDLE_OPEN_MAX + 1)
+            && let Some(body) = self.bodies.get(&self.idle[at])
+        {
+            body.lock().close();
+        }
+        if self.idle.len() > IDLE_MAX
+            && let Some(oldest) = self.idle.pop_front()
+        {
+            let unused = |body: &Arc<Body>| {
+                let content = body.lock();
+                content.users == 0 && !content.is_edited()
+            };
+            if self.bodies.get(&oldest).is_some_and(unused) {
+                self.bodies.remove(&oldest);
+            }
+        }
+    }
+
+    /// Notes a change that is to be written down.
+    fn changed(&mut self, now: Time) {
+        self.first.get_or_insert(now);
+        self.last = now;
+    }
+}
+
+impl Shared {
+    /// Looks at the tree.
+    fn tree<T>(
+        &self,
+        look: impl FnOnce(&Tree<'_>) -> Result<T, WorkError>,
+    ) -> Result<T, WorkError> {
+        self.keys()?;
+        let keyring = self.catalogue.keyring();
+        let mut out = None;
+        self.read_records(|view| {
+            out = Some(look(&Tree::new(view, &keyring)));
+            Ok(())
+        })?;
+        out.unwrap_or(Err(WorkError::Tree(TreeError::NotFound)))
+    }
+}
+
+/// The records of what was seen, as many as a draft lists.
+fn listed(seen: Option<&Heads>) -> Vec<RecordId> {
+    seen.into_iter().flat_map(Heads::iter).copied().take(64).collect()
+}
+
+/// The names of a file, as many as a draft lists.
+fn named(names: Vec<Spot>) -> Vec<(InodeId, Name)> {
+    let name = |(parent, name): Spot| Some((parent, Name::new(&name)?));
+    names.into_iter().filter_map(name).collect()
+}

@@ -1,0 +1,113 @@
+//! How mounts come and go: commands that say what is wrong, programs that use one, daemons that
+//! are killed and started again, and edits that were synced before.
+
+use crate::daemon::{Swarm, names, until};
+use crate::mounted::{can_mount, detach, mount, mounted};
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+#[test]
+fn a_mount_that_is_in_use_stays_and_says_by_whom() {
+    let test = "a_mount_that_is_in_use_stays_and_says_by_whom";
+    let Some(swarm) = mounted(test, 1) else { return };
+    let point = swarm.at(0).to_str().unwrap();
+    fs::write(swarm.at(0).join("f"), "kept").unwrap();
+    let mut shell = Command::new("sleep");
+    let mut user = shell.arg("600").current_dir(swarm.at(0)).stdout(Stdio::null()).spawn().unwrap();
+    let said = swarm[0].run(&["umount", point]);
+    assert_eq!(said.code, 11, "{}", said.err);
+    let named = format!("sleep (pid {})", user.id());
+    assert!(said.err.contains(&named) && said.err.contains("--force"), "{}", said.err);
+    assert_eq!(fs::read(swarm.at(0).join("f")).unwrap(), b"kept");
+    user.kill().unwrap();
+    user.wait().unwrap();
+    assert_eq!(swarm[0].status()["mounts"].as_array().unwrap().len(), 1);
+    let said = swarm[0].run(&["umount", point]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(names(swarm.at(0)).is_empty());
+    assert!(swarm[0].status()["mounts"].as_array().unwrap().is_empty());
+    assert_eq!(swarm[0].get("/f"), b"kept", "what was changed is known before it goes");
+    assert_eq!(swarm[0].run(&["umount", point]).code, 3);
+}
+
+#[test]
+fn what_cannot_be_mounted_is_said_in_a_sentence() {
+    let swarm = Swarm::of(1);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir(dir.path().join("full")).unwrap();
+    fs::write(dir.path().join("full/f"), "").unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    let data = swarm[0].data.to_str().unwrap().to_owned();
+    for (args, code, words) in [
+        (vec![at("none")], 3, "there is no directory"),
+        (vec![at("full")], 11, "is not empty"),
+        (vec![at("full/f")], 11, "is not a directory"),
+        (vec![at("empty"), "--path".into(), "/none".into()], 3, "is not found"),
+        (vec![data], 11, "own data"),
+    ] {
+        let said = swarm[0].run(&[vec!["mount".to_owned()], args].concat());
+        assert_eq!(said.code, code, "{}", said.err);
+        assert!(said.err.contains(words), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_restarted_daemon_has_its_mounts_and_what_was_synced() {
+    let test = "a_restarted_daemon_has_its_mounts_and_what_was_synced";
+    let Some(mut swarm) = mounted(test, 1) else { return };
+    let point = swarm.at(0).to_owned();
+    fs::create_dir(point.join("d")).unwrap();
+    fs::write(point.join("d/closed"), "closed").unwrap();
+    until("the file to be known", || swarm[0].run(&["stat", "/d/closed"]).code == 0);
+    // Synced, still open and in a new directory when the daemon is killed.
+    fs::create_dir(point.join("e")).unwrap();
+    let mut open = File::create(point.join("e/synced")).unwrap();
+    open.write_all(&[7; 3_000_000]).unwrap();
+    open.sync_all().unwrap();
+    let mut edited = File::options().append(true).open(point.join("d/closed")).unwrap();
+    edited.write_all(b" and edited").unwrap();
+    edited.sync_all().unwrap();
+    swarm[0].kill();
+    let dead = fs::read_dir(&point).unwrap_err();
+    assert_eq!(dead.kind(), std::io::ErrorKind::NotConnected);
+    drop((open, edited));
+    swarm[0].start();
+    until("the mount to be back", || fs::read(point.join("d/closed")).is_ok());
+    until("what was synced", || {
+        fs::read(point.join("d/closed")).is_ok_and(|bytes| bytes == b"closed and edited")
+    });
+    assert_eq!(fs::read(point.join("e/synced")).unwrap(), [7; 3_000_000]);
+    until("a version to be made", || swarm[0].run(&["stat", "/e/synced"]).code == 0);
+    assert_eq!(swarm[0].get("/e/synced"), [7; 3_000_000]);
+    until("the drafts to go", || names(&swarm[0].data.join("drafts")).is_empty());
+}
+
+#[test]
+fn a_dead_mount_is_detached_when_it_is_mounted_again() {
+    let test = "a_dead_mount_is_detached_when_it_is_mounted_again";
+    if !can_mount(test) {
+        return;
+    }
+    let mut swarm = Swarm::of(1);
+    let dir = tempfile::tempdir().unwrap();
+    mount(&swarm[0], dir.path(), &[]);
+    swarm[0].kill();
+    fs::remove_file(swarm[0].data.join("mounts")).unwrap();
+    assert!(fs::read_dir(dir.path()).is_err());
+    swarm[0].start();
+    mount(&swarm[0], dir.path(), &[]);
+    fs::write(dir.path().join("f"), "works").unwrap();
+    assert_eq!(swarm[0].run(&["stop"]).code, 0);
+    assert!(names(dir.path()).is_empty(), "an end in order leaves an empty directory");
+    swarm[0].kill();
+    swarm[0].start();
+    until("the mount to be back", || {
+        fs::read(dir.path().join("f")).is_ok_and(|bytes| bytes == b"works")
+    });
+    detach(dir.path());
+    until("the list to know that it was ended", || {
+        swarm[0].status()["mounts"].as_array().unwrap().is_empty()
+    });
+}

@@ -1,0 +1,129 @@
+//! Daemons with mounts, which go with them. Owns mounting and unmounting; a test that cannot run
+//! on a machine says so.
+
+use crate::daemon::{Daemon, Swarm};
+use std::io::Write;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A swarm of which every node has a mount.
+pub(crate) struct Mounted {
+    swarm: Swarm,
+    points: Vec<PathBuf>,
+    _dir: tempfile::TempDir,
+}
+
+/// So many nodes, each with a mount; none where that cannot be, which is noted.
+pub(crate) fn mounted(test: &str, nodes: usize) -> Option<Mounted> {
+    can_mount(test).then(|| {
+        let swarm = Swarm::of(nodes);
+        let dir = tempfile::tempdir().unwrap();
+        let mut points = Vec::new();
+        for node in 0..nodes {
+            let point = dir.path().join(format!("mount-{node}"));
+            std::fs::create_dir(&point).unwrap();
+            mount(&swarm[node], &point, &[]);
+            points.push(point);
+        }
+        Mounted { swarm, points, _dir: dir }
+    })
+}
+
+/// Mounts, which must succeed.
+pub(crate) fn mount(node: &Daemon, point: &Path, flags: &[&str]) {
+    let said = node.run(&[&["mount", point.to_str().unwrap()], flags].concat());
+    assert_eq!(said.code, 0, "{}", said.err);
+}
+
+/// Whether this machine lets us mount.
+pub(crate) fn can_mount(test: &str) -> bool {
+    let why = if !Path::new("/dev/fuse").exists() {
+        "there is no /dev/fuse"
+    } else if !rustix::process::geteuid().is_root() && !has("fusermount3") {
+        "fusermount3 is not installed"
+    } else {
+        return true;
+    };
+    skipped(test, why);
+    false
+}
+
+/// Whether these programs are here; if not, that is noted.
+pub(crate) fn programs(test: &str, names: &[&str]) -> bool {
+    let missing = names.iter().find(|name| !has(name));
+    if let Some(name) = missing {
+        skipped(test, &format!("{name} is not installed"));
+    }
+    missing.is_none()
+}
+
+fn has(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    path.split(':').any(|dir| Path::new(dir).join(program).is_file())
+}
+
+/// Says that a test cannot run here; whoever wants to know names a file for it.
+fn skipped(test: &str, why: &str) {
+    writeln!(std::io::stderr(), "skipped: {test}: {why}").ok();
+    if let Some(list) = std::env::var_os("P2PFS_TEST_SKIPS") {
+        let mut list = std::fs::File::options().append(true).create(true).open(list).unwrap();
+        writeln!(list, "mount: {test}: {why}").unwrap();
+    }
+}
+
+impl Mounted {
+    /// Where a node's mount is.
+    pub(crate) fn at(&self, node: usize) -> &Path {
+        &self.points[node]
+    }
+
+    /// A new directory in a mount.
+    pub(crate) fn dir(&self, node: usize, name: &str) -> PathBuf {
+        let dir = self.points[node].join(name);
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    }
+}
+
+impl Deref for Mounted {
+    type Target = Swarm;
+
+    fn deref(&self) -> &Swarm {
+        &self.swarm
+    }
+}
+
+impl DerefMut for Mounted {
+    fn deref_mut(&mut self) -> &mut Swarm {
+        &mut self.swarm
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.points.iter().for_each(|point| detach(point));
+    }
+}
+
+/// Unmounts, whoever uses it; nothing there is as good.
+pub(crate) fn detach(point: &Path) {
+    let root = rustix::process::geteuid().is_root();
+    let (program, flags) = if root { ("umount", "-l") } else { ("fusermount3", "-uz") };
+    Command::new(program).arg(flags).arg(point).output().unwrap();
+}
+
+/// Runs a program of the machine that must succeed; what it prints.
+pub(crate) fn run(dir: &Path, program: &str, args: &[&str]) -> String {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    let output = command.env("GIT_CONFIG_NOSYSTEM", "1").output().unwrap();
+    let (out, err) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(output.status.success(), "{program} {args:?}: {err}");
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Runs a line of shell that must succeed; what it prints.
+pub(crate) fn shell(dir: &Path, line: &str) -> String {
+    run(dir, "sh", &["-euc", line])
+}

@@ -1,0 +1,153 @@
+//! What is special about a disk that several machines share: changes appear at the others, edits
+//! on both sides are both kept, and a node that is away makes nobody wait for ever.
+
+use crate::daemon::{names, noise, until};
+use crate::mounted::{mount, mounted};
+use rustix::process::Signal;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+#[test]
+fn changes_appear_at_the_others() {
+    let Some(swarm) = mounted("changes_appear_at_the_others", 3) else { return };
+    let (one, two) = (swarm.at(0), swarm.at(1));
+    fs::write(one.join("f"), "one").unwrap();
+    until("the file to appear", || fs::read(two.join("f")).is_ok_and(|bytes| bytes == b"one"));
+    let mut open = File::open(two.join("f")).unwrap();
+    for number in 0..20 {
+        // Of another length each time, and read through what the system remembers.
+        let text = "x".repeat(number * 1000 + 1);
+        fs::write(one.join("f"), &text).unwrap();
+        let begun = Instant::now();
+        until("the change to appear", || fs::read_to_string(two.join("f")).unwrap() == text);
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    let mut now = Vec::new();
+    open.read_to_end(&mut now).unwrap();
+    assert_eq!(now.len(), 19_001, "an open file shows the change, too");
+    fs::rename(one.join("f"), one.join("g")).unwrap();
+    until("the new name to appear", || names(two) == ["g"]);
+    fs::remove_file(two.join("g")).unwrap();
+    until("the file to go", || names(one).is_empty());
+    fs::create_dir(two.join("d")).unwrap();
+    until("the directory to appear", || one.join("d").is_dir());
+    assert!(swarm[2].list(&["ls"]).iter().any(|entry| entry["path"] == "/d"));
+}
+
+#[test]
+fn of_a_large_file_only_what_changed_is_sent() {
+    let Some(swarm) = mounted("of_a_large_file_only_what_changed_is_sent", 3) else { return };
+    let bytes = noise(1, 40 << 20);
+    let path = swarm.at(0).join("large");
+    fs::write(&path, &bytes).unwrap();
+    let there = swarm.at(1).join("large");
+    until("the file to be there", || fs::metadata(&there).is_ok_and(|s| s.len() == 40 << 20));
+    let sent = || -> u64 {
+        let connections = swarm[0].list(&["peers", "--connections"]);
+        connections.iter().map(|one| one["sent"].as_u64().unwrap()).sum()
+    };
+    let quiet = || {
+        let before = sent();
+        std::thread::sleep(Duration::from_millis(300));
+        sent() < before + 10_000
+    };
+    until("the copies to be made", quiet);
+    let before = sent();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(b"new!", (20 << 20) + 7).unwrap();
+    drop(file);
+    let mut wanted = bytes;
+    wanted[(20 << 20) + 7..][..4].copy_from_slice(b"new!");
+    until("the change to be there", || fs::read(&there).is_ok_and(|now| now == wanted));
+    until("the copies to be made", quiet);
+    // To two others each: one chunk, and what is said about it.
+    let more = sent() - before;
+    assert!(more < 2 * ((1 << 20) + (256 << 10)), "{more} bytes were sent");
+    let hash = blake3::hash(&wanted).to_string();
+    assert_eq!(swarm[2].list(&["stat", "/large"])[0]["hash"], hash);
+}
+
+#[test]
+fn edits_on_both_sides_are_both_kept() {
+    let Some(mut swarm) = mounted("edits_on_both_sides_are_both_kept", 2) else { return };
+    fs::write(swarm.at(0).join("f"), "base").unwrap();
+    let there = swarm.at(1).join("f");
+    until("the file to appear", || fs::read(&there).is_ok_and(|bytes| bytes == b"base"));
+    // Each writes what the other one has not seen.
+    swarm[1].signal(Signal::STOP);
+    fs::write(swarm.at(0).join("f"), "zero").unwrap();
+    until("the version of the first", || {
+        swarm[0].list(&["ls"])[0]["hash"] == blake3::hash(b"zero").to_string()
+    });
+    swarm[0].signal(Signal::STOP);
+    swarm[1].signal(Signal::CONT);
+    fs::write(&there, "one").unwrap();
+    until("the version of the second", || {
+        let list = swarm[1].list(&["ls"]);
+        list.iter().any(|entry| entry["hash"] == blake3::hash(b"one").to_string())
+    });
+    swarm[0].signal(Signal::CONT);
+    for node in [0, 1] {
+        until("both versions to be seen", || {
+            let mut all: Vec<_> = names(swarm.at(node))
+                .iter()
+                .map(|name| fs::read_to_string(swarm.at(node).join(name)).unwrap_or_default())
+                .collect();
+            all.sort();
+            all == ["one", "zero"]
+        });
+    }
+    // A conflict copy is read, not changed, and can be removed.
+    let copy = names(swarm.at(0)).into_iter().find(|name| name.contains(".conflict-")).unwrap();
+    let copy = swarm.at(0).join(copy);
+    assert!(fs::write(&copy, "more").is_err());
+    fs::remove_file(&copy).unwrap();
+    until("the copy to be gone at the other", || names(swarm.at(1)) == ["f"]);
+    swarm[1].kill();
+}
+
+#[test]
+fn bytes_that_nobody_has_are_an_error_in_time() {
+    let test = "bytes_that_nobody_has_are_an_error_in_time";
+    let Some(mut swarm) = mounted(test, 2) else { return };
+    let bytes = noise(3, 3 << 20);
+    // One copy, which is not at the node that reads.
+    swarm[1].put("/single", &bytes, &["--replicas", "1"]);
+    swarm[0].put("/both", &bytes[..1000], &[]);
+    let holders = swarm[1].list(&["stat", "/single"]).remove(0);
+    let here = holders["holders"].as_array().unwrap().iter().any(|h| h["here"] == false);
+    let path = swarm.at(0).join("single");
+    until("the file to appear", || path.exists());
+    if here {
+        println!("all of it happens to be at the node that reads: nothing to be seen");
+        return;
+    }
+    swarm[1].kill();
+    let begun = Instant::now();
+    assert!(fs::read(&path).is_err());
+    assert!(begun.elapsed() < Duration::from_secs(35), "{:?}", begun.elapsed());
+    assert_eq!(fs::read(swarm.at(0).join("both")).unwrap(), &bytes[..1000], "others are read");
+}
+
+#[test]
+fn a_part_of_the_tree_can_be_mounted_and_left_as_it_is() {
+    let test = "a_part_of_the_tree_can_be_mounted_and_left_as_it_is";
+    let Some(swarm) = mounted(test, 1) else { return };
+    fs::create_dir_all(swarm.at(0).join("team/notes")).unwrap();
+    fs::write(swarm.at(0).join("team/notes/a"), "a").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    until("the directory to be known", || {
+        let list = swarm[0].list(&["ls", "-R"]);
+        list.iter().any(|entry| entry["path"] == "/team/notes/a")
+    });
+    mount(&swarm[0], dir.path(), &["--path", "/team", "--read-only"]);
+    assert_eq!(names(dir.path()), ["notes"]);
+    assert_eq!(fs::read(dir.path().join("notes/a")).unwrap(), b"a");
+    let refused = fs::write(dir.path().join("b"), "b").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    fs::write(swarm.at(0).join("team/notes/a"), "changed").unwrap();
+    until("the change to be seen", || fs::read(dir.path().join("notes/a")).unwrap() == b"changed");
+    crate::mounted::detach(dir.path());
+}
