@@ -11,6 +11,7 @@ mod pake;
 mod seal;
 mod sealed_box;
 mod secret;
+mod sectors;
 
 pub use encoding::EncodingError;
 pub use identity::{NodeKey, SIGNATURE_LEN, SwarmKey, verify};
@@ -23,3 +24,4 @@ pub use seal::{
 };
 pub use sealed_box::{BOX_OVERHEAD, OwnerKey, seal_to_node, seal_to_owner};
 pub use secret::{ContentSecret, EpochKeys, SealError, claim_of};
+pub use sectors::{SECTOR, SectorKey};

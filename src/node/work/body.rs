@@ -6,7 +6,7 @@
 //! in the draft, what is behind the bytes of a staged chunk is zero. So a change to a part of a
 //! chunk, or of its length, stages it first.
 
-use super::draft::Draft;
+use super::draft::{Draft, Place};
 use crate::chunk::{CHUNK_LEN, chunk_count, chunk_len, chunks_of};
 use crate::core::catalogue::FileVersion;
 use crate::id::InodeId;
@@ -14,7 +14,6 @@ use crate::node::get::OpenFile;
 use crate::sys::{Fs, Time};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 const CHUNK: u64 = CHUNK_LEN as u64;
@@ -267,7 +266,7 @@ impl Content {
     /// Puts a chunk of the base into the draft.
     pub(super) fn stage(
         &mut self,
-        (fs, dir): (&dyn Fs, &Path),
+        place: Place<'_>,
         id: &InodeId,
         index: u64,
         plain: &[u8],
@@ -276,14 +275,14 @@ impl Content {
             return Ok(());
         }
         let len = chunk_len(self.base_len.min(self.size), index).min(plain.len());
-        self.draft(fs, dir, id)?.write(&plain[..len], index * CHUNK)?;
+        self.draft(place, id)?.write(&plain[..len], index * CHUNK)?;
         self.staged.insert(index, self.edits);
         Ok(())
     }
 
-    fn draft(&mut self, fs: &dyn Fs, dir: &Path, id: &InodeId) -> io::Result<&Draft> {
+    fn draft(&mut self, place: Place<'_>, id: &InodeId) -> io::Result<&Draft> {
         if self.draft.is_none() {
-            self.draft = Some(Draft::create(fs, dir, id)?);
+            self.draft = Some(Draft::create(place, id)?);
         }
         self.draft.as_ref().ok_or_else(|| io::Error::other("it was just made"))
     }
@@ -291,13 +290,13 @@ impl Content {
     /// Writes bytes, all that is missing being staged.
     pub(super) fn write(
         &mut self,
-        (fs, dir): (&dyn Fs, &Path),
+        place: Place<'_>,
         id: &InodeId,
         at: u64,
         bytes: &[u8],
         now: Time,
     ) -> io::Result<()> {
-        self.draft(fs, dir, id)?.write(bytes, at)?;
+        self.draft(place, id)?.write(bytes, at)?;
         let end = at + bytes.len() as u64;
         self.edit(now);
         for index in chunks_of(u64::MAX, at..end) {
@@ -419,12 +418,8 @@ impl Content {
     }
 
     /// The draft, made if there is none.
-    pub(super) fn draft_for_sync(
-        &mut self,
-        (fs, dir): (&dyn Fs, &Path),
-        id: &InodeId,
-    ) -> io::Result<Draft> {
-        self.draft(fs, dir, id).cloned()
+    pub(super) fn draft_for_sync(&mut self, place: Place<'_>, id: &InodeId) -> io::Result<Draft> {
+        self.draft(place, id).cloned()
     }
 
     /// Nobody shall find the draft after a crash.

@@ -215,7 +215,7 @@ impl Shared {
             return Ok(Some(index));
         }
         self.room_for(bytes.len() as u64)?;
-        content.write((&*self.sys.fs, &self.config.data_dir), &body.id, at, bytes, now)?;
+        content.write(self.drafts(), &body.id, at, bytes, now)?;
         content.modified_ns = Some(self.now_ns());
         Ok(None)
     }
@@ -240,8 +240,7 @@ impl Shared {
         self.room_for(plain.len() as u64)?;
         let mut content = body.lock();
         if content.opened().is_some_and(|now| Arc::ptr_eq(now, &file)) {
-            let place = (&*self.sys.fs, self.config.data_dir.as_path());
-            content.stage(place, &body.id, index, &plain)?;
+            content.stage(self.drafts(), &body.id, index, &plain)?;
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 //! synced survives a crash: the head says what the draft is a draft of, and is read back at the
 //! start. A draft without a head was never synced and is removed.
 //!
-//! Format: two slots of 512 KiB for heads, then the file's bytes, each at its own offset plus 1
+//! Format: the whole file is sealed by sectors (`crypto::sectors`) under the name `draft` and the
+//! inode. In it two slots of 512 KiB for heads, then the file's bytes, each at its own offset plus 1
 //! MiB, as far as their chunks are in the draft. A slot is `p2pfs draft 1\n`, a count (8) that
 //! tells the newer one, the length of the body (4), BLAKE3 of count and body (32), the body
 //! (`wire::codec`):
@@ -17,9 +18,11 @@
 //!
 //! Invariant: a head is written after the bytes that it speaks of are durable.
 
+use super::sealed::SealedFile;
 use crate::core::catalogue::{Attributes, FileVersion, NAME_MAX, Name};
-use crate::id::{InodeId, RecordId};
-use crate::sys::{File, Fs, OpenMode};
+use crate::crypto::{NodeKey, SectorKey};
+use crate::id::{InodeId, RecordId, from_hex};
+use crate::sys::{Fs, OpenMode};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, put_list};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -54,10 +57,24 @@ pub(super) struct Head {
     pub modified_ns: Option<i64>,
 }
 
+/// Where drafts are, and what seals them.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub fs: &'a dyn Fs,
+    pub dir: &'a Path,
+    pub key: &'a NodeKey,
+}
+
+impl Place<'_> {
+    fn key_of(&self, id: &InodeId) -> SectorKey {
+        SectorKey::new(self.key, &[&b"draft"[..], &id.0].concat())
+    }
+}
+
 /// An open draft; clones are the same one.
 #[derive(Clone)]
 pub(super) struct Draft {
-    file: Arc<dyn File>,
+    file: Arc<SealedFile>,
     path: PathBuf,
     said: Arc<Mutex<Said>>,
 }
@@ -74,19 +91,20 @@ struct Said {
 
 impl Draft {
     /// Makes a draft; one that is there is of no use to anybody.
-    pub(super) fn create(fs: &dyn Fs, dir: &Path, id: &InodeId) -> io::Result<Self> {
-        let dir = dir.join(DIR);
-        fs.create_dir_all(&dir)?;
+    pub(super) fn create(place: Place<'_>, id: &InodeId) -> io::Result<Self> {
+        let dir = place.dir.join(DIR);
+        place.fs.create_dir_all(&dir)?;
         let path = dir.join(id.to_string());
-        let file = fs.open(&path, OpenMode::Create)?;
+        let file = place.fs.open(&path, OpenMode::Create)?;
         file.set_len(0)?;
+        let file = Arc::new(SealedFile::new(file, place.key_of(id)));
         Ok(Self { file, path, said: Arc::default() })
     }
 
     /// All drafts that were synced; others are removed, and so is what cannot be read, which is
     /// said.
-    pub(super) fn all(fs: &dyn Fs, dir: &Path) -> io::Result<Vec<(Self, Head)>> {
-        let dir = dir.join(DIR);
+    pub(super) fn all(place: Place<'_>) -> io::Result<Vec<(Self, Head)>> {
+        let (fs, dir) = (place.fs, place.dir.join(DIR));
         let entries = match fs.read_dir(&dir) {
             Ok(entries) => entries,
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -95,8 +113,11 @@ impl Draft {
         let mut out = Vec::new();
         for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
             let path = dir.join(&entry.name);
-            let file = fs.open(&path, OpenMode::Write)?;
-            match newest(&*file)? {
+            let id = entry.name.to_str().and_then(|name| from_hex(name).ok()).map(InodeId);
+            let Some(id) = id else { continue };
+            let file =
+                Arc::new(SealedFile::new(fs.open(&path, OpenMode::Write)?, place.key_of(&id)));
+            match newest(&file)?.filter(|(.., head)| head.id == id) {
                 Some((count, body, head)) => {
                     let said = Arc::new(Mutex::new(Said { count, body, named: true }));
                     out.push((Self { file, path, said }, head));
@@ -109,19 +130,17 @@ impl Draft {
 
     /// Reads bytes of the file; what was never written is zero.
     pub(super) fn read(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
-        let len = self.file.read_at(buf, BYTES + at)?;
-        buf[len..].fill(0);
-        Ok(())
+        self.file.read(buf, BYTES + at)
     }
 
     /// Writes bytes of the file.
     pub(super) fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_at(&[bytes], BYTES + at)
+        self.file.write(bytes, BYTES + at)
     }
 
     /// Drops what is behind a length of the file.
     pub(super) fn cut(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(BYTES + len)
+        self.file.cut(BYTES + len)
     }
 
     /// Whether a head says anything of it.
@@ -131,7 +150,7 @@ impl Draft {
 
     /// Makes the bytes durable, and says what they are: what they were before it is called.
     pub(super) fn sync(&self, fs: &dyn Fs, head: &Head) -> io::Result<()> {
-        self.file.sync_data()?;
+        self.file.sync()?;
         let body = head.to_bytes();
         let mut said = crate::node::lock(&self.said);
         if body == said.body {
@@ -147,10 +166,11 @@ impl Draft {
         slot.extend_from_slice(&len.to_le_bytes());
         slot.extend_from_slice(sum(count, &body).as_bytes());
         slot.extend_from_slice(&body);
-        self.file.write_at(&[&slot], count % 2 * SLOT)?;
-        self.file.sync_data()?;
+        self.file.write(&slot, count % 2 * SLOT)?;
+        self.file.sync()?;
         if !said.named {
-            self.path.parent().map_or(Ok(()), |dir| fs.sync_dir(dir))?;
+            // The directory itself may be as new as the draft.
+            self.path.ancestors().skip(1).take(2).try_for_each(|dir| fs.sync_dir(dir))?;
         }
         *said = Said { count, body, named: true };
         Ok(())
@@ -170,12 +190,11 @@ fn sum(count: u64, body: &[u8]) -> blake3::Hash {
 }
 
 /// The newest head that is whole, with its count and body.
-fn newest(file: &dyn File) -> io::Result<Option<(u64, Vec<u8>, Head)>> {
+fn newest(file: &SealedFile) -> io::Result<Option<(u64, Vec<u8>, Head)>> {
     let mut best: Option<(u64, Vec<u8>, Head)> = None;
     for slot in 0..2 {
         let mut bytes = vec![0; SLOT as usize];
-        let len = file.read_at(&mut bytes, slot * SLOT)?;
-        bytes.truncate(len);
+        file.read(&mut bytes, slot * SLOT)?;
         if let Some((count, body)) = whole(&bytes)
             && best.as_ref().is_none_or(|(known, ..)| *known < count)
             && let Ok(head) = Head::from_bytes(&body)

@@ -181,7 +181,7 @@ impl Shared {
 
     /// Whether a draft could be made durable.
     pub(super) fn sync_draft(&self, body: &Body) -> Result<bool, WorkError> {
-        let place = (&*self.sys.fs, self.config.data_dir.as_path());
+        let place = self.drafts();
         let (head, draft) = {
             let state = &mut *lock(&self.work.state);
             if !body.lock().is_edited() || state.work.is_orphan(&body.id) {
@@ -193,7 +193,7 @@ impl Shared {
             }
             (head, body.lock().draft_for_sync(place, &body.id)?)
         };
-        draft.sync(place.0, &head)?;
+        draft.sync(place.fs, &head)?;
         Ok(true)
     }
 }

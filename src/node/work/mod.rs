@@ -16,6 +16,7 @@ mod edition;
 mod file;
 mod news;
 mod restore;
+mod sealed;
 mod write;
 
 pub use attributes::{Changes, Kind, Stat};

@@ -3,16 +3,21 @@
 
 use super::WorkError;
 use super::body::Body;
-use super::draft::Draft;
+use super::draft::{Draft, Place};
 use crate::core::tree::Spot;
 use crate::node::{Shared, lock};
 use std::sync::Arc;
 
 impl Shared {
+    /// Where the drafts are.
+    pub(super) fn drafts(&self) -> Place<'_> {
+        Place { fs: &*self.sys.fs, dir: &self.config.data_dir, key: &self.key }
+    }
+
     /// Takes up what was edited when this node ended.
     pub(super) async fn restore_drafts(self: &Arc<Self>) -> Result<(), WorkError> {
         let shared = self.clone();
-        let drafts = self.job(move || Draft::all(&*shared.sys.fs, &shared.config.data_dir)).await;
+        let drafts = self.job(move || Draft::all(shared.drafts())).await;
         let now = self.sys.clock.now();
         for (draft, head) in drafts?? {
             let names: Vec<Spot> = head
