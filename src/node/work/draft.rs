@@ -9,7 +9,8 @@
 //! (`wire::codec`):
 //!
 //! ```text
-//! body     = inode 16, length u64, base length u64, base, seen, attributes, names, chunks, modified
+//! body     = inode 16, length u64, base length u64, base, seen, attributes, names, chunks,
+//!            modified
 //! base     = 0 | 1, hash 32, size u64, claim 16, record   the version that it was made from
 //! seen     = count (0..=64), record id 32 …               attributes, record: see core::catalogue
 //! names    = count (0..=64), parent 16, name …
