@@ -109,10 +109,10 @@
 //!
 //! The system asks [`gateway`]'s door (FUSE), which asks the working tree (`node::work`). Names and
 //! attributes change in memory, over the replicated tree (`core::work`); bytes go into a draft,
-//! chunk by chunk. What a program syncs is durable there. When the file is closed, or nothing was written
-//! to it for a second, the changed chunks are sealed and delivered as in a put, the file hash
-//! follows from the values of all chunks, and one record names the version together with what else
-//! was changed. The others push it on, and tell their systems to forget what they knew.
+//! chunk by chunk. What a program syncs is durable there. When the file is closed, or nothing was
+//! written to it for a second, the changed chunks are sealed and delivered as in a put, the file
+//! hash follows from the values of all chunks, and one record names the version together with what
+//! else was changed. The others push it on, and tell their systems to forget what they knew.
 //!
 //! # Where is the DHT?
 //!
