@@ -76,7 +76,7 @@
 //! | band | rooms | what they do |
 //! |---|---|---|
 //! | people | `cli` [`client`] [`config`] [`paths`] | words, flags, screens, settings |
-//! | doors | [`gateway`] | translate between a socket and the node; decide nothing |
+//! | doors | [`gateway`] | translate between a socket, or a mount, and the node; decide nothing |
 //! | shell | [`node`] | tasks, wiring, doing what the brain decided |
 //! | brain | [`core`] | every decision, without I/O: membership, placement, repair, catalogue, tree |
 //! | hands | [`transport`] [`store`] | bytes on the network, bytes on the disk |
@@ -104,6 +104,15 @@
 //! well; each chunk is checked against its name, opened, and checked again against the hash. The
 //! bytes are written into the descriptor that the command passed; the command makes the file
 //! visible when all of it is there.
+//!
+//! # The way of a write through a mount
+//!
+//! The system asks [`gateway`]'s door (FUSE), which asks the working tree (`node::work`). Names and
+//! attributes change in memory, over the replicated tree (`core::work`); bytes go into a draft,
+//! chunk by chunk. What a program syncs is durable there. When the file is closed, or nothing was
+//! written to it for a second, the changed chunks are sealed and delivered as in a put, the file
+//! hash follows from the values of all chunks, and one record names the version together with what
+//! else was changed. The others push it on, and tell their systems to forget what they knew.
 //!
 //! # Where is the DHT?
 //!

@@ -179,6 +179,10 @@ fn sparse_blocks(dir: &Path) {
 }
 
 fn hardlink(dir: &Path) {
+    let links = || fs::metadata(dir).unwrap().nlink();
+    assert_eq!(links(), 2);
+    fs::create_dir(dir.join("d")).unwrap();
+    assert_eq!(links(), 3, "of a directory the directories in it count");
     write(dir, "a", b"1");
     fs::hard_link(dir.join("a"), dir.join("b")).unwrap();
     let of = |name: &str| fs::metadata(dir.join(name)).unwrap();

@@ -92,6 +92,26 @@ pub(crate) fn rows_in(
     Ok(out)
 }
 
+/// How many directories are in a directory; none: there are too many names in it to be counted.
+pub(crate) fn dirs_in(
+    tables: &dyn TableRead,
+    parent: &InodeId,
+    names_max: usize,
+) -> io::Result<Option<usize>> {
+    let rows = scan(tables, CHILD, &parent.0, None, names_max + 1)?;
+    if rows.len() > names_max {
+        return Ok(None);
+    }
+    let mut dirs = 0;
+    for (key, row) in rows {
+        dirs += usize::from(matches!(
+            Named::read(&key, &row)?.child,
+            Child::Dir { removed: false, .. }
+        ));
+    }
+    Ok(Some(dirs))
+}
+
 /// Whether anything unremoved is in a directory. Removed directories are looked into; places as
 /// seen have no cycle, so this ends.
 pub(crate) fn is_used(tables: &dyn TableRead, dir: &InodeId) -> io::Result<bool> {

@@ -10,6 +10,8 @@ use std::io;
 /// A name in a directory.
 pub type Spot = (InodeId, Vec<u8>);
 
+/// Names of a directory up to which the directories in it are counted.
+const COUNTED_MAX: usize = 256;
 /// Most names of an inode that are looked at.
 const NAMES_MAX: usize = 1024;
 
@@ -40,6 +42,11 @@ impl Tree<'_> {
     /// How many names an inode has that is no directory, as far as they are counted.
     pub fn links(&self, inode: &InodeId) -> io::Result<usize> {
         Ok(browse::links_of(self.view, inode, NAMES_MAX)?.len())
+    }
+
+    /// How many directories are in a directory, where few names are in it.
+    pub fn dirs_in(&self, dir: &InodeId) -> io::Result<Option<usize>> {
+        browse::dirs_in(self.view, dir, COUNTED_MAX)
     }
 
     /// The names of an inode that is no directory.

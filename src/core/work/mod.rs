@@ -242,14 +242,31 @@ impl Working {
         Ok(copies.next().map(|version| Inode::of(*id, version, true)))
     }
 
-    /// How many names an inode has.
+    /// How many names an inode has: a directory its own, `.`, and the `..` of each one in it, or 1
+    /// where those are not counted.
     pub fn links(&self, tree: &Tree<'_>, inode: &Inode) -> io::Result<usize> {
+        if inode.is_dir() {
+            if self.is_orphan(&inode.id) {
+                return Ok(0);
+            }
+            let known = tree.dirs_in(&inode.id)?;
+            return Ok(known.map_or(1, |known| 2 + self.dirs_in(&inode.id, known)));
+        }
         match self.inodes.get(&inode.id) {
-            _ if inode.id == InodeId::ROOT => Ok(1),
             Some(own) => Ok(own.names.len()),
-            None if inode.is_dir() => Ok(1),
             None => tree.links(&inode.id),
         }
+    }
+
+    /// How many directories are in a directory of which others know that so many are.
+    fn dirs_in(&self, dir: &InodeId, known: usize) -> usize {
+        let is_dir = |id: InodeId| self.inodes.get(&id).is_some_and(|own| own.what == What::Dir);
+        let held = self.names.range((*dir, Vec::new())..);
+        let held = held.take_while(|((parent, _), _)| parent == dir);
+        held.fold(known, |count, (_, held)| {
+            let was = usize::from(held.was.is_some() && held.was_dir);
+            (count + usize::from(held.now.is_some_and(is_dir))).saturating_sub(was)
+        })
     }
 
     /// Whether an inode was touched, and has lost its last name.

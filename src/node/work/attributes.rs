@@ -132,14 +132,13 @@ impl State {
                 changed_ns = changed_ns.max(written_ns);
             }
         }
-        let dir = u32::from(kind == Kind::Dir);
         Ok(Stat {
             number,
             kind,
             size,
             used,
             mode: if kind == Kind::Link { 0o777 } else { attributes.mode & 0o7777 },
-            links: u32::try_from(links).unwrap_or(u32::MAX) * (1 + dir),
+            links: u32::try_from(links).unwrap_or(u32::MAX),
             owner: attributes.owner,
             modified_ns,
             changed_ns,

@@ -10,10 +10,13 @@
 //! (`wire::codec`):
 //!
 //! ```text
-//! body   = inode 16, length u64, base length u64, base, seen, attributes, names, chunks, modified
-//! base   = 0 | 1, hash 32, size u64, claim 16, record     the version that it was made from
-//! seen   = count (0..=64), record id 32 …                  names = count (0..=64), parent 16, name …
-//! chunks = count (0..=16384), first u64, number u64 …      modified = 0 | 1, ns i64
+//! body     = inode 16, length u64, base length u64, base, seen, attributes, names, chunks,
+//!            modified
+//! base     = 0 | 1, hash 32, size u64, claim 16, record   the version that it was made from
+//! seen     = count (0..=64), record id 32 …               attributes, record: see core::catalogue
+//! names    = count (0..=64), parent 16, name …
+//! chunks   = count (0..=16384), first u64, number u64 …
+//! modified = 0 | 1, ns i64
 //! ```
 //!
 //! Invariant: a head is written after the bytes that it speaks of are durable.
@@ -243,3 +246,70 @@ impl Decode for Head {
 }
 
 const _: () = assert!(LIST_MAX * (NAME_MAX + 64) + RUNS_MAX * 16 + (64 << 10) < BODY_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ClaimId, FileHash, to_hex};
+    use crate::sys::os::OsFs;
+
+    fn head() -> Head {
+        Head {
+            id: InodeId([1; 16]),
+            size: 3 << 20,
+            base_len: 1 << 20,
+            base: Some(FileVersion {
+                hash: FileHash([2; 32]),
+                size: 5,
+                claim: ClaimId([3; 16]),
+                record: None,
+            }),
+            seen: vec![RecordId([4; 32])],
+            attributes: Attributes { mode: 0o640, mtime_ns: 7, ..Attributes::default() },
+            names: vec![(InodeId::ROOT, Name::new(b"name").unwrap())],
+            runs: vec![(1, 2)],
+            modified_ns: Some(-9),
+        }
+    }
+
+    #[test]
+    fn a_draft_keeps_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let draft = Draft::create(&OsFs, dir.path(), &head().id).unwrap();
+        draft.sync(&OsFs, &head()).unwrap();
+        let path = dir.path().join(DIR).join(head().id.to_string());
+        let bytes = std::fs::read(path).unwrap();
+        let slot = &bytes[SLOT as usize..];
+        let text: String = slot.chunks(32).map(|line| to_hex(line) + "\n").collect();
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/work/draft.hex");
+        if std::env::var("GOLDEN").is_ok_and(|value| value == "write") {
+            std::fs::write(golden, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(golden).unwrap(), text);
+    }
+
+    #[test]
+    fn the_newest_whole_head_counts_and_what_was_never_synced_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let draft = Draft::create(&OsFs, dir.path(), &head().id).unwrap();
+        draft.write(&[7; 100], 1 << 20).unwrap();
+        assert!(Draft::all(&OsFs, dir.path()).unwrap().is_empty(), "it has no head");
+        let draft = Draft::create(&OsFs, dir.path(), &head().id).unwrap();
+        draft.write(&[7; 100], 1 << 20).unwrap();
+        draft.sync(&OsFs, &head()).unwrap();
+        let later = Head { size: 4 << 20, ..head() };
+        draft.sync(&OsFs, &later).unwrap();
+        let found = |wanted: &Head| {
+            let mut all = Draft::all(&OsFs, dir.path()).unwrap();
+            let (draft, head) = all.pop().unwrap();
+            assert_eq!(&head, wanted);
+            let mut bytes = [0; 101];
+            draft.read(&mut bytes, 1 << 20).unwrap();
+            assert_eq!((bytes[0], bytes[99], bytes[100]), (7, 7, 0));
+        };
+        found(&later);
+        // The power went while the newer one was written.
+        draft.file.write_at(&[&[0xff; 64]], HEAD as u64).unwrap();
+        found(&head());
+    }
+}
