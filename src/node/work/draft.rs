@@ -272,10 +272,14 @@ mod tests {
         }
     }
 
+    fn place<'a>(dir: &'a tempfile::TempDir, key: &'a NodeKey) -> Place<'a> {
+        Place { fs: &OsFs, dir: dir.path(), key }
+    }
+
     #[test]
     fn a_draft_keeps_its_bytes() {
-        let dir = tempfile::tempdir().unwrap();
-        let draft = Draft::create(&OsFs, dir.path(), &head().id).unwrap();
+        let (dir, key) = (tempfile::tempdir().unwrap(), NodeKey::from_seed(&[5; 32]));
+        let draft = Draft::create(place(&dir, &key), &head().id).unwrap();
         draft.sync(&OsFs, &head()).unwrap();
         let path = dir.path().join(DIR).join(head().id.to_string());
         let bytes = std::fs::read(path).unwrap();
@@ -290,17 +294,17 @@ mod tests {
 
     #[test]
     fn the_newest_whole_head_counts_and_what_was_never_synced_goes() {
-        let dir = tempfile::tempdir().unwrap();
-        let draft = Draft::create(&OsFs, dir.path(), &head().id).unwrap();
+        let (dir, key) = (tempfile::tempdir().unwrap(), NodeKey::from_seed(&[5; 32]));
+        let draft = Draft::create(place(&dir, &key), &head().id).unwrap();
         draft.write(&[7; 100], 1 << 20).unwrap();
-        assert!(Draft::all(&OsFs, dir.path()).unwrap().is_empty(), "it has no head");
-        let draft = Draft::create(&OsFs, dir.path(), &head().id).unwrap();
+        assert!(Draft::all(place(&dir, &key)).unwrap().is_empty(), "it has no head");
+        let draft = Draft::create(place(&dir, &key), &head().id).unwrap();
         draft.write(&[7; 100], 1 << 20).unwrap();
         draft.sync(&OsFs, &head()).unwrap();
         let later = Head { size: 4 << 20, ..head() };
         draft.sync(&OsFs, &later).unwrap();
         let found = |wanted: &Head| {
-            let mut all = Draft::all(&OsFs, dir.path()).unwrap();
+            let mut all = Draft::all(place(&dir, &key)).unwrap();
             let (draft, head) = all.pop().unwrap();
             assert_eq!(&head, wanted);
             let mut bytes = [0; 101];
@@ -309,7 +313,7 @@ mod tests {
         };
         found(&later);
         // The power went while the newer one was written.
-        draft.file.write_at(&[&[0xff; 64]], HEAD as u64).unwrap();
+        draft.file.write(&[0xff; 64], HEAD as u64).unwrap();
         found(&head());
     }
 }
