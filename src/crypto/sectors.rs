@@ -1,6 +1,6 @@
-//! Sealing of files that only this node reads, and changes at any place. Owns the cipher: AES-256 in
-//! XTS mode (IEEE 1619-2018) with sectors of 4 KiB. It hides what is in them and proves nothing: who
-//! can change files of this node can do worse. What a file means is its owner's.
+//! Sealing of files that only this node reads, and changes at any place. Owns the cipher: AES-256
+//! in XTS mode (IEEE 1619-2018) with sectors of 4 KiB. It hides what is in them and proves nothing:
+//! who can change files of this node can do worse. What a file means is its owner's.
 //!
 //! Each block of 16 bytes is sealed by itself, so a change leaves all others on the disk as they
 //! were: a write that a crash has torn hurts nothing beside it. A block of zeros was never written,

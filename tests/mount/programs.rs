@@ -111,8 +111,10 @@ fn rsync_goes_in_and_out() {
     same(&swarm, 0, 1, "copy");
     let other = swarm.at(1).to_str().unwrap();
     until("the other node to have all of it", || {
-        shell(home.path(), &format!("rm -rf out; rsync -aH {other}/copy/ out; rsync -aHic in/ out"))
-            .is_empty()
+        let copy = format!("rm -rf out; rsync -aH {other}/copy/ out; rsync -aHic in/ out");
+        let differs = shell(home.path(), &copy);
+        print!("{differs}");
+        differs.is_empty()
     });
     shell(home.path(), "test \"$(stat -c %h out/big)\" = 2; diff -r --no-dereference in out");
 }

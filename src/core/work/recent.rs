@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 /// Inodes that are remembered.
 const INODES_MAX: usize = 8192;
 
+/// What a node does at once is written down within this time.
+const ROUND_NS: i64 = 2_000_000_000;
+
 /// When something happened to an inode lately, in nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times {
@@ -15,6 +18,17 @@ pub struct Times {
     pub modified_ns: Option<i64>,
     /// Anything.
     pub changed_ns: Option<i64>,
+    /// Another node wrote down that a directory got another content.
+    heard_ns: Option<i64>,
+}
+
+impl Times {
+    /// When a directory got another content, of which a version was written down at `made_ns`: what
+    /// another node has done before it said the time of the directory may be written down later.
+    pub fn modified_since(&self, made_ns: i64) -> Option<i64> {
+        let heard = self.heard_ns.filter(|heard| *heard > made_ns.saturating_add(ROUND_NS));
+        self.modified_ns.max(heard)
+    }
 }
 
 /// What happened lately.
@@ -33,7 +47,13 @@ impl Recent {
     /// Something in a directory changed.
     pub fn entered(&mut self, dir: InodeId, now_ns: i64) {
         let times = self.touch(dir);
-        *times = Times { modified_ns: Some(now_ns), changed_ns: Some(now_ns) };
+        (times.modified_ns, times.changed_ns) = (Some(now_ns), Some(now_ns));
+    }
+
+    /// Another node has written down that something in a directory changed.
+    pub fn heard(&mut self, dir: InodeId, made_ns: i64) {
+        let times = self.touch(dir);
+        times.heard_ns = times.heard_ns.max(Some(made_ns));
     }
 
     /// Something about an inode changed, but not its content.

@@ -106,7 +106,7 @@ impl State {
         if modified_ns == 0 && attributes.changed_ns.is_none() {
             modified_ns = made_ns;
         }
-        modified_ns = modified_ns.max(recent.modified_ns.unwrap_or(i64::MIN));
+        modified_ns = modified_ns.max(recent.modified_since(made_ns).unwrap_or(i64::MIN));
         changed_ns = changed_ns.max(recent.changed_ns.unwrap_or(i64::MIN));
         let (kind, mut size) = match &inode.what {
             What::File(version) => (Kind::File, version.as_ref().map_or(0, |v| v.size)),

@@ -4,8 +4,8 @@
 //! start. A draft without a head was never synced and is removed.
 //!
 //! Format: the whole file is sealed by sectors (`crypto::sectors`) under the name `draft` and the
-//! inode. In it two slots of 512 KiB for heads, then the file's bytes, each at its own offset plus 1
-//! MiB, as far as their chunks are in the draft. A slot is `p2pfs draft 1\n`, a count (8) that
+//! inode. In it two slots of 512 KiB for heads, then the file's bytes, each at its own offset plus
+//! 1 MiB, as far as their chunks are in the draft. A slot is `p2pfs draft 1\n`, a count (8) that
 //! tells the newer one, the length of the body (4), BLAKE3 of count and body (32), the body
 //! (`wire::codec`):
 //!

@@ -4,6 +4,7 @@
 use super::door::Work;
 use super::{State, WorkError};
 use crate::core::catalogue::{Change, Checked, Node as TreeNode, View as _};
+use crate::core::hlc;
 use crate::core::tree::Tree;
 use crate::core::work::{Number, What};
 use crate::id::{InodeId, RecordId};
@@ -71,17 +72,18 @@ impl Work {
             return Ok(Vec::new());
         }
         let keyring = shared.catalogue.keyring();
-        let changes = shared.read_records(|view| {
-            let Some(bytes) = view.record(id)? else { return Ok(Vec::new()) };
-            let Ok(checked) = Checked::new(bytes) else { return Ok(Vec::new()) };
-            let keys = keyring.get(&checked.record().header.epoch);
-            Ok(keys.and_then(|keys| checked.record().open(keys)).unwrap_or_default())
+        let (changes, made_ms) = shared.read_records(|view| {
+            let checked = view.record(id)?.and_then(|bytes| Checked::new(bytes).ok());
+            let Some(checked) = checked else { return Ok((Vec::new(), 0)) };
+            let header = &checked.record().header;
+            let opened = keyring.get(&header.epoch).and_then(|keys| checked.record().open(keys));
+            Ok((opened.unwrap_or_default(), hlc::ms_of(header.clock)))
         })?;
-        let now_ns = shared.now_ns();
+        let made_ns = i64::try_from(made_ms).unwrap_or(0).saturating_mul(1_000_000);
         shared.tree(|tree| {
             let mut out = Vec::new();
             for change in changes {
-                state.stale(tree, &change, now_ns, &mut out)?;
+                state.stale(tree, &change, made_ns, &mut out)?;
             }
             Ok(out)
         })
@@ -93,17 +95,17 @@ impl State {
         &mut self,
         tree: &Tree<'_>,
         change: &Change,
-        now_ns: i64,
+        made_ns: i64,
         out: &mut Vec<Stale>,
     ) -> Result<(), WorkError> {
         match change {
             Change::Entry { parent, name, .. } => {
-                self.stale_name(tree, *parent, name.as_bytes(), now_ns, out)?;
+                self.stale_name(tree, *parent, name.as_bytes(), made_ns, out)?;
             }
             Change::Inode { inode, node, .. } => {
                 if let TreeNode::Dir { place, previous } = node {
                     for at in [place, previous].into_iter().flatten() {
-                        self.stale_name(tree, at.parent, at.name.as_bytes(), now_ns, out)?;
+                        self.stale_name(tree, at.parent, at.name.as_bytes(), made_ns, out)?;
                     }
                 }
                 if let Some(body) = self.bodies.get(inode).map(Arc::clone)
@@ -123,10 +125,10 @@ impl State {
         tree: &Tree<'_>,
         parent: InodeId,
         name: &[u8],
-        now_ns: i64,
+        made_ns: i64,
         out: &mut Vec<Stale>,
     ) -> Result<(), WorkError> {
-        self.recent.entered(parent, now_ns);
+        self.recent.heard(parent, made_ns);
         let number = self.number(tree, parent)?;
         out.push(Stale::Name(number, name.to_vec()));
         out.push(Stale::Inode(number));

@@ -108,7 +108,8 @@ mod tests {
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            3 => (0..MAX, 0..90_000_usize, 1..=255_u8).prop_map(|(at, len, b)| Step::Write(at, len, b)),
+            3 => (0..MAX, 0..90_000_usize, 1..=255_u8)
+                .prop_map(|(at, len, byte)| Step::Write(at, len, byte)),
             1 => (0..MAX).prop_map(Step::Cut),
             2 => (0..MAX, 0..90_000_usize).prop_map(|(at, len)| Step::Read(at, len)),
         ];
