@@ -13,11 +13,11 @@ use p2pfs::wire::sync::{Answer, Ask, Range, RangeSum, Summary};
 use proptest::prelude::*;
 use std::path::PathBuf;
 
-/// Compares with the file of this name: hex, 64 digits a line. `GOLDEN=write` makes it anew.
+/// Compares with the file of this name: hex, 64 digits a line. `P2PFS_NEW_GOLDEN=1` makes it anew.
 fn golden(name: &str, bytes: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/catalogue").join(name);
     let mut text: String = bytes.chunks(32).map(|line| to_hex(line) + "\n").collect();
-    if std::env::var("GOLDEN").is_ok_and(|value| value == "write") {
+    if std::env::var_os("P2PFS_NEW_GOLDEN").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap();

@@ -285,8 +285,8 @@ mod tests {
         let bytes = std::fs::read(path).unwrap();
         let slot = &bytes[SLOT as usize..];
         let text: String = slot.chunks(32).map(|line| to_hex(line) + "\n").collect();
-        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/work/draft.hex");
-        if std::env::var("GOLDEN").is_ok_and(|value| value == "write") {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/drafts/head-v1.hex");
+        if std::env::var_os("P2PFS_NEW_GOLDEN").is_some() {
             std::fs::write(golden, &text).unwrap();
         }
         assert_eq!(std::fs::read_to_string(golden).unwrap(), text);
