@@ -9,8 +9,7 @@
 use super::NodeKey;
 use aes::Aes256;
 use aes::cipher::consts::U32;
-use aes::cipher::{Array, KeyInit};
-use xts_mode::{Xts128, get_tweak_default};
+use aes::cipher::{Array, Block, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroizing;
 
 /// Bytes of a sector.
@@ -19,7 +18,10 @@ const BLOCK: usize = 16;
 const NOTHING: [u8; BLOCK] = [0; BLOCK];
 
 /// What opens the sectors of one file.
-pub struct SectorKey(Xts128<Aes256>);
+pub struct SectorKey {
+    blocks: Aes256,
+    tweaks: Aes256,
+}
 
 impl SectorKey {
     /// That of the file of a node that has this name.
@@ -34,36 +36,96 @@ impl SectorKey {
             part.fill(0);
             cipher
         };
-        Self(Xts128::new(cipher(0), cipher(1)))
+        Self { blocks: cipher(0), tweaks: cipher(1) }
     }
 
     /// Seals whole sectors, of which the first has this number.
     pub fn seal(&self, first: u64, sectors: &mut [u8]) {
-        self.0.encrypt_area(sectors, SECTOR, first.into(), get_tweak_default);
+        for (number, sector) in (first..).zip(sectors.chunks_exact_mut(SECTOR)) {
+            self.tweaked(number, sector, |blocks| self.blocks.encrypt_blocks(blocks));
+        }
     }
 
     /// Opens whole sectors.
     pub fn open(&self, first: u64, sectors: &mut [u8]) {
-        for (number, sector) in (u128::from(first)..).zip(sectors.chunks_exact_mut(SECTOR)) {
-            let blocks = sector.chunks_exact(BLOCK).enumerate();
-            let unwritten: Vec<usize> =
-                blocks.filter(|(_, block)| **block == NOTHING).map(|(at, _)| at).collect();
+        for (number, sector) in (first..).zip(sectors.chunks_exact_mut(SECTOR)) {
+            // Where nothing was written, whatever comes out is zero: seldom, so it is looked for
+            // before anything is remembered.
+            let unwritten: Vec<usize> = match sector.as_chunks().0.contains(&NOTHING) {
+                false => Vec::new(),
+                true => unwritten(sector),
+            };
             if unwritten.len() * BLOCK < SECTOR {
-                self.0.decrypt_sector(sector, get_tweak_default(number));
+                self.tweaked(number, sector, |blocks| self.blocks.decrypt_blocks(blocks));
             }
             for at in unwritten {
                 sector[at * BLOCK..][..BLOCK].fill(0);
             }
         }
     }
+
+    /// All blocks of a sector at once, each with its tweak before and after: several times as fast
+    /// as one after the other.
+    fn tweaked(&self, number: u64, sector: &mut [u8], cipher: impl Fn(&mut [Block<Aes256>])) {
+        let mut first = Block::<Aes256>::default();
+        first[..8].copy_from_slice(&number.to_le_bytes());
+        self.tweaks.encrypt_block(&mut first);
+        let mix = |sector: &mut [u8]| {
+            let mut tweak = u128::from_le_bytes(first.0);
+            for block in sector.as_chunks_mut::<BLOCK>().0 {
+                *block = (u128::from_le_bytes(*block) ^ tweak).to_le_bytes();
+                tweak = doubled(tweak);
+            }
+        };
+        mix(sector);
+        cipher(Array::slice_as_chunks_mut(sector).0);
+        mix(sector);
+    }
+}
+
+/// The blocks that were never written.
+fn unwritten(sector: &[u8]) -> Vec<usize> {
+    let blocks = sector.chunks_exact(BLOCK).enumerate();
+    blocks.filter(|(_, block)| **block == NOTHING).map(|(at, _)| at).collect()
+}
+
+/// Twice an element of the field with 2^128 elements (IEEE 1619-2018, 5.2).
+const fn doubled(element: u128) -> u128 {
+    (element << 1) ^ ((element >> 127) * 0x87)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use xts_mode::{Xts128, get_tweak_default};
 
     fn key(name: &[u8]) -> SectorKey {
         SectorKey::new(&NodeKey::from_seed(&[7; 32]), name)
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_the_standards_cipher(
+            key: [[u8; 16]; 4],
+            first: u64,
+            byte: u8,
+            count in 1..4_usize,
+        ) {
+            let half = |at: usize| Array(key[at..at + 2].concat().try_into().unwrap());
+            let [one, other] = [0, 2].map(|at| Aes256::new(&half(at)));
+            let ours = SectorKey { blocks: one.clone(), tweaks: other.clone() };
+            let first = first >> 1;
+            let text = |at: usize| byte.wrapping_add((at / 7) as u8);
+            let plain: Vec<u8> = (0..count * SECTOR).map(text).collect();
+            let (mut expected, mut sealed) = (plain.clone(), plain.clone());
+            let standard = Xts128::new(one, other);
+            standard.encrypt_area(&mut expected, SECTOR, first.into(), get_tweak_default);
+            ours.seal(first, &mut sealed);
+            prop_assert!(sealed == expected);
+            ours.open(first, &mut sealed);
+            prop_assert!(sealed == plain);
+        }
     }
 
     #[test]

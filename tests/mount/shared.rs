@@ -70,6 +70,33 @@ fn of_a_large_file_only_what_changed_is_sent() {
 }
 
 #[test]
+fn what_is_written_again_or_cut_off_behind_a_writer_counts() {
+    let name = "what_is_written_again_or_cut_off_behind_a_writer_counts";
+    let Some(swarm) = mounted(name, 2) else { return };
+    let mut bytes = noise(3, (30 << 20) + 5);
+    let file = File::create(swarm.at(0).join("again")).unwrap();
+    let cut = File::create(swarm.at(0).join("cut")).unwrap();
+    for (number, piece) in bytes.chunks(256 << 10).enumerate() {
+        file.write_all_at(piece, number as u64 * (256 << 10)).unwrap();
+        cut.write_all_at(piece, number as u64 * (256 << 10)).unwrap();
+    }
+    for at in [0, 5 << 20, (29 << 20) + 9] {
+        file.write_all_at(b"again", at).unwrap();
+        bytes[at as usize..][..5].copy_from_slice(b"again");
+    }
+    cut.set_len(0).unwrap();
+    cut.set_len(20 << 20).unwrap();
+    drop((file, cut));
+    for (name, wanted) in [("/again", bytes), ("/cut", vec![0; 20 << 20])] {
+        let hash = blake3::hash(&wanted).to_string();
+        until("the version to be there", || {
+            swarm[1].list(&["ls"]).iter().any(|e| e["path"] == name && e["hash"] == hash)
+        });
+        assert!(swarm[1].get(name) == wanted);
+    }
+}
+
+#[test]
 fn edits_on_both_sides_are_both_kept() {
     let Some(mut swarm) = mounted("edits_on_both_sides_are_both_kept", 2) else { return };
     fs::write(swarm.at(0).join("f"), "base").unwrap();

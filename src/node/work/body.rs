@@ -6,14 +6,17 @@
 //! in the draft, what is behind the bytes of a staged chunk is zero. So a change to a part of a
 //! chunk, or of its length, stages it first.
 
+use super::ahead::{Ahead, Run};
 use super::draft::{Draft, Place};
-use crate::chunk::{CHUNK_LEN, chunk_count, chunk_len, chunks_of};
+use super::sealing::Staged;
+use crate::chunk::{self, CHUNK_LEN, chunk_count, chunk_len, chunks_of};
 use crate::core::catalogue::FileVersion;
 use crate::id::InodeId;
 use crate::node::get::OpenFile;
 use crate::sys::{Fs, Time};
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 const CHUNK: u64 = CHUNK_LEN as u64;
@@ -62,6 +65,12 @@ pub(super) struct Content {
     pub(super) urgent: bool,
     /// The chunk that was read last.
     pub(super) read: u64,
+    /// What was written in order until now, and what of it is sealed ahead of the version.
+    run: Run,
+    pub(super) ahead: Option<Ahead>,
+    /// Whether a version was begun and is not known: what is sealed meanwhile would be under
+    /// another claim.
+    begun: bool,
 }
 
 /// What a version is made of.
@@ -115,6 +124,9 @@ impl Body {
             writers: 0,
             urgent: false,
             read: u64::MAX,
+            run: Run::default(),
+            ahead: None,
+            begun: false,
         };
         Self { id, content: Mutex::new(content) }
     }
@@ -287,7 +299,7 @@ impl Content {
         self.draft.as_ref().ok_or_else(|| io::Error::other("it was just made"))
     }
 
-    /// Writes bytes, all that is missing being staged.
+    /// Writes bytes, all that is missing being staged. Whether a chunk was left behind with it.
     pub(super) fn write(
         &mut self,
         place: Place<'_>,
@@ -295,7 +307,7 @@ impl Content {
         at: u64,
         bytes: &[u8],
         now: Time,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         self.draft(place, id)?.write(bytes, at)?;
         let end = at + bytes.len() as u64;
         self.edit(now);
@@ -306,7 +318,23 @@ impl Content {
             self.grown();
             self.size = end;
         }
-        Ok(())
+        Ok(self.run.note(at, end))
+    }
+
+    /// Whether chunks can be sealed ahead of the next version.
+    pub(super) fn wants_ahead(&self) -> bool {
+        self.ahead.is_none() && !self.begun && self.behind(0).is_some()
+    }
+
+    /// A staged chunk from a number on that its writer has left behind.
+    pub(super) fn behind(&self, from: u64) -> Option<Staged> {
+        let Range { start, end } = self.run.behind();
+        // The last one of the file may be cut or get longer.
+        let end = end.min((self.size / CHUNK).saturating_sub(1));
+        let start = start.max(from);
+        let (index, edit) = self.staged.range(start..end.max(start)).next()?;
+        let (index, edit, draft) = (*index, *edit, self.reader());
+        Some(Staged { index, edit, place: chunk::Place::At(index), len: CHUNK_LEN, draft })
     }
 
     /// The last chunk is about to get longer.
@@ -350,6 +378,7 @@ impl Content {
     /// Begins a version of what it is now.
     pub(super) fn snapshot(&mut self) -> Snapshot {
         self.low = self.size;
+        self.begun = true;
         Snapshot {
             base: self.base.clone(),
             base_len: self.base_len,
@@ -375,6 +404,7 @@ impl Content {
                 self.staged.remove(index);
             }
         }
+        self.begun = false;
         self.base_len = version.size.min(self.low);
         (self.base, self.opened) = (Some(version), Some(file));
         self.since = now;
@@ -393,6 +423,7 @@ impl Content {
     /// Removes the draft.
     pub(super) fn drop_draft(&mut self, fs: &dyn Fs) -> io::Result<()> {
         self.staged.clear();
+        self.ahead = None;
         self.draft.take().map_or(Ok(()), |draft| draft.remove(fs))
     }
 

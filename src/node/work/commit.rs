@@ -87,6 +87,7 @@ impl Worker for Commit {
             self.shared.restore_drafts().await?;
             self.restored = true;
         }
+        self.shared.seal_ahead();
         let asked = *self.shared.work.rounds.asked.borrow();
         let is_asked = asked > self.shared.work.rounds.done.borrow().number;
         if let Some(pause) = self.pause.filter(|pause| *pause > now && !is_asked) {

@@ -215,8 +215,13 @@ impl Shared {
             return Ok(Some(index));
         }
         self.room_for(bytes.len() as u64)?;
-        content.write(self.drafts(), &body.id, at, bytes, now)?;
+        let left = content.write(self.drafts(), &body.id, at, bytes, now)?;
         content.modified_ns = Some(self.now_ns());
+        match &content.ahead {
+            Some(ahead) if left => ahead.more(),
+            None if left && content.wants_ahead() => self.work.changed.notify_one(),
+            _ => {}
+        }
         Ok(None)
     }
 

@@ -141,6 +141,16 @@ impl Draft {
         self.file.write(bytes, BYTES + at)
     }
 
+    /// Has bytes of the file written to the disk soon.
+    pub(super) fn write_out(&self, at: u64, len: u64) -> io::Result<()> {
+        self.file.write_out(BYTES + at, len)
+    }
+
+    /// Has the system forget bytes of the file that are on the disk.
+    pub(super) fn let_go(&self, at: u64, len: u64) -> io::Result<()> {
+        self.file.let_go(BYTES + at, len)
+    }
+
     /// Drops what is behind a length of the file.
     pub(super) fn cut(&self, len: u64) -> io::Result<()> {
         self.file.cut(BYTES + len)

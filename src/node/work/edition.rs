@@ -6,29 +6,22 @@
 
 use super::WorkError;
 use super::body::{At, Body, Snapshot};
+use super::sealing::{Sealing, Staged};
 use crate::chunk::{
     self, CHUNK_LEN, Manifest, PAGE_ROWS, Page, Place, Row, TreeHasher, chunk_count, chunk_len,
     page_count, page_rows,
 };
-use crate::core::catalogue::{Content as RecordContent, FileRecord, file_record, is_released};
-use crate::core::hlc;
-use crate::crypto::{ChunkBuf, EpochKeys, Sealed, chunk_id, seal_page};
-use crate::id::{ChunkId, FileHash};
+use crate::core::catalogue::{Content as RecordContent, FileRecord};
+use crate::crypto::{EpochKeys, chunk_id, seal_page};
+use crate::id::FileHash;
+use crate::node::Shared;
 use crate::node::attempt::Attempt;
 use crate::node::get::{GetError, OpenFile};
-use crate::node::memory::{Slot, User};
-use crate::node::replicate::{Delivery, Promise, Tally};
-use crate::node::{PutError, Shared};
+use crate::node::replicate::Tally;
 use crate::store::Claim;
-use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 const CHUNK: u64 = CHUNK_LEN as u64;
-/// Chunks that are sealed at once.
-const SEALERS: usize = 3;
 
 /// A version that is stored and that nobody knows of.
 pub(super) struct Made {
@@ -46,19 +39,9 @@ pub(super) struct Made {
 /// A version in the making.
 struct Edition {
     shared: Arc<Shared>,
-    keys: Arc<EpochKeys>,
     snapshot: Snapshot,
     base: Option<Arc<OpenFile>>,
-    claim: Claim,
-    promise: Promise,
-    tally: Arc<Tally>,
-    rows: BTreeMap<u64, Row>,
-}
-
-/// A chunk that is being sealed.
-struct Sealing {
-    index: u64,
-    sealed: oneshot::Receiver<io::Result<(Sealed, Slot)>>,
+    sealing: Sealing,
 }
 
 impl Shared {
@@ -68,131 +51,47 @@ impl Shared {
         body: Arc<Body>,
         keys: Arc<EpochKeys>,
     ) -> Result<Made, WorkError> {
+        let ahead = body.lock().ahead.take();
+        let ahead = match ahead {
+            Some(ahead) => ahead.finish().await,
+            None => None,
+        };
         let snapshot = body.lock().snapshot();
         let base = match snapshot.base_len {
             0 => None,
             _ => self.base_of(&body).await?,
         };
-        let (claim, attempt) = self.claim_of_edition(&snapshot, base.as_deref()).await?;
-        let tally = attempt.as_ref().map_or_else(Arc::default, |attempt| attempt.tally().clone());
-        let promise = Promise::now(&self.view(), claim.replicas);
-        let shared = self.clone();
-        let rows = BTreeMap::new();
-        let mut edition = Edition { shared, keys, snapshot, base, claim, promise, tally, rows };
+        let sealing = match ahead.filter(|ahead| ahead.is_for(&snapshot)) {
+            Some(sealing) => sealing,
+            None => self.sealing(snapshot.base.as_ref(), base.as_deref(), keys).await?,
+        };
+        let mut edition = Edition { shared: self.clone(), snapshot, base, sealing };
         edition.seal_all().await?;
         let (manifest, hash) = edition.manifest().await?;
-        edition.keep_promise().await?;
+        edition.sealing.keep_promise().await?;
         let record = edition.record(&hash, &manifest);
         if let RecordContent::Stored { .. } = record.content {
-            edition.keep_promise().await?;
+            edition.sealing.keep_promise().await?;
         }
-        let Edition { snapshot, tally, .. } = edition;
+        let Edition { snapshot, sealing, .. } = edition;
+        let Sealing { claim, tally, attempt, .. } = sealing;
         Ok(Made { body, snapshot, hash, record, manifest, claim, tally, attempt })
-    }
-
-    /// Under what the chunks of a version are kept: the claim of its file, or of a new file a new
-    /// one.
-    async fn claim_of_edition(
-        self: &Arc<Self>,
-        snapshot: &Snapshot,
-        base: Option<&OpenFile>,
-    ) -> Result<(Claim, Option<Attempt>), WorkError> {
-        let mut replicas = self.config.replicas;
-        if let Some(version) = &snapshot.base {
-            let (released, record) = self.read_records(|view| {
-                let record = version.record.map_or(Ok(None), |id| file_record(view, &id));
-                Ok((is_released(view, &version.claim)?, record?))
-            })?;
-            replicas = record.map_or(replicas, |record| record.replicas);
-            if !released {
-                let renewed_ms = hlc::ms_of(self.tick());
-                return Ok((Claim { id: version.claim, replicas, renewed_ms }, None));
-            }
-        }
-        let attempt = Attempt::new(self, replicas);
-        let claim = attempt.claim();
-        if let Some(base) = base {
-            // Somebody has let it go meanwhile: what is still there is kept for a new claim.
-            let offer = attempt.offer();
-            if !self.claim_parts(base, offer).await {
-                let needed = Promise::now(&self.view(), replicas).nodes;
-                return Err(PutError::TooFewCopies { copies: 0, needed }.into());
-            }
-        }
-        Ok((claim, Some(attempt)))
     }
 }
 
 impl Edition {
-    /// Seals the changed chunks and brings them on their way.
+    /// Seals the changed chunks that are not sealed yet, and brings them on their way.
     async fn seal_all(&mut self) -> Result<(), WorkError> {
-        let count = chunk_count(self.snapshot.size);
-        let staged: Vec<u64> = self.snapshot.staged.range(..count).map(|(at, _)| *at).collect();
-        let mut sealing = VecDeque::with_capacity(SEALERS);
-        for index in staged {
-            let slot = match self.shared.memory.try_take(User::Work) {
-                Some(slot) => slot,
-                None => {
-                    // Who waits for memory must hold none: others may be waiting for it.
-                    while !sealing.is_empty() {
-                        self.deliver_first(&mut sealing).await?;
-                    }
-                    self.shared.memory.take(User::Work).await
-                }
-            };
-            sealing.push_back(self.seal(index, slot));
-            if sealing.len() == SEALERS {
-                self.deliver_first(&mut sealing).await?;
+        let Snapshot { size, staged, draft, .. } = &self.snapshot;
+        let count = chunk_count(*size);
+        for (index, edit) in staged.range(..count).map(|(index, edit)| (*index, *edit)) {
+            if !self.sealing.has(index, edit) {
+                let (place, len) = (Place::of(index, count), chunk_len(*size, index));
+                let draft = draft.clone();
+                self.sealing.seal(Staged { index, edit, place, len, draft }).await?;
             }
         }
-        while !sealing.is_empty() {
-            self.deliver_first(&mut sealing).await?;
-        }
-        Ok(())
-    }
-
-    fn seal(&self, index: u64, mut slot: Slot) -> Sealing {
-        let (done, sealed) = oneshot::channel();
-        let (shared, keys) = (self.shared.clone(), self.keys.clone());
-        let (size, draft) = (self.snapshot.size, self.snapshot.draft.clone());
-        let place = Place::of(index, chunk_count(size));
-        self.shared.sys.spawn.run(Box::new(move || {
-            let read = || {
-                let mut chunk = ChunkBuf::recycle(slot.buffer(), CHUNK_LEN);
-                let len = chunk_len(size, index);
-                let draft = draft.ok_or(io::ErrorKind::NotFound)?;
-                draft.read(&mut chunk.space()[..len], index * CHUNK)?;
-                chunk.set_len(len);
-                Ok(chunk)
-            };
-            let out = { read }().map(|chunk| {
-                let mut sealer = shared.sealers.take();
-                let out = sealer.seal(&keys, place, true, chunk);
-                shared.sealers.put_back(sealer);
-                out
-            });
-            // It may have been given up meanwhile: then nobody waits.
-            drop(done.send(out.map(|out| (out, slot))));
-        }));
-        Sealing { index, sealed }
-    }
-
-    async fn deliver_first(&mut self, sealing: &mut VecDeque<Sealing>) -> Result<(), WorkError> {
-        let Some(first) = sealing.pop_front() else { return Ok(()) };
-        let gone = |_| io::Error::from(io::ErrorKind::Interrupted);
-        let (sealed, mut slot) = first.sealed.await.map_err(gone)??;
-        if sealed.row.is_zero() {
-            slot.put_back(sealed.bytes);
-        } else {
-            self.deliver(sealed.row.cid, slot.hold(sealed.bytes));
-        }
-        self.rows.insert(first.index, sealed.row);
-        Ok(())
-    }
-
-    fn deliver(&self, cid: ChunkId, sealed: Bytes) {
-        let delivery = Delivery { cid, sealed, claim: self.claim, promise: self.promise };
-        self.shared.deliver(delivery, &self.tally);
+        self.sealing.settle().await
     }
 
     /// The row of a chunk as it is in this version.
@@ -200,7 +99,10 @@ impl Edition {
         let size = self.snapshot.size;
         let count = chunk_count(size);
         let place = Place::of(index, count);
-        if let Some(row) = self.rows.remove(&index) {
+        // What was cut off meanwhile may have been sealed ahead.
+        if self.snapshot.at(index) == At::Draft
+            && let Some(row) = self.sealing.take(index)
+        {
             return Ok(row);
         }
         let base = self.base.as_ref().filter(|_| self.snapshot.at(index) == At::Base);
@@ -253,8 +155,8 @@ impl Edition {
         for index in first..first + rows {
             list.push(self.row(index).await?);
         }
-        let sealed = seal_page(&self.keys, &Page { rows: list });
-        self.deliver(sealed.row.cid, sealed.bytes);
+        let sealed = seal_page(&self.sealing.keys, &Page { rows: list });
+        self.sealing.deliver(sealed.row.cid, sealed.bytes);
         Ok(sealed.row)
     }
 
@@ -272,25 +174,15 @@ impl Edition {
 
     /// What is said of the version; its manifest is on its way.
     fn record(&self, hash: &FileHash, manifest: &Manifest) -> FileRecord {
-        let sealed = self.keys.seal_manifest(hash, manifest);
+        let sealed = self.sealing.keys.seal_manifest(hash, manifest);
         let content = if manifest.rows.len() <= 1 {
             RecordContent::Inline(sealed)
         } else {
             let (manifest, sealed_len) = (chunk_id(&sealed), sealed.len() as u32);
-            self.deliver(manifest, sealed.into());
+            self.sealing.deliver(manifest, sealed.into());
             RecordContent::Stored { manifest, sealed_len }
         };
-        let (claim, replicas) = (self.claim.id, self.claim.replicas);
-        FileRecord { claim, lookup: self.keys.lookup(hash), content, replicas, flags: 0 }
-    }
-
-    /// Waits until everything that is on its way is on enough disks.
-    async fn keep_promise(&self) -> Result<(), WorkError> {
-        let Err(failed) = self.tally.promised().await else { return Ok(()) };
-        let copies = self.tally.count().copies;
-        Err(match failed {
-            Some(err) if copies == 0 => PutError::NoSpace(err).into(),
-            _ => PutError::TooFewCopies { copies, needed: self.promise.nodes }.into(),
-        })
+        let (claim, replicas) = (self.sealing.claim.id, self.sealing.claim.replicas);
+        FileRecord { claim, lookup: self.sealing.keys.lookup(hash), content, replicas, flags: 0 }
     }
 }

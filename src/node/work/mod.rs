@@ -6,6 +6,7 @@
 //! Invariants: what a program has synced is on this disk; a version names as parents what was seen
 //! when its edits began; of two locks the state's is taken first, then a body's.
 
+mod ahead;
 mod attributes;
 mod body;
 pub(super) mod commit;
@@ -17,6 +18,7 @@ mod file;
 mod news;
 mod restore;
 mod sealed;
+mod sealing;
 mod write;
 
 pub use attributes::{Changes, Kind, Stat};

@@ -6,13 +6,20 @@
 
 use crate::crypto::{SECTOR, SectorKey};
 use crate::sys::File;
+use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 const LEN: u64 = SECTOR as u64;
-/// Bytes that are sealed or opened at a time.
-const PIECE: u64 = 16 * LEN;
+/// Bytes that are written at a time: systems take few large writes at several times the rate of
+/// many small ones.
+const PIECE: u64 = 256 * LEN;
+
+thread_local! {
+    /// Sectors on their way, one piece of them at most.
+    static SECTORS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The file.
 pub(super) struct SealedFile {
@@ -29,9 +36,16 @@ impl SealedFile {
     pub(super) fn read(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
         let mut buf = buf;
         for (whole, part) in pieces(at, buf.len()) {
-            let sectors = self.sectors(&whole)?;
             let (here, rest) = std::mem::take(&mut buf).split_at_mut(part.len());
-            here.copy_from_slice(&sectors[part]);
+            if is_whole(&whole, &part) {
+                self.open(here, whole.start)?;
+            } else {
+                with_sectors(&whole, |sectors| {
+                    self.open(sectors, whole.start)?;
+                    here.copy_from_slice(&sectors[part]);
+                    Ok(())
+                })?;
+            }
             buf = rest;
         }
         Ok(())
@@ -42,11 +56,14 @@ impl SealedFile {
         let mut bytes = bytes;
         for (whole, part) in pieces(at, bytes.len()) {
             let (here, rest) = bytes.split_at(part.len());
-            let is_whole = part.len() as u64 == whole.end - whole.start;
-            let mut sectors = if is_whole { here.to_vec() } else { self.sectors(&whole)? };
-            sectors[part].copy_from_slice(here);
-            self.key.seal(whole.start / LEN, &mut sectors);
-            self.file.write_at(&[&sectors], whole.start)?;
+            with_sectors(&whole, |sectors| {
+                if !is_whole(&whole, &part) {
+                    self.open(sectors, whole.start)?;
+                }
+                sectors[part].copy_from_slice(here);
+                self.key.seal(whole.start / LEN, sectors);
+                self.file.write_at(&[sectors], whole.start)
+            })?;
             bytes = rest;
         }
         Ok(())
@@ -61,19 +78,46 @@ impl SealedFile {
         self.file.set_len(end)
     }
 
+    /// Has bytes written to the disk soon.
+    pub(super) fn write_out(&self, at: u64, len: u64) -> io::Result<()> {
+        self.file.write_out(at, len)
+    }
+
+    /// Has the system forget bytes that are on the disk.
+    pub(super) fn let_go(&self, at: u64, len: u64) -> io::Result<()> {
+        self.file.let_go(at, len)
+    }
+
     /// Makes everything durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    /// Whole sectors, opened.
-    fn sectors(&self, whole: &Range<u64>) -> io::Result<Vec<u8>> {
-        let mut sectors = vec![0; (whole.end - whole.start) as usize];
-        let len = self.file.read_at(&mut sectors, whole.start)?;
+    /// Reads whole sectors.
+    fn open(&self, sectors: &mut [u8], at: u64) -> io::Result<()> {
+        let len = self.file.read_at(sectors, at)?;
         sectors[len..].fill(0);
-        self.key.open(whole.start / LEN, &mut sectors);
-        Ok(sectors)
+        self.key.open(at / LEN, sectors);
+        Ok(())
     }
+}
+
+/// Lends memory for whole sectors, which is not asked of the system again each time.
+fn with_sectors(
+    whole: &Range<u64>,
+    work: impl FnOnce(&mut [u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let len = (whole.end - whole.start) as usize;
+    SECTORS.with_borrow_mut(|sectors| {
+        if sectors.len() < len {
+            sectors.resize(len, 0);
+        }
+        work(&mut sectors[..len])
+    })
+}
+
+fn is_whole(whole: &Range<u64>, part: &Range<usize>) -> bool {
+    part.len() as u64 == whole.end - whole.start
 }
 
 /// The sectors that bytes lie in, some at a time, and where they lie in those.
