@@ -5,6 +5,7 @@ use super::{LOST_NAME, Tree, Version, implicit, lost_and_found};
 use crate::core::catalogue::browse::{self, Child};
 use crate::core::catalogue::{LOST_AND_FOUND, Node};
 use crate::id::InodeId;
+use std::collections::BTreeSet;
 use std::io;
 
 /// A name in a directory.
@@ -41,7 +42,9 @@ impl Tree<'_> {
 
     /// How many names an inode has that is no directory, as far as they are counted.
     pub fn links(&self, inode: &InodeId) -> io::Result<usize> {
-        Ok(browse::links_of(self.view, inode, NAMES_MAX)?.len())
+        // Concurrent changes may say one name several times.
+        let rows = browse::links_of(self.view, inode, NAMES_MAX)?;
+        Ok(rows.into_iter().map(|row| (row.parent, row.tag)).collect::<BTreeSet<_>>().len())
     }
 
     /// How many directories are in a directory, where few names are in it.

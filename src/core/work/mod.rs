@@ -149,6 +149,12 @@ impl Working {
         self.inodes.values().any(|own| own.changed > 0 && own.what == What::Dir)
     }
 
+    /// Whether a file was changed in a way that asks for a record, besides its content.
+    pub fn is_changed(&self, id: &InodeId) -> bool {
+        let Some(own) = self.inodes.get(id) else { return false };
+        own.changed > 0 || own.names.iter().any(|spot| self.names.contains_key(spot))
+    }
+
     /// What was seen of an inode when it was touched.
     pub fn seen_of(&self, id: &InodeId) -> Option<&Heads> {
         self.inodes.get(id).map(|own| &own.seen)
@@ -186,6 +192,10 @@ impl Working {
             let there = self.inode(tree, parent)?.is_some_and(|dir| dir.is_dir());
             let parent = if there { *parent } else { InodeId::ROOT };
             let Ok(held) = self.held(tree, &parent, name) else { continue };
+            if held.was.is_some_and(|was| was != id) {
+                // Somebody else's, of whom the file that is taken up has seen nothing.
+                held.seen = Heads::default();
+            }
             (held.now, held.changed) = (Some(id), tick);
             if let Some(own) = self.inodes.get_mut(&id) {
                 own.names.insert((parent, name.clone()));

@@ -35,8 +35,21 @@ pub enum Need {
 /// Changes that go into one record.
 #[derive(Debug, Clone)]
 pub struct Group {
+    /// The inode that they are of.
+    pub inode: InodeId,
     /// Each with what was seen of its register.
     pub changes: Vec<(Change, Heads)>,
+    names: Vec<Spot>,
+}
+
+/// An inode that is written down.
+#[derive(Debug)]
+struct Written {
+    changed: u64,
+    what: What,
+    attributes: Attributes,
+    /// Whether a record speaks of the inode itself, and not only of its names.
+    is_said: bool,
 }
 
 /// What is written down, and as of when.
@@ -44,8 +57,21 @@ pub struct Group {
 pub struct Planned {
     /// The changes, those of directories first.
     pub groups: Vec<Group>,
-    inodes: BTreeMap<InodeId, (u64, What, Attributes)>,
+    inodes: BTreeMap<InodeId, Written>,
     names: BTreeMap<Spot, (u64, Option<InodeId>, bool)>,
+}
+
+impl Planned {
+    /// Whether anything of an inode is written down.
+    pub fn has(&self, inode: &InodeId) -> bool {
+        self.inodes.contains_key(inode)
+    }
+
+    /// These changes cannot be written down with the others: they wait for the next plan.
+    pub fn leave_out(&mut self, group: &Group) {
+        self.inodes.remove(&group.inode);
+        self.names.retain(|spot, _| !group.names.contains(spot));
+    }
 }
 
 impl Working {
@@ -120,6 +146,7 @@ impl Working {
             let change = Change::Inode { inode: id, node, attributes: attributes.clone() };
             changes.push((change, own.seen.clone()));
         }
+        let is_said = !changes.is_empty();
         for (spot, held) in names {
             let is_file = |id: InodeId| self.inodes.get(&id).is_some_and(|o| o.what != What::Dir);
             let now = held.now.filter(|id| is_file(*id));
@@ -140,9 +167,11 @@ impl Working {
         if edition.is_some() && own.known {
             self.keep_names(tree, id, own, &mut changes)?;
         }
-        planned.inodes.insert(id, (own.changed, what, attributes));
+        let written = Written { changed: own.changed, what, attributes, is_said };
+        planned.inodes.insert(id, written);
         if !changes.is_empty() {
-            planned.groups.push(Group { changes });
+            let names = names.iter().map(|(spot, _)| (*spot).clone()).collect();
+            planned.groups.push(Group { inode: id, changes, names });
         }
         Ok(())
     }
@@ -152,7 +181,8 @@ impl Working {
         self.inodes.get(id).is_some_and(|own| !own.names.is_empty())
     }
 
-    /// An edit says the names of its file again, so that it beats a removal that it did not see.
+    /// An edit says the names of its file again, so that it beats a removal that it did not see. A
+    /// name that others gave up for another one is not said again.
     fn keep_names(
         &self,
         tree: &Tree<'_>,
@@ -163,6 +193,9 @@ impl Working {
         for spot in own.names.iter().filter(|spot| !self.names.contains_key(*spot)).take(KEPT_MAX) {
             let (parent, bytes) = spot;
             let there = tree.lookup(parent, bytes)?.map(|entry| entry.inode);
+            if there != Some(id) && tree.links(&id)? > 0 {
+                continue;
+            }
             let seen = match there == Some(id) {
                 true => tree.heads_of_name(parent, bytes)?,
                 false => Heads::default(),
@@ -193,7 +226,8 @@ impl Working {
                 _ => _ = self.names.remove(&spot),
             }
         }
-        for (id, (changed, what, attributes)) in planned.inodes {
+        for (id, written) in planned.inodes {
+            let Written { changed, what, attributes, is_said } = written;
             let Some(own) = self.inodes.get_mut(&id) else { continue };
             if own.changed > changed {
                 if what != What::Dir {
@@ -202,7 +236,9 @@ impl Working {
             } else {
                 (own.what, own.attributes, own.changed) = (what, attributes, 0);
             }
-            (own.clock, own.seen) = (clock, seen.clone());
+            if is_said {
+                (own.clock, own.seen) = (clock, seen.clone());
+            }
             if !own.names.is_empty() {
                 own.known = true;
             }
@@ -213,6 +249,12 @@ impl Working {
                 }
             }
         }
+        self.drop_settled(need);
+    }
+
+    /// Forgets what was looked at and not changed, unless `need` says that somebody needs it.
+    pub fn rest(&mut self, need: &dyn Fn(&InodeId) -> Need) {
+        self.names.retain(|_, held| held.changed > 0);
         self.drop_settled(need);
     }
 

@@ -11,7 +11,7 @@ use super::draft::{Draft, Place};
 use super::sealing::Staged;
 use crate::chunk::{self, CHUNK_LEN, chunk_count, chunk_len, chunks_of};
 use crate::core::catalogue::FileVersion;
-use crate::id::InodeId;
+use crate::id::{InodeId, RecordId};
 use crate::node::get::OpenFile;
 use crate::sys::{Fs, Time};
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ const CHUNK: u64 = CHUNK_LEN as u64;
 /// A file's content.
 pub(super) struct Body {
     pub(super) id: InodeId,
+    /// Held from when the head of the draft is thought of until it is written.
+    pub(super) syncing: Mutex<()>,
     content: Mutex<Content>,
 }
 
@@ -63,14 +65,15 @@ pub(super) struct Content {
     pub(super) writers: u32,
     /// Whether a version is made as soon as possible.
     pub(super) urgent: bool,
+    /// Versions that were begun and are not known.
+    pub(super) tried: u32,
+    /// Records that say its next version and may be known already.
+    pub(super) saving: Vec<RecordId>,
     /// The chunk that was read last.
     pub(super) read: u64,
     /// What was written in order until now, and what of it is sealed ahead of the version.
     run: Run,
     pub(super) ahead: Option<Ahead>,
-    /// Whether a version was begun and is not known: what is sealed meanwhile would be under
-    /// another claim.
-    begun: bool,
 }
 
 /// What a version is made of.
@@ -123,12 +126,13 @@ impl Body {
             users: 0,
             writers: 0,
             urgent: false,
+            tried: 0,
+            saving: Vec::new(),
             read: u64::MAX,
             run: Run::default(),
             ahead: None,
-            begun: false,
         };
-        Self { id, content: Mutex::new(content) }
+        Self { id, syncing: Mutex::default(), content: Mutex::new(content) }
     }
 
     /// What a draft is.
@@ -191,9 +195,13 @@ impl Content {
         }
     }
 
-    /// Nobody uses it any more: what was about to be edited will not be.
-    pub(super) const fn rest(&mut self) {
-        self.touched = false;
+    /// Nobody uses it any more: what was about to be edited will not be. Whether it was.
+    pub(super) fn rest(&mut self, fs: &dyn Fs) -> io::Result<bool> {
+        if self.edited {
+            return Ok(false);
+        }
+        let touched = std::mem::replace(&mut self.touched, false);
+        self.drop_draft(fs).map(|()| touched)
     }
 
     /// Where the bytes of a chunk are.
@@ -321,9 +329,10 @@ impl Content {
         Ok(self.run.note(at, end))
     }
 
-    /// Whether chunks can be sealed ahead of the next version.
+    /// Whether chunks can be sealed ahead of the next version: while one is being made that would
+    /// be under another claim.
     pub(super) fn wants_ahead(&self) -> bool {
-        self.ahead.is_none() && !self.begun && self.behind(0).is_some()
+        self.ahead.is_none() && self.tried == 0 && self.behind(0).is_some()
     }
 
     /// A staged chunk from a number on that its writer has left behind.
@@ -339,6 +348,7 @@ impl Content {
 
     /// The last chunk is about to get longer.
     fn grown(&mut self) {
+        self.hole_changed(self.size);
         if let Some(edit) = self.staged.get_mut(&(self.size / CHUNK)) {
             *edit = self.edits;
         }
@@ -360,11 +370,21 @@ impl Content {
             if let Some(edit) = self.staged.get_mut(&(to / CHUNK)) {
                 *edit = self.edits;
             }
+            self.hole_changed(to);
             self.base_len = self.base_len.min(to);
             self.low = self.low.min(to);
         }
         self.size = to;
         Ok(())
+    }
+
+    /// A hole that the file ends in at this length gets another length: if a version is being made,
+    /// its row is of the former one.
+    fn hole_changed(&mut self, end: u64) {
+        let index = end / CHUNK;
+        if !end.is_multiple_of(CHUNK) && self.at(index) == At::Hole {
+            self.low = self.low.min(index * CHUNK);
+        }
     }
 
     fn edit(&mut self, now: Time) {
@@ -378,7 +398,7 @@ impl Content {
     /// Begins a version of what it is now.
     pub(super) fn snapshot(&mut self) -> Snapshot {
         self.low = self.size;
-        self.begun = true;
+        self.tried = self.tried.saturating_add(1);
         Snapshot {
             base: self.base.clone(),
             base_len: self.base_len,
@@ -404,14 +424,14 @@ impl Content {
                 self.staged.remove(index);
             }
         }
-        self.begun = false;
+        self.tried = 0;
         self.base_len = version.size.min(self.low);
         (self.base, self.opened) = (Some(version), Some(file));
         self.since = now;
-        // What a head says of the draft is of an older base from now on.
-        self.urgent = self.is_said();
+        self.urgent = false;
+        self.saving.clear();
         if self.edits == snapshot.edits {
-            (self.edited, self.touched, self.urgent) = (false, false, false);
+            (self.edited, self.touched) = (false, false);
             if self.modified_ns == snapshot.modified_ns {
                 self.modified_ns = None;
             }

@@ -10,7 +10,9 @@ use super::edition::Made;
 use super::{State, WRITTEN_MAX, WorkError};
 use crate::core::catalogue::{FileVersion, id_of, is_released, known};
 use crate::core::hlc;
-use crate::core::work::{Edition, Need, Planned};
+use crate::core::tree::TreeError;
+use crate::core::work::{Edition, Planned};
+use crate::crypto::EpochKeys;
 use crate::id::{InodeId, RecordId};
 use crate::node::get::OpenFile;
 use crate::node::publish::Publication;
@@ -19,7 +21,7 @@ use crate::node::worker::board::Report;
 use crate::node::worker::shape::{Next, Worked, Worker};
 use crate::node::{PutError, Shared, lock};
 use crate::sys::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -35,6 +37,8 @@ const CONTINUOUS: Duration = Duration::from_secs(30);
 /// Files of one round, and those of them that are stored side by side.
 const FILES: usize = 256;
 const AT_ONCE: usize = 16;
+/// Records of a version that a draft names before they are known.
+const SAVING_MAX: usize = 16;
 /// The pause after a round that failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -99,7 +103,7 @@ impl Worker for Commit {
             Due::Never => return Ok(Next::Wait),
         };
         self.files += bodies.len() as u64;
-        let written = self.shared.write_down_work(bodies).await;
+        let written = self.shared.write_down_work(bodies, asked).await;
         let mut round = Round { number: asked, ..Round::default() };
         match written {
             Ok(missing) => round.missing = missing.map(Arc::new),
@@ -120,7 +124,7 @@ impl Worker for Commit {
 
     fn report(&self) -> Report {
         let state = lock(&self.shared.work.state);
-        let waiting = state.bodies.values().filter(|body| body.lock().is_edited()).count();
+        let waiting = state.unsaved().count();
         let doing = match waiting {
             0 => String::new(),
             1 => "1 file is edited".to_owned(),
@@ -128,6 +132,50 @@ impl Worker for Commit {
         };
         Report { doing, moved: self.files, moved_unit: "files", ..Report::default() }
     }
+}
+
+/// Files of which versions are being stored.
+struct Storing {
+    waiting: VecDeque<Arc<Body>>,
+    ids: BTreeSet<InodeId>,
+    running: JoinSet<Result<Made, WorkError>>,
+}
+
+impl Storing {
+    fn new(bodies: Vec<Arc<Body>>) -> Self {
+        let (waiting, ids) = (VecDeque::new(), BTreeSet::new());
+        let mut storing = Self { waiting, ids, running: JoinSet::new() };
+        storing.add(bodies);
+        storing
+    }
+
+    /// More of them, but none twice.
+    fn add(&mut self, bodies: Vec<Arc<Body>>) {
+        for body in bodies {
+            if self.ids.len() < FILES && self.ids.insert(body.id) {
+                self.waiting.push_back(body);
+            }
+        }
+    }
+
+    /// Begins as many as go side by side; whether any are under way.
+    fn fill(&mut self, shared: &Arc<Shared>, keys: &Arc<EpochKeys>) -> bool {
+        while self.running.len() < AT_ONCE
+            && let Some(body) = self.waiting.pop_front()
+        {
+            let (shared, keys) = (shared.clone(), keys.clone());
+            self.running.spawn(async move { shared.edition(body, keys).await });
+        }
+        !self.running.is_empty()
+    }
+}
+
+/// What the changes of the working tree come to.
+struct Records {
+    planned: Planned,
+    trees: Vec<Vec<u8>>,
+    /// Why some of them have to wait, if so.
+    left_out: Option<WorkError>,
 }
 
 /// When there is something to do.
@@ -166,46 +214,51 @@ impl Shared {
     pub(super) async fn flush(self: &Arc<Self>, patience: Duration) -> Result<(), WorkError> {
         let saved = || {
             let state = lock(&self.work.state);
-            state.first.is_none() && !state.bodies.values().any(|body| body.lock().is_edited())
+            state.first.is_none() && state.unsaved().next().is_none()
         };
+        let mut failed = None;
         let done = tokio::time::timeout(patience, async {
             while !saved() {
-                if let Some(err) = self.round(true).await? {
-                    return Err(err);
+                if let Some(err) = self.round(true).await.unwrap_or_else(Some) {
+                    failed = Some(err);
+                    tokio::time::sleep(PAUSE.min(patience / 4)).await;
                 }
             }
-            Ok(())
         });
-        let done = done.await.unwrap_or(Err(WorkError::TimedOut));
-        if done.is_err() {
-            let bodies: Vec<_> = lock(&self.work.state).bodies.values().cloned().collect();
-            for body in bodies {
-                self.sync_body_alone(&body).await?;
-            }
+        if done.await.is_ok() {
+            return Ok(());
         }
-        done
+        let bodies: Vec<_> = lock(&self.work.state).bodies.values().cloned().collect();
+        for body in bodies {
+            self.sync_body_alone(&body).await?;
+        }
+        Err(failed.unwrap_or(WorkError::TimedOut))
     }
 
     fn due(&self, now: Time, asked: bool) -> Due {
         let state = lock(&self.work.state);
         let gathered = state.first.map(|first| (state.last + GATHER).min(first + GATHER_MAX));
         let (mut ready, mut next) = (Vec::new(), None::<Time>);
-        for body in state.bodies.values() {
+        for body in state.unsaved() {
             let content = body.lock();
-            if !content.is_edited() || state.work.is_orphan(&body.id) {
-                continue;
-            }
             let at = match content.writers {
                 _ if content.urgent => now,
                 0 => gathered.unwrap_or(now),
                 _ => (content.last + QUIET).min(content.since + CONTINUOUS),
             };
-            if (at <= now || asked && content.writers == 0) && ready.len() < FILES {
-                ready.push(body.clone());
+            if at <= now || asked && content.writers == 0 {
+                ready.push((!content.urgent, content.tried, content.since, body.clone()));
             } else {
                 next = Some(next.map_or(at, |next| next.min(at)));
             }
         }
+        // Those that failed wait for the others.
+        ready.sort_by_key(|(calm, tried, since, _)| (*calm, *tried, *since));
+        if ready.len() > FILES {
+            ready.truncate(FILES);
+            next = Some(now);
+        }
+        let ready: Vec<_> = ready.into_iter().map(|(.., body)| body).collect();
         match gathered {
             Some(at) if at > now && !asked => {
                 let at = next.map_or(at, |next| next.min(at));
@@ -217,31 +270,41 @@ impl Shared {
     }
 
     /// Stores these contents, and writes down all that can be. Why one of them was not stored, if
-    /// so.
+    /// so. What is ready meanwhile does not wait for a large file.
     async fn write_down_work(
         self: &Arc<Self>,
         bodies: Vec<Arc<Body>>,
+        round: u64,
     ) -> Result<Option<WorkError>, WorkError> {
         let keys = self.keys()?;
         lock(&self.work.state).first = None;
         let (mut made, mut failed) = (Vec::with_capacity(bodies.len()), None);
-        let mut storing = JoinSet::new();
-        let mut bodies = bodies.into_iter();
-        loop {
-            while storing.len() < AT_ONCE
-                && let Some(body) = bodies.next()
-            {
-                let (shared, keys) = (self.clone(), keys.clone());
-                storing.spawn(async move { shared.edition(body, keys).await });
-            }
-            match storing.join_next().await {
-                None => break,
-                Some(Ok(Ok(one))) => made.push(one),
-                Some(Ok(Err(err))) => failed = Some(err),
-                Some(Err(_)) => failed = Some(WorkError::TimedOut),
+        let mut storing = Storing::new(bodies);
+        let mut written = Ok(None);
+        while storing.fill(self, &keys) {
+            match tokio::time::timeout(GATHER_MAX, storing.running.join_next()).await {
+                Ok(None) => {}
+                Ok(Some(Ok(Ok(one)))) => made.push(one),
+                Ok(Some(Ok(Err(err)))) => failed = Some(err),
+                Ok(Some(Err(_))) => failed = Some(WorkError::TimedOut),
+                Err(_) => {
+                    let now = self.sys.clock.now();
+                    if *self.work.rounds.asked.borrow() == round
+                        && let Due::Now(more) = self.due(now, false)
+                    {
+                        storing.add(more);
+                    }
+                    lock(&self.work.state).first = None;
+                    written = self.publish_work(&keys, std::mem::take(&mut made)).await;
+                    if !matches!(written, Ok(None)) {
+                        break;
+                    }
+                }
             }
         }
-        let written = self.publish_work(&keys, made).await;
+        if matches!(written, Ok(None)) {
+            written = self.publish_work(&keys, made).await;
+        }
         if failed.is_some() || !matches!(written, Ok(None)) {
             let now = self.sys.clock.now();
             lock(&self.work.state).first.get_or_insert(now);
@@ -249,16 +312,27 @@ impl Shared {
         Ok(written?.or(failed))
     }
 
+    /// Makes names and attributes durable, and known to the others, without waiting for the
+    /// contents of files.
+    pub(super) async fn write_down_names(self: &Arc<Self>) -> Result<(), WorkError> {
+        let keys = self.keys()?;
+        match self.publish_work(&keys, Vec::new()).await? {
+            Some(err) => Err(err),
+            None => Ok(()),
+        }
+    }
+
     async fn publish_work(
         self: &Arc<Self>,
-        keys: &Arc<crate::crypto::EpochKeys>,
+        keys: &Arc<EpochKeys>,
         mut made: Vec<Made>,
     ) -> Result<Option<WorkError>, WorkError> {
+        let _writing = self.work.writing.lock().await;
         // Two plans must see each other, so plan and record are one step.
         let planning = self.catalogue.planning.clone().lock_owned().await;
-        let lost = self.without_lost(&mut made)?;
+        let mut lost = self.without_lost(&mut made)?;
         let clock = self.tick();
-        let (mut records, mut versions) = (Vec::new(), BTreeMap::new());
+        let (mut files, mut versions) = (BTreeMap::new(), BTreeMap::new());
         for one in &made {
             let record = one.record.sign(&self.key, self.tick(), keys.epoch());
             let record = record.map_err(crate::node::PublishError::from)?;
@@ -269,12 +343,17 @@ impl Shared {
                 record: Some(id_of(&record)),
             };
             versions.insert(one.body.id, version);
-            records.push(record);
+            files.insert(one.body.id, record);
         }
-        let (planned, trees) = self.plan_work(keys, &made, &versions)?;
+        let Records { planned, trees, left_out } = self.plan_work(keys, &made, &versions)?;
+        made.retain(|one| planned.has(&one.body.id));
+        lost = lost.or(left_out);
         let ids: Vec<RecordId> = trees.iter().map(|bytes| id_of(bytes)).collect();
+        let mut records: Vec<Vec<u8>> =
+            made.iter().filter_map(|one| files.remove(&one.body.id)).collect();
         records.extend(trees);
         if !ids.is_empty() {
+            self.note_saving(&made, &ids).await?;
             let commits = made.iter().map(|one| one.claim.id).collect();
             let attempts = made.iter_mut().filter_map(|one| one.attempt.take()).collect();
             let needed = Promise::now(&self.view(), self.config.replicas).nodes;
@@ -289,8 +368,41 @@ impl Shared {
                 tracing::debug!(%err, "changes of the mount are here and not at enough others yet");
             }
         }
+        let bodies: Vec<Arc<Body>> = made.iter().map(|one| one.body.clone()).collect();
         self.settle_work(planned, made, versions, &ids, clock)?;
+        self.renew_heads(bodies).await;
         Ok(lost)
+    }
+
+    /// Notes in the drafts of files that are still being written which records are about to say a
+    /// version of them: who takes up the draft after a crash has seen that version.
+    async fn note_saving(
+        self: &Arc<Self>,
+        made: &[Made],
+        ids: &[RecordId],
+    ) -> Result<(), WorkError> {
+        for body in made.iter().map(|one| &one.body) {
+            let is_said = {
+                let mut content = body.lock();
+                content.saving = ids.iter().copied().take(SAVING_MAX).collect();
+                content.is_said() && content.writers > 0
+            };
+            if is_said {
+                self.sync_body_alone(body).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What heads say of drafts that are edited on is of an older version now. They hold until the
+    /// newer ones are written.
+    async fn renew_heads(self: &Arc<Self>, bodies: Vec<Arc<Body>>) {
+        for body in bodies {
+            let is_said = body.lock().is_said();
+            if is_said && let Err(err) = self.sync_body_alone(&body).await {
+                tracing::debug!(%err, "the head of a draft is of an older version");
+            }
+        }
     }
 
     /// Drops versions of files that are not wanted any more, or whose claim was released while
@@ -312,12 +424,13 @@ impl Shared {
         Ok(lost)
     }
 
+    /// The changes as records.
     fn plan_work(
         &self,
-        keys: &crate::crypto::EpochKeys,
+        keys: &EpochKeys,
         made: &[Made],
         versions: &BTreeMap<InodeId, FileVersion>,
-    ) -> Result<(Planned, Vec<Vec<u8>>), WorkError> {
+    ) -> Result<Records, WorkError> {
         let edition = |one: &Made| {
             let version = versions.get(&one.body.id)?.clone();
             let modified_ns = one.snapshot.modified_ns;
@@ -325,13 +438,23 @@ impl Shared {
         };
         let editions: BTreeMap<InodeId, Edition> = made.iter().filter_map(edition).collect();
         let state = &mut *lock(&self.work.state);
-        self.sign_plan(keys, |planner| {
+        let mut left_out = None;
+        let (planned, trees) = self.sign_plan(keys, |planner| {
             let mut planned = state.work.plan(planner.tree(), &editions)?;
-            for group in std::mem::take(&mut planned.groups) {
-                planner.changes(group.changes)?;
+            for mut group in std::mem::take(&mut planned.groups) {
+                match planner.changes(std::mem::take(&mut group.changes)) {
+                    Ok(_) => {}
+                    Err(TreeError::Io(err)) => return Err(TreeError::Io(err).into()),
+                    // Another change of this plan is to the same name, say.
+                    Err(err) => {
+                        planned.leave_out(&group);
+                        left_out = Some(err.into());
+                    }
+                }
             }
-            Ok(planned)
-        })
+            Ok::<_, WorkError>(planned)
+        })?;
+        Ok(Records { planned, trees, left_out })
     }
 
     fn note_written(&self, ids: &[RecordId]) {
@@ -352,29 +475,26 @@ impl Shared {
         let now = self.sys.clock.now();
         let fs = &*self.sys.fs;
         let state = &mut *lock(&self.work.state);
+        let mut done = Ok(());
+        let mut bodies = Vec::with_capacity(made.len());
         for one in made {
             let Some(version) = versions.remove(&one.body.id) else { continue };
             let file = Arc::new(OpenFile::made(one.record, one.manifest));
-            one.body.lock().made(fs, &one.snapshot, version, file, now)?;
-            let unused = one.body.lock().users == 0;
-            if unused {
-                state.idle(&one.body);
-            }
+            done = done.and(one.body.lock().made(fs, &one.snapshot, version, file, now));
             self.note_copies_later(one.claim, one.tally);
+            bodies.push(one.body);
         }
-        let State { work, bodies, .. } = state;
-        let need = |id: &InodeId| {
-            let Some(body) = bodies.get(id) else { return Need::None };
-            let content = body.lock();
-            match (content.is_touched(), content.users) {
-                (true, _) => Need::Edited,
-                (false, 0) => Need::None,
-                (false, _) => Need::Used,
+        let State { work, bodies: known, .. } = state;
+        work.settle(planned, ids, clock.max(hlc::at_ms(1)), &|id| State::need(known, id));
+        // Only now: what lost its name meanwhile has to be seen as named before.
+        for body in bodies {
+            let unused = body.lock().users == 0;
+            if unused {
+                done = done.and(state.idle(&body, fs));
             }
-        };
-        work.settle(planned, ids, clock.max(hlc::at_ms(1)), &need);
-        self.work.pending.send_replace(work.pending());
-        Ok(())
+        }
+        self.work.pending.send_replace(state.work.pending());
+        Ok(done?)
     }
 }
 

@@ -82,7 +82,7 @@ impl Work {
         change: impl FnOnce(&mut State, &Tree<'_>) -> Result<T, WorkError>,
     ) -> Result<T, WorkError> {
         let state = &mut *lock(&self.desk().state);
-        let out = self.shared.tree(|tree| change(state, tree))?;
+        let out = self.shared.tree(|tree| change(state, tree)).inspect_err(|_| state.rest())?;
         state.changed(self.shared.sys.clock.now());
         self.desk().pending.send_replace(state.work.pending());
         self.desk().changed.notify_one();
@@ -396,7 +396,7 @@ impl Work {
         for body in bodies {
             self.shared.sync_body(&body).await?;
         }
-        self.shared.round(false).await.map(drop)
+        self.shared.write_down_names().await
     }
 
     /// Makes everything known to the others, or durable at least; waits so long.
@@ -407,8 +407,7 @@ impl Work {
     /// Files of which a version has not been made yet, and their bytes.
     pub fn unsaved(&self) -> (u64, u64) {
         let state = lock(&self.desk().state);
-        let edited = state.bodies.values().filter(|body| body.lock().is_edited());
-        edited.fold((0, 0), |(files, bytes), body| (files + 1, bytes + body.lock().used()))
+        state.unsaved().fold((0, 0), |(files, bytes), body| (files + 1, bytes + body.lock().used()))
     }
 }
 

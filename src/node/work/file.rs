@@ -101,9 +101,13 @@ impl OpenedFile {
     /// Makes it durable here, with its names.
     pub async fn sync(&self) -> Result<(), WorkError> {
         let shared = &self.work.shared;
-        let dirs = lock(&shared.work.state).work.has_new_dirs();
-        if dirs {
-            shared.round(false).await?;
+        let said_alone = {
+            let work = &lock(&shared.work.state).work;
+            // The head of a draft says the file's own names and attributes.
+            work.has_new_dirs() || !self.body.lock().is_edited() && work.is_changed(&self.body.id)
+        };
+        if said_alone {
+            shared.write_down_names().await?;
         }
         shared.sync_body(&self.body).await
     }
@@ -135,12 +139,10 @@ impl Drop for OpenedFile {
             desk.changed.notify_one();
         }
         if last {
-            if state.work.is_orphan(&self.body.id)
-                && let Err(err) = self.body.lock().drop_draft(&*self.work.shared.sys.fs)
-            {
+            let fs = &*self.work.shared.sys.fs;
+            if let Err(err) = state.idle(&self.body, fs) {
                 tracing::warn!(%err, "a draft is not removed");
             }
-            state.idle(&self.body);
         }
     }
 }
@@ -182,6 +184,8 @@ impl Shared {
     /// Whether a draft could be made durable.
     pub(super) fn sync_draft(&self, body: &Body) -> Result<bool, WorkError> {
         let place = self.drafts();
+        // Two that sync at once would overtake each other.
+        let _syncing = lock(&body.syncing);
         let (head, draft) = {
             let state = &mut *lock(&self.work.state);
             if !body.lock().is_edited() || state.work.is_orphan(&body.id) {
@@ -212,7 +216,7 @@ fn head_of(
         size: content.size(),
         base_len: content.base_len(),
         base: content.base().cloned(),
-        seen: listed(state.work.seen_of(&body.id)),
+        seen: listed(&content.saving, state.work.seen_of(&body.id)),
         attributes: inode.attributes,
         names: named(names),
         runs: content.runs(),

@@ -30,9 +30,9 @@ pub use write::Written;
 use super::{GetError, NotReady, PublishError, PutError, Shared};
 use crate::core::catalogue::Name;
 use crate::core::tree::{Heads, Spot, Tree, TreeError};
-use crate::core::work::{Inode, Number, Numbers, Recent, What, Working};
+use crate::core::work::{Inode, Need, Number, Numbers, Recent, What, Working};
 use crate::id::{InodeId, RecordId};
-use crate::sys::Time;
+use crate::sys::{Fs, Time};
 use body::Body;
 use commit::Rounds;
 use content::Clear;
@@ -97,6 +97,8 @@ pub enum WorkError {
 pub(super) struct Desk {
     state: Mutex<State>,
     clear: Clear,
+    /// Held from a plan until what it came to is settled.
+    writing: tokio::sync::Mutex<()>,
     /// Something was changed that is to be written down.
     changed: Notify,
     rounds: Rounds,
@@ -111,6 +113,7 @@ impl Default for Desk {
         Self {
             state: Mutex::default(),
             clear: Clear::default(),
+            writing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             rounds: Rounds::default(),
             stale: broadcast::channel(STALE_MAX).0,
@@ -185,17 +188,42 @@ impl State {
         (body, false)
     }
 
+    /// Whether somebody on this machine needs an inode.
+    fn need(bodies: &BTreeMap<InodeId, Arc<Body>>, id: &InodeId) -> Need {
+        let Some(body) = bodies.get(id) else { return Need::None };
+        let content = body.lock();
+        match (content.is_touched(), content.users) {
+            (true, _) => Need::Edited,
+            (false, 0) => Need::None,
+            (false, _) => Need::Used,
+        }
+    }
+
+    /// Contents that are edited, but of what has no name any more.
+    fn unsaved(&self) -> impl Iterator<Item = &Arc<Body>> {
+        let saved = |body: &Body| !body.lock().is_edited() || self.work.is_orphan(&body.id);
+        self.bodies.values().filter(move |body| !saved(body))
+    }
+
+    /// Forgets what was looked at and not changed.
+    fn rest(&mut self) {
+        let Self { work, bodies, .. } = self;
+        work.rest(&|id| Self::need(bodies, id));
+    }
+
     /// Somebody has ended the use of a content.
-    fn idle(&mut self, body: &Arc<Body>) {
+    fn idle(&mut self, body: &Arc<Body>, fs: &dyn Fs) -> io::Result<()> {
         let id = body.id;
         if self.work.is_orphan(&id) {
             self.bodies.remove(&id);
             self.work.forget(&id);
-            return;
+            return body.lock().drop_draft(fs);
         }
-        body.lock().rest();
+        if body.lock().rest(fs)? {
+            self.rest();
+        }
         if body.lock().is_edited() || !self.bodies.contains_key(&id) {
-            return;
+            return Ok(());
         }
         self.idle.retain(|other| *other != id);
         self.idle.push_back(id);
@@ -215,6 +243,7 @@ impl State {
                 self.bodies.remove(&oldest);
             }
         }
+        Ok(())
     }
 
     /// Notes a change that is to be written down.
@@ -241,9 +270,9 @@ impl Shared {
     }
 }
 
-/// The records of what was seen, as many as a draft lists.
-fn listed(seen: Option<&Heads>) -> Vec<RecordId> {
-    seen.into_iter().flat_map(Heads::iter).copied().take(64).collect()
+/// The records of what was seen, as many as a draft lists, those of an own version first.
+fn listed(own: &[RecordId], seen: Option<&Heads>) -> Vec<RecordId> {
+    own.iter().chain(seen.into_iter().flat_map(Heads::iter)).copied().take(64).collect()
 }
 
 /// The names of a file, as many as a draft lists.

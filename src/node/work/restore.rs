@@ -4,7 +4,8 @@
 use super::WorkError;
 use super::body::Body;
 use super::draft::{Draft, Place};
-use crate::core::tree::Spot;
+use crate::core::catalogue::known;
+use crate::core::tree::{Heads, Spot};
 use crate::node::{Shared, lock};
 use std::sync::Arc;
 
@@ -29,7 +30,17 @@ impl Shared {
             if state.bodies.contains_key(&head.id) {
                 continue;
             }
-            let seen = (head.seen.iter().copied().collect(), head.attributes.clone());
+            // A version that was about to be said when the node ended may never have been.
+            let seen = self.read_records(|view| {
+                let mut seen = Heads::default();
+                for id in &head.seen {
+                    if known(view, id)?.is_some() {
+                        seen.add(*id);
+                    }
+                }
+                Ok(seen)
+            })?;
+            let seen = (seen, head.attributes.clone());
             self.tree(|tree| {
                 let base = head.base.clone();
                 Ok(state.work.restore(tree, head.id, seen, base, &names)?)
