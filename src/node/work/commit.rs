@@ -86,6 +86,7 @@ impl Worker for Commit {
             }
             self.shared.restore_drafts().await?;
             self.restored = true;
+            self.shared.work.restored.send_replace(true);
         }
         let asked = *self.shared.work.rounds.asked.borrow();
         let is_asked = asked > self.shared.work.rounds.done.borrow().number;
@@ -259,7 +260,8 @@ impl Shared {
         let clock = self.tick();
         let (mut records, mut versions) = (Vec::new(), BTreeMap::new());
         for one in &made {
-            let record = one.record.sign(&self.key, self.tick(), keys.epoch());
+            // Of a draft that a crash leaves it tells whether the version has all of it.
+            let record = one.record.sign(&self.key, one.snapshot.clock, keys.epoch());
             let record = record.map_err(crate::node::PublishError::from)?;
             let version = FileVersion {
                 hash: one.hash,
@@ -354,7 +356,7 @@ impl Shared {
         for one in made {
             let Some(version) = versions.remove(&one.body.id) else { continue };
             let file = Arc::new(OpenFile::made(one.record, one.manifest));
-            one.body.lock().made(fs, &one.snapshot, version, file, now)?;
+            state.removed |= one.body.lock().made(fs, &one.snapshot, version, file, now)?;
             let unused = one.body.lock().users == 0;
             if unused {
                 state.idle(&one.body);
@@ -373,7 +375,7 @@ impl Shared {
         };
         work.settle(planned, ids, clock.max(hlc::at_ms(1)), &need);
         self.work.pending.send_replace(work.pending());
-        Ok(())
+        Ok(state.drop_gone(fs)?)
     }
 }
 

@@ -68,7 +68,10 @@ impl Shared {
         body: Arc<Body>,
         keys: Arc<EpochKeys>,
     ) -> Result<Made, WorkError> {
-        let snapshot = body.lock().snapshot();
+        let snapshot = {
+            let mut content = body.lock();
+            content.snapshot(self.tick())
+        };
         let base = match snapshot.base_len {
             0 => None,
             _ => self.base_of(&body).await?,
