@@ -1,7 +1,7 @@
 //! Mounts of real daemons on `/dev/fuse`: what programs expect of a disk and what a shared one
 //! adds. `probe` has what applications rely on, one by one; `programs` whole programs; `shared`
 //! several nodes; `edited` files to which something happens meanwhile; `ends` how mounts come and
-//! go; `write` changes without a mount.
+//! go; `write` changes without a mount; `fsx` random operations.
 
 // The lint's exception for tests does not reach what several tests share.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -12,6 +12,8 @@ mod daemon;
 mod edited;
 #[path = "mount/ends.rs"]
 mod ends;
+#[path = "mount/fsx.rs"]
+mod fsx;
 #[path = "mount/mounted.rs"]
 mod mounted;
 #[path = "mount/probe.rs"]

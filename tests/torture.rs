@@ -16,6 +16,8 @@
 mod daemon;
 #[path = "torture/disk.rs"]
 mod disk;
+#[path = "torture/drafts.rs"]
+mod drafts;
 #[path = "torture/errors.rs"]
 mod errors;
 #[path = "torture/flood.rs"]
@@ -34,6 +36,8 @@ mod net;
 mod partitions;
 #[path = "torture/power.rs"]
 mod power;
+#[path = "torture/program.rs"]
+mod program;
 #[path = "torture/purge.rs"]
 mod purge;
 #[path = "torture/restart.rs"]

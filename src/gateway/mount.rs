@@ -16,7 +16,8 @@ use crate::wire::control::{Code, Failure, Mount, MountInfo, PathText, Umount};
 use door::Door;
 use fuser::{INodeNo, Notifier, Session, SessionACL};
 use std::ffi::OsStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -31,6 +32,8 @@ const MOUNTS_MAX: usize = 16;
 const FLUSH: Duration = Duration::from_secs(60);
 /// The same when the daemon ends.
 const FLUSH_AT_END: Duration = Duration::from_secs(10);
+/// How long a mount waits for what was synced before.
+const RESTORED: Duration = Duration::from_secs(30);
 /// How often a mount is tried that was there when the daemon ended, and the pause between.
 const TRIES: u32 = 300;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -129,6 +132,11 @@ impl Mounts {
         let work = node.work();
         let root = work.dir_at(&mount.path).map_err(|err| not_there(&err, &mount.path))?;
         let (ended, is_ended) = watch::channel(false);
+        // Programs must not see what was there before it was synced.
+        if tokio::time::timeout(RESTORED, work.restored()).await.is_err() {
+            let why = "what was synced before cannot be restored yet";
+            return Err(Failure::new(Code::Failed, why).hint("p2pfs status"));
+        }
         let door = Door::new(node, work.clone(), root, mount.read_only, ended);
         let (options, at) = (options(&mount), point.clone());
         let session = tokio::task::spawn_blocking(move || {
@@ -268,12 +276,20 @@ impl Mounts {
             text.push('\n');
         }
         let path = self.node().data_dir().join(LIST);
-        let next = path.with_extension("new");
-        let saved = std::fs::write(&next, text).and_then(|()| std::fs::rename(&next, &path));
-        if let Err(err) = saved {
+        if let Err(err) = replace(&path, &text) {
             tracing::warn!(%err, "a restarted daemon will not know of its mounts");
         }
     }
+}
+
+/// Replaces a file; afterwards it is the old or the new one, whenever the power fails.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let next = path.with_extension("new");
+    let mut file = File::create(&next)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&next, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 /// Tells the system what it must not believe any longer.

@@ -5,7 +5,9 @@ use crate::daemon::{Swarm, names, until};
 use crate::mounted::{can_mount, detach, mount, mounted};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_mount_that_is_in_use_stays_and_says_by_whom() {
@@ -69,19 +71,59 @@ fn a_restarted_daemon_has_its_mounts_and_what_was_synced() {
     let mut edited = File::options().append(true).open(point.join("d/closed")).unwrap();
     edited.write_all(b" and edited").unwrap();
     edited.sync_all().unwrap();
+    // So that the system remembers it.
+    assert!(point.metadata().unwrap().is_dir());
     swarm[0].kill();
     let dead = fs::read_dir(&point).unwrap_err();
     assert_eq!(dead.kind(), std::io::ErrorKind::NotConnected);
     drop((open, edited));
     swarm[0].start();
-    until("the mount to be back", || fs::read(point.join("d/closed")).is_ok());
-    until("what was synced", || {
-        fs::read(point.join("d/closed")).is_ok_and(|bytes| bytes == b"closed and edited")
-    });
+    let begun = Instant::now();
+    until("the mount to be back", || point.join("d").exists());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(fs::read(point.join("d/closed")).unwrap(), b"closed and edited");
     assert_eq!(fs::read(point.join("e/synced")).unwrap(), [7; 3_000_000]);
     until("a version to be made", || swarm[0].run(&["stat", "/e/synced"]).code == 0);
     assert_eq!(swarm[0].get("/e/synced"), [7; 3_000_000]);
     until("the drafts to go", || names(&swarm[0].data.join("drafts")).is_empty());
+}
+
+#[test]
+fn what_was_not_synced_is_old_or_new_and_does_not_come_later() {
+    let test = "what_was_not_synced_is_old_or_new_and_does_not_come_later";
+    let Some(mut swarm) = mounted(test, 1) else { return };
+    let point = swarm.at(0).to_owned();
+    let synced = |name: &str| {
+        let file = File::create(point.join(name)).unwrap();
+        file.write_all_at(&[7; 200_000], 0).unwrap();
+        file.sync_all().unwrap();
+        file
+    };
+    let cut = synced("cut");
+    cut.set_len(10).unwrap();
+    let longer = synced("longer");
+    longer.set_len(3 << 20).unwrap();
+    longer.sync_all().unwrap();
+    // In a chunk of which nothing was synced, and behind the end.
+    longer.write_all_at(&[9; 1000], 2 << 20).unwrap();
+    longer.write_all_at(&[9; 1000], 3 << 20).unwrap();
+    swarm[0].kill();
+    drop((cut, longer));
+    swarm[0].start();
+    until("the mount to be back", || point.join("longer").exists());
+    let now = fs::read(point.join("cut")).unwrap();
+    assert!(now == [7; 10] || now == [7; 200_000], "{} bytes of it", now.len());
+    let file = File::options().read(true).write(true).open(point.join("longer")).unwrap();
+    let mut wanted = fs::read(point.join("longer")).unwrap();
+    assert!(wanted.len() == 3 << 20 && wanted[..200_000] == [7; 200_000]);
+    file.write_all_at(&[8; 10], (2 << 20) + 5000).unwrap();
+    file.set_len(4 << 20).unwrap();
+    wanted[(2 << 20) + 5000..][..10].fill(8);
+    wanted.resize(4 << 20, 0);
+    assert!(fs::read(point.join("longer")).unwrap() == wanted, "what was lost is there again");
+    drop(file);
+    until("the drafts to go", || names(&swarm[0].data.join("drafts")).is_empty());
+    assert!(swarm[0].get("/longer") == wanted);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! System calls of a daemon that end otherwise than it asked: `strace` kills it at the n-th call of
 //! a kind, or makes the call fail or do nothing. Calls are counted for each thread by itself, and
 //! what changes a daemon's disk is the matter of two threads, the first one, which starts, and the
-//! store's writer; so each is traced alone.
+//! store's writer; so each is traced alone. The drafts of a mount are any thread's.
 
 use crate::daemon::{Daemon, until};
 use crate::machine::{form, path_of};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -42,8 +43,17 @@ impl Seen {
         }
     }
 
+    /// How often a call was made, by the thread that made most of them.
     fn count(&self, call: &str) -> usize {
-        self.0.lines().filter(|line| line.contains(&format!("{call}("))).count()
+        let mut threads: BTreeMap<&str, usize> = BTreeMap::new();
+        let call = format!("{call}(");
+        for line in self.0.lines() {
+            // Where several threads are traced each line begins with the number of one.
+            if let Some(at) = line.find(&call) {
+                *threads.entry(&line[..at]).or_default() += 1;
+            }
+        }
+        threads.into_values().max().unwrap_or(0)
     }
 }
 
@@ -71,7 +81,7 @@ pub(crate) fn from_the_start(node: &mut Daemon, fault: &str, all: bool) {
     node.prefix.extend(words(node, fault));
 }
 
-/// A tracer that was attached to a daemon's writer.
+/// A tracer that was attached to a daemon.
 pub(crate) struct Tracer(Child);
 
 impl Tracer {
@@ -79,10 +89,23 @@ impl Tracer {
     pub(crate) fn attach(node: &Daemon, fault: &str) -> Self {
         let pid = node.status()["pid"].as_u64().unwrap();
         let writer = thread(pid, WRITER);
+        Self::begin(node, &["-p", &writer.to_string()], fault, (pid, writer))
+    }
+
+    /// Has each thread of a running daemon meet a fault from now on.
+    pub(crate) fn attach_all(node: &Daemon, fault: &str) -> Self {
+        let pid = node.status()["pid"].as_u64().unwrap();
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let ids = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+        let last = ids.map(|id| id.parse().unwrap()).max().unwrap();
+        Self::begin(node, &["-f", "-p", &pid.to_string()], fault, (pid, last))
+    }
+
+    fn begin(node: &Daemon, whom: &[&str], fault: &str, (pid, thread): (u64, u64)) -> Self {
         let mut command = Command::new(path_of("strace").unwrap());
-        command.args(["-p", &writer.to_string()]).args(words(node, fault));
+        command.args(whom).args(words(node, fault));
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let status = format!("/proc/{pid}/task/{writer}/status");
+        let status = format!("/proc/{pid}/task/{thread}/status");
         until("the tracer to be there", || {
             // A writer that was busy may have met its fault already, and be gone.
             let status = std::fs::read_to_string(&status).unwrap_or_default();

@@ -129,6 +129,22 @@ pub struct Working {
     tick: u64,
 }
 
+/// A file that was synced before this node ended.
+#[derive(Debug, Clone)]
+pub struct Synced {
+    /// Which.
+    pub id: InodeId,
+    /// What was seen of it.
+    pub seen: Heads,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// The version that it was made from.
+    pub base: Option<FileVersion>,
+    /// Names that nobody else knows of, each with whether others have given it to something else:
+    /// then both are kept.
+    pub names: Vec<(Spot, bool)>,
+}
+
 /// A part of a directory.
 #[derive(Debug)]
 pub struct Listing {
@@ -149,10 +165,20 @@ impl Working {
         self.inodes.values().any(|own| own.changed > 0 && own.what == What::Dir)
     }
 
-    /// Whether a file was changed in a way that asks for a record, besides its content.
+    /// Whether a file itself was changed, besides its content and names.
     pub fn is_changed(&self, id: &InodeId) -> bool {
-        let Some(own) = self.inodes.get(id) else { return false };
-        own.changed > 0 || own.names.iter().any(|spot| self.names.contains_key(spot))
+        self.inodes.get(id).is_some_and(|own| own.changed > 0)
+    }
+
+    /// Whether a name of an inode that others know was changed and nobody else knows of it.
+    pub fn has_new_names(&self, id: &InodeId) -> bool {
+        let own = self.inodes.get(id).filter(|own| own.known);
+        own.is_some_and(|own| own.names.iter().any(|spot| self.names.contains_key(spot)))
+    }
+
+    /// Whether a name was touched and nobody else knows of it.
+    pub fn is_pending(&self, spot: &Spot) -> bool {
+        self.names.contains_key(spot)
     }
 
     /// What was seen of an inode when it was touched.
@@ -161,44 +187,41 @@ impl Working {
     }
 
     /// A file as it was when this node ended: with these names, wherever they can be had.
-    pub fn restore(
-        &mut self,
-        tree: &Tree<'_>,
-        id: InodeId,
-        (seen, attributes): (Heads, Attributes),
-        base: Option<FileVersion>,
-        names: &[Spot],
-    ) -> Result<(), TreeError> {
-        let known = tree.inode(&id)?.is_some();
+    pub fn restore(&mut self, tree: &Tree<'_>, synced: &Synced) -> Result<(), TreeError> {
+        let Synced { id, seen, attributes, base, names } = synced;
         let tick = self.next();
-        if known {
-            let own = self.own(tree, &id)?;
-            (own.attributes, own.seen, own.changed) = (attributes, seen, tick);
-            return Ok(());
+        if tree.inode(id)?.is_some() {
+            let own = self.own(tree, id)?;
+            (own.attributes, own.seen, own.changed) = (attributes.clone(), seen.clone(), tick);
+        } else {
+            let own = Own {
+                what: What::File(base.clone()),
+                attributes: attributes.clone(),
+                clock: 0,
+                names: BTreeSet::new(),
+                known: false,
+                seen: seen.clone(),
+                was: None,
+                before: None,
+                changed: tick,
+            };
+            self.inodes.insert(*id, own);
         }
-        let own = Own {
-            what: What::File(base),
-            attributes,
-            clock: 0,
-            names: BTreeSet::new(),
-            known: false,
-            seen,
-            was: None,
-            before: None,
-            changed: tick,
-        };
-        self.inodes.insert(id, own);
-        for (parent, name) in names {
+        for ((parent, name), taken) in names {
             let there = self.inode(tree, parent)?.is_some_and(|dir| dir.is_dir());
-            let parent = if there { *parent } else { InodeId::ROOT };
-            let Ok(held) = self.held(tree, &parent, name) else { continue };
-            if held.was.is_some_and(|was| was != id) {
+            let spot = (if there { *parent } else { InodeId::ROOT }, name.clone());
+            let Ok(held) = self.held(tree, &spot.0, &spot.1) else { continue };
+            let before = held.now.replace(*id);
+            held.changed = tick;
+            if *taken || held.was.is_some_and(|was| was != *id) {
                 // Somebody else's, of whom the file that is taken up has seen nothing.
                 held.seen = Heads::default();
             }
-            (held.now, held.changed) = (Some(id), tick);
-            if let Some(own) = self.inodes.get_mut(&id) {
-                own.names.insert((parent, name.clone()));
+            if let Some(own) = before.and_then(|before| self.inodes.get_mut(&before)) {
+                own.names.remove(&spot);
+            }
+            if let Some(own) = self.inodes.get_mut(id) {
+                own.names.insert(spot);
             }
         }
         Ok(())

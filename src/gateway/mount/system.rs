@@ -18,7 +18,8 @@ const DESCRIPTORS_MAX: usize = 4096;
 
 /// Detaches a mount of ours at a place if its daemon is gone; whether there was one.
 pub(super) fn clean(point: &Path) -> Result<bool, Failure> {
-    let dead = matches!(std::fs::metadata(point), Err(err) if is_dead(&err));
+    // What the system remembers of the directory it tells of a dead mount, too; not what is in it.
+    let dead = matches!(std::fs::read_dir(point), Err(err) if is_dead(&err));
     if !dead {
         return Ok(false);
     }

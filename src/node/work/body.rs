@@ -4,14 +4,15 @@
 //!
 //! Invariants: a chunk that is not staged is the base's, whole and of the same length, or a hole;
 //! in the draft, what is behind the bytes of a staged chunk is zero. So a change to a part of a
-//! chunk, or of its length, stages it first.
+//! chunk, or of its length, stages it first, and the draft of a node that was killed, in which
+//! anything may lie, is made so.
 
 use super::ahead::{Ahead, Run};
-use super::draft::{Draft, Place};
+use super::draft::{Draft, Head, Place};
 use super::sealing::Staged;
 use crate::chunk::{self, CHUNK_LEN, chunk_count, chunk_len, chunks_of};
-use crate::core::catalogue::FileVersion;
-use crate::id::{InodeId, RecordId};
+use crate::core::catalogue::{Attributes, FileVersion};
+use crate::id::InodeId;
 use crate::node::get::OpenFile;
 use crate::sys::{Fs, Time};
 use std::collections::BTreeMap;
@@ -20,12 +21,11 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 const CHUNK: u64 = CHUNK_LEN as u64;
+static ZEROS: [u8; CHUNK_LEN] = [0; CHUNK_LEN];
 
 /// A file's content.
 pub(super) struct Body {
     pub(super) id: InodeId,
-    /// Held from when the head of the draft is thought of until it is written.
-    pub(super) syncing: Mutex<()>,
     content: Mutex<Content>,
 }
 
@@ -48,6 +48,8 @@ pub(super) struct Content {
     /// The chunks in the draft, with the number of their last edit.
     staged: BTreeMap<u64, u64>,
     draft: Option<Draft>,
+    /// Below this, chunks of the draft that are not staged may hold what was never synced.
+    unclean: u64,
     edits: u64,
     /// Whether it is something else than the base.
     edited: bool,
@@ -67,8 +69,6 @@ pub(super) struct Content {
     pub(super) urgent: bool,
     /// Versions that were begun and are not known.
     pub(super) tried: u32,
-    /// Records that say its next version and may be known already.
-    pub(super) saving: Vec<RecordId>,
     /// The chunk that was read last.
     pub(super) read: u64,
     /// What was written in order until now, and what of it is sealed ahead of the version.
@@ -85,6 +85,8 @@ pub(super) struct Snapshot {
     pub(super) draft: Option<Draft>,
     pub(super) edits: u64,
     pub(super) modified_ns: Option<i64>,
+    /// When that was: what was said of the draft before is part of it.
+    pub(super) clock: u64,
 }
 
 impl Snapshot {
@@ -116,6 +118,7 @@ impl Body {
             size,
             staged: BTreeMap::new(),
             draft: None,
+            unclean: 0,
             edits: 0,
             edited,
             touched: false,
@@ -127,27 +130,27 @@ impl Body {
             writers: 0,
             urgent: false,
             tried: 0,
-            saving: Vec::new(),
             read: u64::MAX,
             run: Run::default(),
             ahead: None,
         };
-        Self { id, syncing: Mutex::default(), content: Mutex::new(content) }
+        Self { id, content: Mutex::new(content) }
     }
 
     /// What a draft is.
-    pub(super) fn restored(draft: Draft, head: &super::draft::Head) -> Self {
+    pub(super) fn restored(draft: Draft, head: &Head) -> io::Result<Self> {
         let body = Self::new(head.id, head.base.clone());
+        draft.cut(head.size)?;
         {
             let mut content = body.lock();
             content.base_len = head.base_len;
-            (content.size, content.low) = (head.size, head.size);
+            (content.size, content.low, content.unclean) = (head.size, head.size, head.size);
             let chunks = head.runs.iter().flat_map(|(first, count)| *first..first + count);
             content.staged = chunks.map(|index| (index, 0)).collect();
             (content.draft, content.edited) = (Some(draft), true);
             content.modified_ns = head.modified_ns;
         }
-        body
+        Ok(body)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Content> {
@@ -175,6 +178,11 @@ impl Content {
 
     pub(super) const fn base(&self) -> Option<&FileVersion> {
         self.base.as_ref()
+    }
+
+    /// How much of the base still counts.
+    pub(super) const fn base_len(&self) -> u64 {
+        self.base_len
     }
 
     pub(super) const fn opened(&self) -> Option<&Arc<OpenFile>> {
@@ -295,6 +303,7 @@ impl Content {
             return Ok(());
         }
         let len = chunk_len(self.base_len.min(self.size), index).min(plain.len());
+        self.clean(index..index + 1)?;
         self.draft(place, id)?.write(&plain[..len], index * CHUNK)?;
         self.staged.insert(index, self.edits);
         Ok(())
@@ -316,8 +325,9 @@ impl Content {
         bytes: &[u8],
         now: Time,
     ) -> io::Result<bool> {
-        self.draft(place, id)?.write(bytes, at)?;
         let end = at + bytes.len() as u64;
+        self.clean(at / CHUNK..end.div_ceil(CHUNK))?;
+        self.draft(place, id)?.write(bytes, at)?;
         self.edit(now);
         for index in chunks_of(u64::MAX, at..end) {
             self.staged.insert(index, self.edits);
@@ -344,6 +354,16 @@ impl Content {
         let (index, edit) = self.staged.range(start..end.max(start)).next()?;
         let (index, edit, draft) = (*index, *edit, self.reader());
         Some(Staged { index, edit, place: chunk::Place::At(index), len: CHUNK_LEN, draft })
+    }
+
+    /// Zeroes chunks that are about to be staged, where something else may lie in the draft.
+    fn clean(&self, chunks: Range<u64>) -> io::Result<()> {
+        let Some(draft) = self.draft.as_ref().filter(|_| self.unclean > 0) else { return Ok(()) };
+        let chunks = chunks.start..chunks.end.min(self.unclean.div_ceil(CHUNK));
+        for index in chunks.filter(|index| self.at(*index) != At::Draft) {
+            draft.write(&ZEROS, index * CHUNK)?;
+        }
+        Ok(())
     }
 
     /// The last chunk is about to get longer.
@@ -395,8 +415,8 @@ impl Content {
         (self.edited, self.last) = (true, now);
     }
 
-    /// Begins a version of what it is now.
-    pub(super) fn snapshot(&mut self) -> Snapshot {
+    /// Begins a version of what it is now, by the clock.
+    pub(super) fn snapshot(&mut self, clock: u64) -> Snapshot {
         self.low = self.size;
         self.tried = self.tried.saturating_add(1);
         Snapshot {
@@ -407,10 +427,12 @@ impl Content {
             draft: self.reader(),
             edits: self.edits,
             modified_ns: self.modified_ns,
+            clock,
         }
     }
 
-    /// A version was made of a snapshot and is known: it is the base now.
+    /// A version was made of a snapshot and is known: it is the base now. Whether a draft that was
+    /// synced is gone with that.
     pub(super) fn made(
         &mut self,
         fs: &dyn Fs,
@@ -418,7 +440,7 @@ impl Content {
         version: FileVersion,
         file: Arc<OpenFile>,
         now: Time,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         for (index, edit) in &snapshot.staged {
             if self.staged.get(index) == Some(edit) {
                 self.staged.remove(index);
@@ -428,22 +450,24 @@ impl Content {
         self.base_len = version.size.min(self.low);
         (self.base, self.opened) = (Some(version), Some(file));
         self.since = now;
+        let said = self.is_said();
         self.urgent = false;
-        self.saving.clear();
         if self.edits == snapshot.edits {
             (self.edited, self.touched) = (false, false);
             if self.modified_ns == snapshot.modified_ns {
                 self.modified_ns = None;
             }
             self.drop_draft(fs)?;
+            return Ok(said);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Removes the draft.
     pub(super) fn drop_draft(&mut self, fs: &dyn Fs) -> io::Result<()> {
         self.staged.clear();
         self.ahead = None;
+        self.unclean = 0;
         self.draft.take().map_or(Ok(()), |draft| draft.remove(fs))
     }
 
@@ -452,10 +476,33 @@ impl Content {
         self.draft.as_ref().is_some_and(Draft::is_said)
     }
 
+    /// What its draft is a draft of, as far as the content goes, once it has a length of at most
+    /// `size`.
+    pub(super) fn head(&self, id: InodeId, size: u64) -> Head {
+        let size = self.size.min(size);
+        Head {
+            id,
+            size,
+            base_len: self.base_len.min(size),
+            base: self.base.clone(),
+            seen: Vec::new(),
+            attributes: Attributes::default(),
+            names: Vec::new(),
+            runs: self.runs(chunk_count(size)),
+            modified_ns: self.modified_ns,
+        }
+    }
+
+    /// Whether nothing but a draft says its names after a crash: one that was synced, or that of a
+    /// new file that a program still writes to.
+    pub(super) fn has_own_name(&self) -> bool {
+        self.is_said() || self.base.is_none() && self.writers > 0
+    }
+
     /// The chunks in the draft as runs.
-    pub(super) fn runs(&self) -> Vec<(u64, u64)> {
+    fn runs(&self, count: u64) -> Vec<(u64, u64)> {
         let mut out: Vec<(u64, u64)> = Vec::new();
-        for index in self.staged.keys() {
+        for index in self.staged.range(..count).map(|(index, _)| index) {
             match out.last_mut() {
                 Some((first, count)) if *first + *count == *index => *count += 1,
                 _ => out.push((*index, 1)),
@@ -464,8 +511,8 @@ impl Content {
         out
     }
 
-    pub(super) const fn base_len(&self) -> u64 {
-        self.base_len
+    pub(super) const fn edits(&self) -> u64 {
+        self.edits
     }
 
     /// The draft, made if there is none.

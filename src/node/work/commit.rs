@@ -37,8 +37,6 @@ const CONTINUOUS: Duration = Duration::from_secs(30);
 /// Files of one round, and those of them that are stored side by side.
 const FILES: usize = 256;
 const AT_ONCE: usize = 16;
-/// Records of a version that a draft names before they are known.
-const SAVING_MAX: usize = 16;
 /// The pause after a round that failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -90,6 +88,7 @@ impl Worker for Commit {
             }
             self.shared.restore_drafts().await?;
             self.restored = true;
+            self.shared.work.restored.send_replace(true);
         }
         self.shared.seal_ahead();
         let asked = *self.shared.work.rounds.asked.borrow();
@@ -334,7 +333,8 @@ impl Shared {
         let clock = self.tick();
         let (mut files, mut versions) = (BTreeMap::new(), BTreeMap::new());
         for one in &made {
-            let record = one.record.sign(&self.key, self.tick(), keys.epoch());
+            // Of a draft that a crash leaves it tells whether the version has all of it.
+            let record = one.record.sign(&self.key, one.snapshot.clock, keys.epoch());
             let record = record.map_err(crate::node::PublishError::from)?;
             let version = FileVersion {
                 hash: one.hash,
@@ -353,7 +353,6 @@ impl Shared {
             made.iter().filter_map(|one| files.remove(&one.body.id)).collect();
         records.extend(trees);
         if !ids.is_empty() {
-            self.note_saving(&made, &ids).await?;
             let commits = made.iter().map(|one| one.claim.id).collect();
             let attempts = made.iter_mut().filter_map(|one| one.attempt.take()).collect();
             let needed = Promise::now(&self.view(), self.config.replicas).nodes;
@@ -368,41 +367,8 @@ impl Shared {
                 tracing::debug!(%err, "changes of the mount are here and not at enough others yet");
             }
         }
-        let bodies: Vec<Arc<Body>> = made.iter().map(|one| one.body.clone()).collect();
         self.settle_work(planned, made, versions, &ids, clock)?;
-        self.renew_heads(bodies).await;
         Ok(lost)
-    }
-
-    /// Notes in the drafts of files that are still being written which records are about to say a
-    /// version of them: who takes up the draft after a crash has seen that version.
-    async fn note_saving(
-        self: &Arc<Self>,
-        made: &[Made],
-        ids: &[RecordId],
-    ) -> Result<(), WorkError> {
-        for body in made.iter().map(|one| &one.body) {
-            let is_said = {
-                let mut content = body.lock();
-                content.saving = ids.iter().copied().take(SAVING_MAX).collect();
-                content.is_said() && content.writers > 0
-            };
-            if is_said {
-                self.sync_body_alone(body).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What heads say of drafts that are edited on is of an older version now. They hold until the
-    /// newer ones are written.
-    async fn renew_heads(self: &Arc<Self>, bodies: Vec<Arc<Body>>) {
-        for body in bodies {
-            let is_said = body.lock().is_said();
-            if is_said && let Err(err) = self.sync_body_alone(&body).await {
-                tracing::debug!(%err, "the head of a draft is of an older version");
-            }
-        }
     }
 
     /// Drops versions of files that are not wanted any more, or whose claim was released while
@@ -480,7 +446,10 @@ impl Shared {
         for one in made {
             let Some(version) = versions.remove(&one.body.id) else { continue };
             let file = Arc::new(OpenFile::made(one.record, one.manifest));
-            done = done.and(one.body.lock().made(fs, &one.snapshot, version, file, now));
+            match one.body.lock().made(fs, &one.snapshot, version, file, now) {
+                Ok(removed) => state.removed |= removed,
+                Err(err) => done = Err(err),
+            }
             self.note_copies_later(one.claim, one.tally);
             bodies.push(one.body);
         }
@@ -494,7 +463,7 @@ impl Shared {
             }
         }
         self.work.pending.send_replace(state.work.pending());
-        Ok(done?)
+        Ok(done.and(state.drop_gone(fs))?)
     }
 }
 

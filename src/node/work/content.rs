@@ -262,20 +262,32 @@ impl Shared {
         loop {
             self.begin_edit(body)?;
             let now = self.sys.clock.now();
-            let missing = {
+            let (missing, synced) = {
                 let mut content = body.lock();
                 let missing = content.missing_to_resize(to);
-                if missing.is_none() {
+                let synced = to < content.size() && content.is_said();
+                if missing.is_none() && !synced {
                     content.resize(to, now)?;
                     content.modified_ns = Some(self.now_ns());
                 }
-                missing
+                (missing, synced)
             };
             match missing {
                 Some(index) => self.stage_chunk(body, index).await?,
+                None if synced => self.resize_synced(body, to).await?,
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Makes a file shorter of which something was synced, or has it written down before.
+    async fn resize_synced(self: &Arc<Self>, body: &Arc<Body>, to: u64) -> Result<(), WorkError> {
+        let (shared, cut) = (self.clone(), body.clone());
+        if self.job(move || shared.cut_synced(&cut, to)).await?? {
+            return Ok(());
+        }
+        body.lock().urgent = true;
+        self.round(false).await?.map_or(Ok(()), Err)
     }
 
     /// Whether drafts may take so much more of the disk.

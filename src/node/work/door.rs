@@ -2,6 +2,7 @@
 //! from what is here; only the bytes of files (`file`) may have to come from others.
 
 use super::attributes::{Changes, Stat};
+use super::draft::sync_removals;
 use super::file::OpenedFile;
 use super::{Desk, PENDING_MAX, Shared, State, WorkError};
 use crate::core::catalogue::{Attributes, Special};
@@ -240,25 +241,23 @@ impl Work {
             let spot = state.spot(tree, parent, name)?;
             let gone = state.work.remove(tree, &spot, dir)?;
             state.recent.entered(spot.0, now_ns);
-            self.unlinked(state, gone, now_ns)
+            self.unlinked(state, gone, spot, now_ns)
         })
     }
 
-    /// What becomes of the content of something that lost a name.
-    fn unlinked(&self, state: &mut State, gone: Unlinked, now_ns: i64) -> Result<(), WorkError> {
+    /// What becomes of the content of something that lost this name.
+    fn unlinked(
+        &self,
+        state: &mut State,
+        gone: Unlinked,
+        spot: Spot,
+        now_ns: i64,
+    ) -> Result<(), WorkError> {
         state.recent.changed(gone.id, now_ns);
         let Some(body) = state.bodies.get(&gone.id).filter(|_| gone.last).cloned() else {
             return Ok(());
         };
-        let fs = &*self.shared.sys.fs;
-        let mut content = body.lock();
-        if content.users > 0 {
-            content.unname_draft(fs)?;
-        } else {
-            content.drop_draft(fs)?;
-            state.bodies.remove(&gone.id);
-        }
-        Ok(())
+        Ok(state.lose(&*self.shared.sys.fs, body, spot)?)
     }
 
     /// Gives something another name.
@@ -278,7 +277,7 @@ impl Work {
             if let Some(inode) = moved {
                 state.recent.changed(inode.id, now_ns);
             }
-            gone.map_or(Ok(()), |gone| self.unlinked(state, gone, now_ns))
+            gone.map_or(Ok(()), |gone| self.unlinked(state, gone, to, now_ns))
         })
     }
 
@@ -384,7 +383,7 @@ impl Work {
     pub async fn sync_dir(&self, number: u64) -> Result<(), WorkError> {
         let bodies: Vec<_> = self.look(|state, tree| {
             let dir = state.dir(tree, number)?;
-            let said = state.bodies.values().filter(|body| body.lock().is_said());
+            let said = state.bodies.values().filter(|body| body.lock().has_own_name());
             let said: Vec<_> = said.cloned().collect();
             let work = &state.work;
             let inside = |id: &InodeId| {
@@ -396,7 +395,19 @@ impl Work {
         for body in bodies {
             self.shared.sync_body(&body).await?;
         }
-        self.shared.write_down_names().await
+        self.shared.write_down_names().await?;
+        let removed = std::mem::take(&mut lock(&self.desk().state).removed);
+        if removed {
+            let shared = self.shared.clone();
+            self.shared.job(move || sync_removals(shared.drafts())).await??;
+        }
+        Ok(())
+    }
+
+    /// Waits until what was synced before this node ended last is there again.
+    pub async fn restored(&self) {
+        // The sender lives as long as the node.
+        self.desk().restored.subscribe().wait_for(|restored| *restored).await.ok();
     }
 
     /// Makes everything known to the others, or durable at least; waits so long.

@@ -5,9 +5,9 @@
 //!
 //! Format: the whole file is sealed by sectors (`crypto::sectors`) under the name `draft` and the
 //! inode. In it two slots of 512 KiB for heads, then the file's bytes, each at its own offset plus
-//! 1 MiB, as far as their chunks are in the draft. A slot is `p2pfs draft 1\n`, a count (8) that
-//! tells the newer one, the length of the body (4), BLAKE3 of count and body (32), the body
-//! (`wire::codec`):
+//! 1 MiB, as far as their chunks are in the draft. A slot is `p2pfs draft 1\n`, the reading (8) of
+//! the hybrid logical clock (`core::hlc`) when that was so, which tells the newer one, the length
+//! of the body (4), BLAKE3 of clock and body (32), the body (`wire::codec`):
 //!
 //! ```text
 //! body     = inode 16, length u64, base length u64, base, seen, attributes, names, chunks,
@@ -19,7 +19,8 @@
 //! modified = 0 | 1, ns i64
 //! ```
 //!
-//! Invariant: a head is written after the bytes that it speaks of are durable.
+//! Invariants: a head is written after the bytes that it speaks of are durable; bytes that the head
+//! speaks of are dropped after another one was written that does not.
 
 use super::sealed::SealedFile;
 use crate::core::catalogue::{Attributes, FileVersion, NAME_MAX, Name};
@@ -85,11 +86,31 @@ pub(super) struct Draft {
 /// What the newest head says.
 #[derive(Default)]
 struct Said {
-    /// Its count; 0: there is none.
-    count: u64,
+    /// When that was so; 0: there is none.
+    clock: u64,
+    /// Of how many edits of this life it speaks.
+    edits: u64,
     body: Vec<u8>,
+    /// The slot that it is in.
+    slot: u64,
     /// Whether the name of the draft is durable.
     named: bool,
+}
+
+/// What is to be said of a draft.
+pub(super) struct Saying {
+    pub head: Head,
+    /// When it is so: later than every version that was begun before, earlier than all others.
+    pub clock: u64,
+    /// How many edits there were.
+    pub edits: u64,
+}
+
+/// A draft that was found, what it is a draft of, and when that was said.
+pub(super) struct Found {
+    pub draft: Draft,
+    pub head: Head,
+    pub clock: u64,
 }
 
 impl Draft {
@@ -104,9 +125,9 @@ impl Draft {
         Ok(Self { file, path, said: Arc::default() })
     }
 
-    /// All drafts that were synced; others are removed, and so is what cannot be read, which is
-    /// said.
-    pub(super) fn all(place: Place<'_>) -> io::Result<Vec<(Self, Head)>> {
+    /// All drafts that were synced, those that were synced last at the end; others are removed, and
+    /// so is what cannot be read.
+    pub(super) fn all(place: Place<'_>) -> io::Result<Vec<Found>> {
         let (fs, dir) = (place.fs, place.dir.join(DIR));
         let entries = match fs.read_dir(&dir) {
             Ok(entries) => entries,
@@ -120,14 +141,16 @@ impl Draft {
             let Some(id) = id else { continue };
             let file =
                 Arc::new(SealedFile::new(fs.open(&path, OpenMode::Write)?, place.key_of(&id)));
-            match newest(&file)?.filter(|(.., head)| head.id == id) {
-                Some((count, body, head)) => {
-                    let said = Arc::new(Mutex::new(Said { count, body, named: true }));
-                    out.push((Self { file, path, said }, head));
+            match newest(&file)?.filter(|(_, head)| head.id == id) {
+                Some((said, head)) => {
+                    let clock = said.clock;
+                    let said = Arc::new(Mutex::new(said));
+                    out.push(Found { draft: Self { file, path, said }, head, clock });
                 }
                 None => fs.remove_file(&path)?,
             }
         }
+        out.sort_by_key(|found| found.clock);
         Ok(out)
     }
 
@@ -158,34 +181,36 @@ impl Draft {
 
     /// Whether a head says anything of it.
     pub(super) fn is_said(&self) -> bool {
-        crate::node::lock(&self.said).count > 0
+        crate::node::lock(&self.said).clock > 0
     }
 
     /// Makes the bytes durable, and says what they are: what they were before it is called.
-    pub(super) fn sync(&self, fs: &dyn Fs, head: &Head) -> io::Result<()> {
+    pub(super) fn sync(&self, fs: &dyn Fs, saying: &Saying) -> io::Result<()> {
         self.file.sync()?;
+        let Saying { head, clock, edits } = saying;
         let body = head.to_bytes();
         let mut said = crate::node::lock(&self.said);
-        if body == said.body {
+        // Who was faster may have said more.
+        if *clock < said.clock || body == said.body && *edits == said.edits {
             return Ok(());
         }
         if body.len() > BODY_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let count = said.count + 1;
+        let number = 1 - said.slot;
         let len = u32::try_from(body.len()).map_err(io::Error::other)?;
         let mut slot = MAGIC.to_vec();
-        slot.extend_from_slice(&count.to_le_bytes());
+        slot.extend_from_slice(&clock.to_le_bytes());
         slot.extend_from_slice(&len.to_le_bytes());
-        slot.extend_from_slice(sum(count, &body).as_bytes());
+        slot.extend_from_slice(sum(*clock, &body).as_bytes());
         slot.extend_from_slice(&body);
-        self.file.write(&slot, count % 2 * SLOT)?;
+        self.file.write(&slot, number * SLOT)?;
         self.file.sync()?;
         if !said.named {
             // The directory itself may be as new as the draft.
             self.path.ancestors().skip(1).take(2).try_for_each(|dir| fs.sync_dir(dir))?;
         }
-        *said = Said { count, body, named: true };
+        *said = Said { clock: *clock, edits: *edits, body, slot: number, named: true };
         Ok(())
     }
 
@@ -198,21 +223,26 @@ impl Draft {
     }
 }
 
-fn sum(count: u64, body: &[u8]) -> blake3::Hash {
-    blake3::Hasher::new().update(&count.to_le_bytes()).update(body).finalize()
+/// Makes it durable that drafts were removed.
+pub(super) fn sync_removals(place: Place<'_>) -> io::Result<()> {
+    place.fs.sync_dir(&place.dir.join(DIR))
 }
 
-/// The newest head that is whole, with its count and body.
-fn newest(file: &SealedFile) -> io::Result<Option<(u64, Vec<u8>, Head)>> {
-    let mut best: Option<(u64, Vec<u8>, Head)> = None;
+fn sum(clock: u64, body: &[u8]) -> blake3::Hash {
+    blake3::Hasher::new().update(&clock.to_le_bytes()).update(body).finalize()
+}
+
+/// The newest head that is whole.
+fn newest(file: &SealedFile) -> io::Result<Option<(Said, Head)>> {
+    let mut best: Option<(Said, Head)> = None;
     for slot in 0..2 {
         let mut bytes = vec![0; SLOT as usize];
         file.read(&mut bytes, slot * SLOT)?;
-        if let Some((count, body)) = whole(&bytes)
-            && best.as_ref().is_none_or(|(known, ..)| *known < count)
+        if let Some((clock, body)) = whole(&bytes)
+            && best.as_ref().is_none_or(|(known, _)| known.clock < clock)
             && let Ok(head) = Head::from_bytes(&body)
         {
-            best = Some((count, body, head));
+            best = Some((Said { clock, edits: 0, body, slot, named: true }, head));
         }
     }
     Ok(best)
@@ -220,12 +250,12 @@ fn newest(file: &SealedFile) -> io::Result<Option<(u64, Vec<u8>, Head)>> {
 
 fn whole(slot: &[u8]) -> Option<(u64, Vec<u8>)> {
     let rest = slot.strip_prefix(MAGIC)?;
-    let (count, rest) = rest.split_first_chunk::<8>()?;
+    let (clock, rest) = rest.split_first_chunk::<8>()?;
     let (len, rest) = rest.split_first_chunk::<4>()?;
     let (said, rest) = rest.split_first_chunk::<32>()?;
     let body = rest.get(..u32::from_le_bytes(*len) as usize)?;
-    let count = u64::from_le_bytes(*count);
-    (sum(count, body).as_bytes() == said).then(|| (count, body.to_vec()))
+    let clock = u64::from_le_bytes(*clock);
+    (sum(clock, body).as_bytes() == said).then(|| (clock, body.to_vec()))
 }
 
 impl Encode for Head {
@@ -282,6 +312,10 @@ mod tests {
         }
     }
 
+    fn saying(clock: u64, head: Head) -> Saying {
+        Saying { head, clock, edits: clock }
+    }
+
     fn place<'a>(dir: &'a tempfile::TempDir, key: &'a NodeKey) -> Place<'a> {
         Place { fs: &OsFs, dir: dir.path(), key }
     }
@@ -290,7 +324,7 @@ mod tests {
     fn a_draft_keeps_its_bytes() {
         let (dir, key) = (tempfile::tempdir().unwrap(), NodeKey::from_seed(&[5; 32]));
         let draft = Draft::create(place(&dir, &key), &head().id).unwrap();
-        draft.sync(&OsFs, &head()).unwrap();
+        draft.sync(&OsFs, &saying(1, head())).unwrap();
         let path = dir.path().join(DIR).join(head().id.to_string());
         let bytes = std::fs::read(path).unwrap();
         let slot = &bytes[SLOT as usize..];
@@ -310,20 +344,24 @@ mod tests {
         assert!(Draft::all(place(&dir, &key)).unwrap().is_empty(), "it has no head");
         let draft = Draft::create(place(&dir, &key), &head().id).unwrap();
         draft.write(&[7; 100], 1 << 20).unwrap();
-        draft.sync(&OsFs, &head()).unwrap();
+        draft.sync(&OsFs, &saying(5, head())).unwrap();
         let later = Head { size: 4 << 20, ..head() };
-        draft.sync(&OsFs, &later).unwrap();
+        draft.sync(&OsFs, &saying(7, later.clone())).unwrap();
         let found = |wanted: &Head| {
             let mut all = Draft::all(place(&dir, &key)).unwrap();
-            let (draft, head) = all.pop().unwrap();
-            assert_eq!(&head, wanted);
+            let found = all.pop().unwrap();
+            assert_eq!(&found.head, wanted);
             let mut bytes = [0; 101];
-            draft.read(&mut bytes, 1 << 20).unwrap();
+            found.draft.read(&mut bytes, 1 << 20).unwrap();
             assert_eq!((bytes[0], bytes[99], bytes[100]), (7, 7, 0));
         };
         found(&later);
         // The power went while the newer one was written.
         draft.file.write(&[0xff; 64], HEAD as u64).unwrap();
         found(&head());
+        // The next one takes its place.
+        let mut all = Draft::all(place(&dir, &key)).unwrap();
+        all.pop().unwrap().draft.sync(&OsFs, &saying(9, later.clone())).unwrap();
+        found(&later);
     }
 }

@@ -56,7 +56,10 @@ impl Shared {
             Some(ahead) => ahead.finish().await,
             None => None,
         };
-        let snapshot = body.lock().snapshot();
+        let snapshot = {
+            let mut content = body.lock();
+            content.snapshot(self.tick())
+        };
         let base = match snapshot.base_len {
             0 => None,
             _ => self.base_of(&body).await?,

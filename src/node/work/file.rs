@@ -1,14 +1,14 @@
 //! An open file: reading, writing, syncing. Owns the count of who uses a content; when the last
 //! writer is gone a version is made of it.
 
-use super::body::{At, Body};
+use super::body::{At, Body, Content};
 use super::door::Work;
-use super::draft::{Head, RUNS_MAX};
+use super::draft::{Head, RUNS_MAX, Saying};
 use super::{State, WorkError, listed, named};
 use crate::chunk::{CHUNK_LEN, chunk_count};
 use crate::core::tree::TreeError;
 use crate::core::work::What;
-use crate::id::FileHash;
+use crate::id::{FileHash, InodeId};
 use crate::node::{Shared, lock};
 use std::sync::Arc;
 
@@ -101,12 +101,14 @@ impl OpenedFile {
     /// Makes it durable here, with its names.
     pub async fn sync(&self) -> Result<(), WorkError> {
         let shared = &self.work.shared;
-        let said_alone = {
+        let names = {
             let work = &lock(&shared.work.state).work;
-            // The head of a draft says the file's own names and attributes.
-            work.has_new_dirs() || !self.body.lock().is_edited() && work.is_changed(&self.body.id)
+            let id = &self.body.id;
+            // A draft says the attributes of a file, and its names if nobody else knows of them.
+            let said = self.body.lock().is_edited();
+            work.has_new_dirs() || work.has_new_names(id) || !said && work.is_changed(id)
         };
-        if said_alone {
+        if names {
             shared.write_down_names().await?;
         }
         shared.sync_body(&self.body).await
@@ -184,42 +186,64 @@ impl Shared {
     /// Whether a draft could be made durable.
     pub(super) fn sync_draft(&self, body: &Body) -> Result<bool, WorkError> {
         let place = self.drafts();
-        // Two that sync at once would overtake each other.
-        let _syncing = lock(&body.syncing);
-        let (head, draft) = {
+        let (saying, draft) = {
             let state = &mut *lock(&self.work.state);
-            if !body.lock().is_edited() || state.work.is_orphan(&body.id) {
+            let mut content = body.lock();
+            if !content.is_edited() || state.work.is_orphan(&body.id) {
                 return Ok(true);
             }
-            let head = self.tree(|tree| head_of(state, tree, body))?;
-            if head.runs.len() > RUNS_MAX {
+            let saying = self.saying(state, body.id, &content, u64::MAX)?;
+            if saying.head.runs.len() > RUNS_MAX {
                 return Ok(false);
             }
-            (head, body.lock().draft_for_sync(place, &body.id)?)
+            (saying, content.draft_for_sync(place, &body.id)?)
         };
-        draft.sync(place.fs, &head)?;
+        draft.sync(place.fs, &saying)?;
         Ok(true)
     }
-}
 
-/// What a draft is a draft of.
-fn head_of(
-    state: &State,
-    tree: &crate::core::tree::Tree<'_>,
-    body: &Body,
-) -> Result<Head, WorkError> {
-    let inode = state.work.inode(tree, &body.id)?.ok_or(TreeError::NotFound)?;
-    let names = state.work.names(tree, &body.id, 64)?;
-    let content = body.lock();
-    Ok(Head {
-        id: body.id,
-        size: content.size(),
-        base_len: content.base_len(),
-        base: content.base().cloned(),
-        seen: listed(&content.saving, state.work.seen_of(&body.id)),
-        attributes: inode.attributes,
-        names: named(names),
-        runs: content.runs(),
-        modified_ns: content.modified_ns,
-    })
+    /// Makes a file shorter of which something was synced: that is said first, so that who finds
+    /// the draft does not miss what was dropped. Whether that could be said.
+    pub(super) fn cut_synced(&self, body: &Body, to: u64) -> Result<bool, WorkError> {
+        let state = lock(&self.work.state);
+        let mut content = body.lock();
+        if to >= content.size() || content.missing_to_resize(to).is_some() {
+            return Ok(true);
+        }
+        let saying = match state.work.is_orphan(&body.id) {
+            true => None,
+            false => Some(self.saying(&state, body.id, &content, to)?),
+        };
+        drop(state);
+        if let (Some(draft), Some(saying)) = (content.reader(), saying) {
+            if saying.head.runs.len() > RUNS_MAX {
+                return Ok(false);
+            }
+            draft.sync(&*self.sys.fs, &saying)?;
+        }
+        content.resize(to, self.sys.clock.now())?;
+        content.modified_ns = Some(self.now_ns());
+        Ok(true)
+    }
+
+    /// What is said of a draft, once the file has a length of at most `size`.
+    fn saying(
+        &self,
+        state: &State,
+        id: InodeId,
+        content: &Content,
+        size: u64,
+    ) -> Result<Saying, WorkError> {
+        self.tree(|tree| {
+            let inode = state.work.inode(tree, &id)?.ok_or(TreeError::NotFound)?;
+            let names = state.work.names(tree, &id, 64)?;
+            let head = Head {
+                seen: listed(state.work.seen_of(&id)),
+                attributes: inode.attributes,
+                names: named(names),
+                ..content.head(id, size)
+            };
+            Ok(Saying { head, clock: self.tick(), edits: content.edits() })
+        })
+    }
 }

@@ -49,6 +49,8 @@ const IDLE_OPEN_MAX: usize = 8;
 const PENDING_MAX: usize = 8192;
 /// News that a door may be behind.
 const STALE_MAX: usize = 1024;
+/// Synced drafts that are kept though their files are gone here; nothing says so to others yet.
+const GONE_MAX: usize = 64;
 /// Own records that are remembered.
 const WRITTEN_MAX: usize = 1024;
 
@@ -106,6 +108,8 @@ pub(super) struct Desk {
     stale: broadcast::Sender<Stale>,
     /// How many changes wait.
     pending: watch::Sender<usize>,
+    /// Whether what was synced before this node ended last is edited again.
+    restored: watch::Sender<bool>,
 }
 
 impl Default for Desk {
@@ -118,6 +122,7 @@ impl Default for Desk {
             rounds: Rounds::default(),
             stale: broadcast::channel(STALE_MAX).0,
             pending: watch::Sender::default(),
+            restored: watch::Sender::default(),
         }
     }
 }
@@ -138,6 +143,11 @@ struct State {
     bodies: BTreeMap<InodeId, Arc<Body>>,
     /// Bodies that nobody uses, those used last at the end.
     idle: VecDeque<InodeId>,
+    /// Contents of which a draft was synced, and the name that they lost: until others know that,
+    /// it is there again after a crash, and so must they be.
+    gone: VecDeque<(Arc<Body>, Spot)>,
+    /// Whether drafts were removed that the disk may still know of.
+    removed: bool,
     /// Records that were written here lately.
     written: VecDeque<RecordId>,
     /// When the first and the last change was made that nobody else knows of.
@@ -217,7 +227,8 @@ impl State {
         if self.work.is_orphan(&id) {
             self.bodies.remove(&id);
             self.work.forget(&id);
-            return body.lock().drop_draft(fs);
+            let kept = self.is_kept(body);
+            return if kept { Ok(()) } else { body.lock().drop_draft(fs) };
         }
         if body.lock().rest(fs)? {
             self.rest();
@@ -246,6 +257,44 @@ impl State {
         Ok(())
     }
 
+    /// Whether the draft of a content that has no name any more is still needed.
+    fn is_kept(&self, body: &Arc<Body>) -> bool {
+        self.gone.iter().any(|(gone, _)| Arc::ptr_eq(gone, body))
+    }
+
+    /// A content has lost its last name. What was synced of it goes when others know that.
+    fn lose(&mut self, fs: &dyn Fs, body: Arc<Body>, spot: Spot) -> io::Result<()> {
+        let mut content = body.lock();
+        if content.users == 0 {
+            self.bodies.remove(&body.id);
+        }
+        if content.is_said() {
+            drop(content);
+            self.gone.push_back((body, spot));
+            return self.drop_gone(fs);
+        }
+        if content.users == 0 { content.drop_draft(fs) } else { content.unname_draft(fs) }
+    }
+
+    /// Removes the drafts of contents that others know to be gone.
+    fn drop_gone(&mut self, fs: &dyn Fs) -> io::Result<()> {
+        let over = self.gone.len().saturating_sub(GONE_MAX);
+        for (number, (body, spot)) in std::mem::take(&mut self.gone).into_iter().enumerate() {
+            if number >= over && self.work.is_pending(&spot) {
+                self.gone.push_back((body, spot));
+                continue;
+            }
+            let mut content = body.lock();
+            let again = self.bodies.contains_key(&body.id) && !self.work.is_orphan(&body.id);
+            if again {
+                continue;
+            }
+            self.removed = true;
+            if content.users == 0 { content.drop_draft(fs)? } else { content.unname_draft(fs)? }
+        }
+        Ok(())
+    }
+
     /// Notes a change that is to be written down.
     fn changed(&mut self, now: Time) {
         self.first.get_or_insert(now);
@@ -270,9 +319,9 @@ impl Shared {
     }
 }
 
-/// The records of what was seen, as many as a draft lists, those of an own version first.
-fn listed(own: &[RecordId], seen: Option<&Heads>) -> Vec<RecordId> {
-    own.iter().chain(seen.into_iter().flat_map(Heads::iter)).copied().take(64).collect()
+/// The records of what was seen, as many as a draft lists.
+fn listed(seen: Option<&Heads>) -> Vec<RecordId> {
+    seen.into_iter().flat_map(Heads::iter).copied().take(64).collect()
 }
 
 /// The names of a file, as many as a draft lists.

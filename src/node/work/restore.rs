@@ -1,11 +1,14 @@
 //! Drafts across restarts: what programs had synced when this node ended is edited again, and a
-//! version of it made. Owns the first look at the drafts, and the last one.
+//! version of it made. Owns the first look at the drafts, and which of them are of no use any more:
+//! a version may have been made of one, or its file removed, before the draft was.
 
 use super::WorkError;
 use super::body::Body;
-use super::draft::{Draft, Place};
-use crate::core::catalogue::known;
+use super::draft::{Draft, Found, Place};
+use crate::core::catalogue::{Known, Node as TreeNode, known};
 use crate::core::tree::{Heads, Spot};
+use crate::core::work::Synced;
+use crate::id::RecordId;
 use crate::node::{Shared, lock};
 use std::sync::Arc;
 
@@ -15,41 +18,92 @@ impl Shared {
         Place { fs: &*self.sys.fs, dir: &self.config.data_dir, key: &self.key }
     }
 
-    /// Takes up what was edited when this node ended.
+    /// Takes up what was edited when this node ended, what was synced last at the end: of two files
+    /// of one name the later one has taken it from the other.
     pub(super) async fn restore_drafts(self: &Arc<Self>) -> Result<(), WorkError> {
         let shared = self.clone();
         let drafts = self.job(move || Draft::all(shared.drafts())).await;
-        let now = self.sys.clock.now();
-        for (draft, head) in drafts?? {
-            let names: Vec<Spot> = head
-                .names
-                .iter()
-                .map(|(parent, name)| (*parent, name.as_bytes().to_vec()))
-                .collect();
-            let state = &mut *lock(&self.work.state);
-            if state.bodies.contains_key(&head.id) {
+        let mut restored = Vec::new();
+        for found in drafts?? {
+            let id = found.head.id;
+            if lock(&self.work.state).bodies.contains_key(&id) {
                 continue;
             }
-            // A version that was about to be said when the node ended may never have been.
-            let seen = self.read_records(|view| {
-                let mut seen = Heads::default();
-                for id in &head.seen {
-                    if known(view, id)?.is_some() {
-                        seen.add(*id);
-                    }
-                }
-                Ok(seen)
-            })?;
-            let seen = (seen, head.attributes.clone());
-            self.tree(|tree| {
-                let base = head.base.clone();
-                Ok(state.work.restore(tree, head.id, seen, base, &names)?)
-            })?;
-            tracing::info!(inode = %head.id.short(), "a file is edited that was synced before");
-            state.bodies.insert(head.id, Arc::new(Body::restored(draft, &head)));
-            state.changed(now);
+            let Some(synced) = self.synced(&found)? else {
+                tracing::debug!(inode = %id.short(), "a draft was of no use any more");
+                found.draft.remove(&*self.sys.fs)?;
+                continue;
+            };
+            let state = &mut *lock(&self.work.state);
+            self.tree(|tree| Ok(state.work.restore(tree, &synced)?))?;
+            restored.push(id);
+            state.bodies.insert(id, Arc::new(Body::restored(found.draft, &found.head)?));
+            state.changed(self.sys.clock.now());
+            tracing::info!(inode = %id.short(), "a file is edited that was synced before");
+        }
+        let state = &mut *lock(&self.work.state);
+        for id in restored.into_iter().filter(|id| state.work.is_orphan(id)).collect::<Vec<_>>() {
+            if let Some(body) = state.bodies.remove(&id) {
+                body.lock().drop_draft(&*self.sys.fs)?;
+            }
+            state.work.forget(&id);
         }
         Ok(())
+    }
+
+    /// What a draft is to be edited as; none: nothing of it is missing anywhere.
+    fn synced(&self, found: &Found) -> Result<Option<Synced>, WorkError> {
+        let Found { head, clock, .. } = found;
+        let mut seen: Heads = head.seen.iter().copied().collect();
+        let mut attributes = head.attributes.clone();
+        let (versions, links) =
+            self.tree(|tree| Ok((tree.versions(&head.id)?, tree.links(&head.id)?)))?;
+        let known_inode = !versions.is_empty();
+        for version in versions.into_iter().filter(|one| one.author == self.key.id()) {
+            let TreeNode::File(file) = &version.node else { continue };
+            let made = file.record.map_or(Ok(None), |id| self.known_record(&id))?;
+            if made.is_some_and(|made| made.clock > *clock && made.author == self.key.id()) {
+                return Ok(None);
+            }
+            if !head.seen.contains(&version.record) {
+                // Begun before it was synced, and written down after that.
+                seen.add(version.record);
+                attributes = version.attributes;
+            }
+        }
+        let mut names = Vec::new();
+        if !known_inode || links == 0 {
+            for (parent, name) in &head.names {
+                let spot: Spot = (*parent, name.as_bytes().to_vec());
+                match self.last_of(&spot)?.filter(|last| last.clock > *clock) {
+                    // It was removed here since, or something else has its name.
+                    Some(last) if last.author == self.key.id() => {}
+                    other => names.push((spot, other.is_some() && !known_inode)),
+                }
+            }
+            if names.is_empty() && !head.names.is_empty() {
+                return Ok(None);
+            }
+        }
+        let base = head.base.clone();
+        Ok(Some(Synced { id: head.id, seen, attributes, base, names }))
+    }
+
+    fn known_record(&self, id: &RecordId) -> Result<Option<Known>, WorkError> {
+        Ok(self.read_records(|view| known(view, id))?)
+    }
+
+    /// The latest that is said of a name.
+    fn last_of(&self, (parent, name): &Spot) -> Result<Option<Known>, WorkError> {
+        let heads = self.tree(|tree| Ok(tree.all_heads_of_name(parent, name)?))?;
+        let mut last = None::<Known>;
+        for id in heads.iter() {
+            let one = self.known_record(id)?;
+            if one.as_ref().is_some_and(|one| last.as_ref().is_none_or(|l| l.clock < one.clock)) {
+                last = one;
+            }
+        }
+        Ok(last)
     }
 
     /// Makes the edits of a file durable, where that is possible without making a version.
