@@ -126,11 +126,12 @@ impl Mounts {
 
     async fn mount_at(self: &Arc<Self>, mount: Mount, point: PathBuf) -> Result<(), Failure> {
         let node = self.node();
-        let work = node.work();
+        let work = node.work().another_door();
         let root = work.dir_at(&mount.path).map_err(|err| not_there(&err, &mount.path))?;
         let (ended, is_ended) = watch::channel(false);
         let door = Door::new(node, work.clone(), root, mount.read_only, ended);
         let (options, at) = (options(&mount), point.clone());
+        let news = work.news();
         let session = tokio::task::spawn_blocking(move || {
             let session = Session::new(door, &at, &options)?;
             let notifier = session.notifier();
@@ -138,7 +139,7 @@ impl Mounts {
         });
         let session = session.await.unwrap_or_else(|err| Err(io::Error::other(err)));
         let (session, notifier) = session.map_err(|err| not_mounted(&point, &err))?;
-        tokio::spawn(tell(work.news(), notifier, root, is_ended.clone()));
+        tokio::spawn(tell(news, notifier, root, is_ended.clone()));
         let mounted = Mounted { mount, point, ended: is_ended.clone(), _session: session };
         self.open().push(mounted);
         tokio::spawn(self.clone().attend(is_ended));

@@ -6,7 +6,7 @@ use crate::mounted::{mount, mounted};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -34,6 +34,43 @@ fn changes_appear_at_the_others() {
     fs::create_dir(two.join("d")).unwrap();
     until("the directory to appear", || one.join("d").is_dir());
     assert!(swarm[2].list(&["ls"]).iter().any(|entry| entry["path"] == "/d"));
+}
+
+#[test]
+fn two_mounts_of_a_node_show_the_same() {
+    let Some(swarm) = mounted("two_mounts_of_a_node_show_the_same", 1) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    mount(&swarm[0], dir.path(), &[]);
+    let (one, two) = (swarm.at(0), dir.path());
+    fs::write(one.join("f"), "first").unwrap();
+    fs::write(one.join("other"), "other").unwrap();
+    // Everything is remembered at the second one.
+    assert_eq!(names(two), ["f", "other"]);
+    assert_eq!(fs::read(two.join("f")).unwrap(), b"first");
+    let open = File::open(two.join("f")).unwrap();
+    // Of the same length, so that only the bytes tell.
+    fs::write(one.join("f"), "again").unwrap();
+    assert_eq!(fs::read(two.join("f")).unwrap(), b"again", "nothing is kept when it is opened");
+    let text = || {
+        let mut bytes = [0; 5];
+        open.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    File::options().write(true).open(one.join("f")).unwrap().write_all_at(b"third", 0).unwrap();
+    until("an open file to show the change", || text() == *b"third");
+    fs::rename(one.join("f"), one.join("g")).unwrap();
+    until("the name to change", || !two.join("f").exists() && two.join("g").exists());
+    fs::set_permissions(one.join("g"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mode = || fs::metadata(two.join("g")).unwrap().permissions().mode() & 0o777;
+    until("the permissions to change", || mode() == 0o600);
+    fs::rename(one.join("other"), one.join("g")).unwrap();
+    until("another file to be there", || fs::read(two.join("g")).is_ok_and(|b| b == b"other"));
+    // And the other way round.
+    fs::write(two.join("g"), "their").unwrap();
+    until("the change to be seen", || fs::read(one.join("g")).is_ok_and(|b| b == b"their"));
+    fs::remove_file(two.join("g")).unwrap();
+    until("the file to go", || fs::metadata(one.join("g")).is_err());
+    crate::mounted::detach(dir.path());
 }
 
 #[test]

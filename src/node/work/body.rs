@@ -6,6 +6,7 @@
 //! in the draft, what is behind the bytes of a staged chunk is zero. So a change to a part of a
 //! chunk, or of its length, stages it first.
 
+use super::NO_DOOR;
 use super::ahead::{Ahead, Run};
 use super::draft::{Draft, Place};
 use super::sealing::Staged;
@@ -20,6 +21,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 const CHUNK: u64 = CHUNK_LEN as u64;
+
+/// Doors of which it is remembered what they have seen of a content.
+const DOORS_MAX: usize = 16;
 
 /// A file's content.
 pub(super) struct Body {
@@ -63,6 +67,8 @@ pub(super) struct Content {
     pub(super) writers: u32,
     /// Whether a version is made as soon as possible.
     pub(super) urgent: bool,
+    /// The doors through which it was opened, and not changed by others since.
+    fresh: Vec<u64>,
     /// The chunk that was read last.
     pub(super) read: u64,
     /// What was written in order until now, and what of it is sealed ahead of the version.
@@ -123,6 +129,7 @@ impl Body {
             users: 0,
             writers: 0,
             urgent: false,
+            fresh: Vec::new(),
             read: u64::MAX,
             run: Run::default(),
             ahead: None,
@@ -235,18 +242,36 @@ impl Content {
         self.draft.clone()
     }
 
-    /// Takes another version as the base, when nothing was edited. Whether it did.
-    pub(super) fn rebase(&mut self, version: &FileVersion) -> bool {
+    /// Notes that it is opened through a door; whether it is as it was when it was opened there
+    /// last, its own changes aside.
+    pub(super) fn opened_by(&mut self, door: u64) -> bool {
+        let same = self.fresh.contains(&door);
+        if !same && door != NO_DOOR {
+            if self.fresh.len() == DOORS_MAX {
+                self.fresh.remove(0);
+            }
+            self.fresh.push(door);
+        }
+        same
+    }
+
+    /// Notes that it was changed through a door.
+    pub(super) fn changed_by(&mut self, door: u64) {
+        self.fresh.retain(|fresh| *fresh == door);
+    }
+
+    /// Takes another version as the base, when nothing was edited.
+    pub(super) fn rebase(&mut self, version: &FileVersion) {
         if self.is_touched() || self.base.as_ref() == Some(version) {
-            return false;
+            return;
         }
         let same = self.base.as_ref().is_some_and(|base| base.hash == version.hash);
         if !same {
             self.opened = None;
+            self.fresh.clear();
         }
         self.base = Some(version.clone());
         (self.base_len, self.size, self.low) = (version.size, version.size, version.size);
-        !same
     }
 
     /// The chunk that has to be staged before these bytes can be written.

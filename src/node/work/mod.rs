@@ -36,8 +36,10 @@ use crate::sys::Time;
 use body::Body;
 use commit::Rounds;
 use content::Clear;
+use news::Told;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -47,6 +49,8 @@ const IDLE_MAX: usize = 512;
 const IDLE_OPEN_MAX: usize = 8;
 /// Changes that may wait to be written down; programs wait then.
 const PENDING_MAX: usize = 8192;
+/// Whoever changes something without a mount.
+const NO_DOOR: u64 = 0;
 /// News that a door may be behind.
 const STALE_MAX: usize = 1024;
 /// Own records that are remembered.
@@ -101,7 +105,9 @@ pub(super) struct Desk {
     changed: Notify,
     rounds: Rounds,
     /// What became stale by other ways than the catalogue's news.
-    stale: broadcast::Sender<Stale>,
+    stale: broadcast::Sender<Told>,
+    /// The number of the door that was opened last.
+    doors: AtomicU64,
     /// How many changes wait.
     pending: watch::Sender<usize>,
 }
@@ -114,6 +120,7 @@ impl Default for Desk {
             changed: Notify::new(),
             rounds: Rounds::default(),
             stale: broadcast::channel(STALE_MAX).0,
+            doors: AtomicU64::new(NO_DOOR),
             pending: watch::Sender::default(),
         }
     }
@@ -167,22 +174,24 @@ impl State {
         Ok((self.dir(tree, parent)?, name.to_vec()))
     }
 
-    /// The content of a file, as it is used, and whether it is as it was when it was used last.
-    fn body(&mut self, inode: &Inode) -> (Arc<Body>, bool) {
+    /// The content of a file, as it is used.
+    fn body(&mut self, inode: &Inode) -> Arc<Body> {
         let version = match &inode.what {
             What::File(version) => version.clone(),
             _ => None,
         };
         if inode.copy.is_some() {
-            return (Arc::new(Body::new(inode.id, version)), false);
+            return Arc::new(Body::new(inode.id, version));
         }
         if let Some(body) = self.bodies.get(&inode.id) {
-            let other = version.is_some_and(|version| body.lock().rebase(&version));
-            return (body.clone(), !other);
+            if let Some(version) = version {
+                body.lock().rebase(&version);
+            }
+            return body.clone();
         }
         let body = Arc::new(Body::new(inode.id, version));
         self.bodies.insert(inode.id, body.clone());
-        (body, false)
+        body
     }
 
     /// Somebody has ended the use of a content.
