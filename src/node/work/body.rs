@@ -226,14 +226,34 @@ impl Content {
         staged + base
     }
 
-    /// Whether any byte of a chunk is anything but a hole.
-    pub(super) fn has_data(&self, index: u64) -> bool {
-        match (self.at(index), &self.opened) {
-            (At::Hole, _) => false,
-            (At::Base, Some(file)) if !file.manifest.is_paged() => {
-                file.manifest.rows.get(index as usize).is_none_or(|row| !row.is_zero())
+    /// The next offset from `at` on with data, or with a hole; none: there is no more data.
+    pub(super) fn seek(&self, at: u64, data: bool) -> Option<u64> {
+        if at >= self.size {
+            return None;
+        }
+        let (mut index, count) = (at / CHUNK, chunk_count(self.size));
+        while index < count {
+            let (has_data, next) = self.run(index);
+            if has_data == data {
+                return Some(at.max(index * CHUNK));
             }
-            _ => true,
+            index = next;
+        }
+        (!data).then_some(self.size)
+    }
+
+    /// Whether any byte of a chunk is anything but a hole, and the next chunk of which that has to
+    /// be asked: there are as many as the file has staged chunks and rows, however long it is.
+    fn run(&self, index: u64) -> (bool, u64) {
+        let staged = || self.staged.range(index..).next().map_or(u64::MAX, |(next, _)| *next);
+        match (self.at(index), &self.opened) {
+            (At::Draft, _) => (true, index + 1),
+            (At::Hole, _) => (false, staged()),
+            (At::Base, Some(file)) if !file.manifest.is_paged() => {
+                let row = file.manifest.rows.get(index as usize);
+                (row.is_none_or(|row| !row.is_zero()), index + 1)
+            }
+            (At::Base, _) => (true, staged().min(chunk_count(self.base_len))),
         }
     }
 
@@ -481,5 +501,57 @@ impl Content {
     /// Nobody shall find the draft after a crash.
     pub(super) fn unname_draft(&self, fs: &dyn Fs) -> io::Result<()> {
         self.draft.as_ref().map_or(Ok(()), |draft| draft.remove(fs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::MAX_FILE_LEN;
+    use crate::id::{ClaimId, FileHash};
+    use crate::sys::os::OsFs;
+
+    #[test]
+    fn data_and_holes_of_the_longest_file_are_found_at_once() {
+        let version = FileVersion {
+            hash: FileHash([1; 32]),
+            size: MAX_FILE_LEN,
+            claim: ClaimId([2; 16]),
+            record: None,
+        };
+        let body = Body::new(InodeId([3; 16]), Some(version));
+        let mut content = body.lock();
+        assert_eq!(content.run(1), (true, chunk_count(MAX_FILE_LEN)));
+        assert_eq!(content.seek(5, true), Some(5));
+        assert_eq!(content.seek(5, false), Some(MAX_FILE_LEN), "it ends with one");
+        // Of the base there are three chunks left, and a later one was written again.
+        content.resize(3 * CHUNK, Time::ZERO).unwrap();
+        content.resize(MAX_FILE_LEN, Time::ZERO).unwrap();
+        let (dir, key) =
+            (tempfile::tempdir().unwrap(), crate::crypto::NodeKey::from_seed(&[4; 32]));
+        let place = Place { fs: &OsFs, dir: dir.path(), key: &key };
+        let at = 1_000_000 * CHUNK;
+        content.write(place, &body.id, at + 7, b"x", Time::ZERO).unwrap();
+        assert_eq!(content.seek(5, false), Some(3 * CHUNK));
+        assert_eq!(content.run(3), (false, 1_000_000));
+        assert_eq!(content.seek(3 * CHUNK, true), Some(at));
+        assert_eq!(content.seek(at, false), Some(at + CHUNK));
+        assert_eq!(content.seek(at + CHUNK, true), None);
+        assert_eq!(content.run(1_000_001), (false, u64::MAX));
+    }
+
+    #[test]
+    fn who_opens_it_again_has_seen_what_it_is_unless_another_door_changed_it() {
+        let body = Body::new(InodeId([3; 16]), None);
+        let mut content = body.lock();
+        assert!(!content.opened_by(1) && content.opened_by(1) && !content.opened_by(2));
+        content.changed_by(1);
+        assert!(content.opened_by(1), "its own changes it knows");
+        assert!(!content.opened_by(2));
+        content.changed_by(NO_DOOR);
+        assert!(!content.opened_by(1) && !content.opened_by(2));
+        (3..100).for_each(|door| _ = content.opened_by(door));
+        assert_eq!(content.fresh.len(), DOORS_MAX);
+        assert!(!content.opened_by(NO_DOOR) && !content.opened_by(NO_DOOR));
     }
 }

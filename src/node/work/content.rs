@@ -4,9 +4,10 @@
 
 use super::body::{At, Body};
 use super::{State, WorkError};
-use crate::chunk::{CHUNK_LEN, MAX_FILE_LEN, chunk_count, chunk_len};
-use crate::core::catalogue::file_record;
+use crate::chunk::{CHUNK_LEN, Disproved, MAX_FILE_LEN, chunk_count, chunk_len};
+use crate::core::catalogue::{FileRecord, FileVersion, file_record};
 use crate::core::work::What;
+use crate::crypto::EpochKeys;
 use crate::id::ChunkId;
 use crate::node::get::{GetError, OpenFile};
 use crate::node::records::records_of;
@@ -93,9 +94,27 @@ impl Shared {
             }
             Ok(records)
         })?;
-        let file = Arc::new(self.open_file(version.hash, &mut records).await?);
+        let file = Arc::new(self.open_base(&version, &mut records).await?);
         body.lock().set_opened(&version, &file);
         Ok(Some(file))
+    }
+
+    /// Opens the version of a content. The values of a manifest prove nothing of its length: one
+    /// that has another than the version does not lead to its bytes.
+    async fn open_base(
+        self: &Arc<Self>,
+        version: &FileVersion,
+        records: &mut Vec<(FileRecord, Arc<EpochKeys>)>,
+    ) -> Result<OpenFile, GetError> {
+        loop {
+            let file = self.open_file(version.hash, records).await?;
+            if file.manifest.length == version.size {
+                return Ok(file);
+            }
+            if records.is_empty() {
+                return Err(Disproved::RowCount.into());
+            }
+        }
     }
 
     /// A chunk of an opened file in the clear.

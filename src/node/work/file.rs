@@ -6,7 +6,7 @@ use super::door::Work;
 use super::draft::{Head, RUNS_MAX};
 use super::news::Stale;
 use super::{State, WorkError, listed, named};
-use crate::chunk::{CHUNK_LEN, chunk_count};
+use crate::chunk::CHUNK_LEN;
 use crate::core::tree::TreeError;
 use crate::core::work::What;
 use crate::id::FileHash;
@@ -103,17 +103,7 @@ impl OpenedFile {
 
     /// The next offset from `at` on with data, or with a hole; none: there is no more data.
     pub fn seek(&self, at: u64, data: bool) -> Option<u64> {
-        let content = self.body.lock();
-        let size = content.size();
-        if at >= size {
-            return None;
-        }
-        for index in at / CHUNK..chunk_count(size) {
-            if content.has_data(index) == data {
-                return Some(at.max(index * CHUNK));
-            }
-        }
-        (!data).then_some(size)
+        self.body.lock().seek(at, data)
     }
 
     /// Makes it durable here, with its names.
