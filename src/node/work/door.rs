@@ -92,7 +92,14 @@ impl Work {
         &self,
         change: impl FnOnce(&mut State, &Tree<'_>) -> Result<T, WorkError>,
     ) -> Result<T, WorkError> {
-        let state = &mut *lock(&self.desk().state);
+        self.change_in(&mut lock(&self.desk().state), change)
+    }
+
+    fn change_in<T>(
+        &self,
+        state: &mut State,
+        change: impl FnOnce(&mut State, &Tree<'_>) -> Result<T, WorkError>,
+    ) -> Result<T, WorkError> {
         let out = self.shared.tree(|tree| change(state, tree))?;
         state.changed(self.shared.sys.clock.now());
         self.desk().pending.send_replace(state.work.pending());
@@ -200,16 +207,16 @@ impl Work {
         mode: u32,
         owner: Option<(u32, u32)>,
     ) -> Result<(Stat, OpenedFile), WorkError> {
-        let out = self.change(|state, tree| {
+        let state = &mut *lock(&self.desk().state);
+        let (stat, body) = self.change_in(state, |state, tree| {
             let what = What::File(None);
             let inode = self.new_inode(state, tree, (parent, name), what, (mode, owner))?;
-            let body = state.body(&inode);
-            let stat = state.stat(tree, &inode)?;
-            let file = OpenedFile::new(self, body, stat.number, true);
-            Ok((stat, file))
+            Ok((state.stat(tree, &inode)?, state.body(&inode)))
         })?;
         self.tell_others(entered(parent, name));
-        Ok(out)
+        // Counted as used before anybody else can forget the content; nothing fails from here on.
+        let file = OpenedFile::new(self, body, stat.number, true);
+        Ok((stat, file))
     }
 
     fn new_inode(
@@ -330,7 +337,8 @@ impl Work {
 
     /// Opens a file.
     pub fn open(&self, number: u64, writes: bool) -> Result<OpenedFile, WorkError> {
-        self.look(|state, tree| {
+        let state = &mut *lock(&self.desk().state);
+        let body = self.shared.tree(|tree| {
             let inode = state.find(tree, number)?;
             if !matches!(inode.what, What::File(_)) {
                 return Err(match inode.is_dir() {
@@ -341,9 +349,10 @@ impl Work {
             if writes {
                 mine(&inode)?;
             }
-            let body = state.body(&inode);
-            Ok(OpenedFile::new(self, body, number, writes))
-        })
+            Ok(state.body(&inode))
+        })?;
+        // Counted as used before anybody else can forget the content; nothing fails from here on.
+        Ok(OpenedFile::new(self, body, number, writes))
     }
 
     /// Some of what is in a directory, from behind a name on.
