@@ -2,13 +2,14 @@
 //! how they come and go, and that a restarted daemon has them again; what a program sees in one is
 //! `door`'s to translate.
 //!
-//! The list of mounts is `mounts` in the data directory: one JSON object per line, the arguments of
-//! each (`wire::control::Mount`). A mount that somebody ends by other means leaves the list.
+//! Those that are to be mounted again are in a list (`table`). A mount that somebody ends by other
+//! means leaves it.
 
 mod attr;
 mod dirs;
 mod door;
 mod system;
+mod table;
 
 use crate::node::{News, Node, Stale, WorkError};
 use crate::text::{reason, shown, shown_path};
@@ -18,15 +19,14 @@ use fuser::{INodeNo, Notifier, Session, SessionACL};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use table::{Mounted, Table, Taken};
 use tokio::sync::watch;
 
 /// Threads that take requests of one mount.
 const THREADS: usize = 4;
-/// Mounts of one node.
-const MOUNTS_MAX: usize = 16;
 /// How long an unmount waits for the others to have what was changed.
 const FLUSH: Duration = Duration::from_secs(60);
 /// The same when the daemon ends.
@@ -34,49 +34,27 @@ const FLUSH_AT_END: Duration = Duration::from_secs(10);
 /// How often a mount is tried that was there when the daemon ended, and the pause between.
 const TRIES: u32 = 300;
 const PAUSE: Duration = Duration::from_secs(1);
-/// The list, in the data directory.
-const LIST: &str = "mounts";
-
 /// The mounts of a daemon.
 pub struct Mounts {
     node: Arc<RwLock<Arc<Node>>>,
-    open: Mutex<Vec<Mounted>>,
-    /// Set when the daemon ends: the list stays as it is.
-    ending: watch::Sender<bool>,
-}
-
-/// One of them.
-struct Mounted {
-    mount: Mount,
-    point: PathBuf,
-    /// Set when the system has ended it.
-    ended: watch::Receiver<bool>,
-    /// Ends the mount when it is dropped, unless it has ended.
-    _session: fuser::BackgroundSession,
+    table: Arc<Table>,
 }
 
 impl Mounts {
     /// None yet.
     pub fn new(node: Arc<RwLock<Arc<Node>>>) -> Arc<Self> {
-        Arc::new(Self { node, open: Mutex::default(), ending: watch::Sender::new(false) })
+        Arc::new(Self { node, table: Arc::default() })
     }
 
     fn node(&self) -> Arc<Node> {
         self.node.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn open(&self) -> MutexGuard<'_, Vec<Mounted>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Those that there are.
     pub fn list(&self) -> Vec<MountInfo> {
         let (edited, edited_bytes) = self.node().work().unsaved();
-        let open = self.open();
-        let infos = open.iter().filter(|mounted| !*mounted.ended.borrow());
-        infos
-            .map(|mounted| MountInfo { mount: mounted.mount.clone(), edited, edited_bytes })
-            .collect()
+        let open = self.table.open().into_iter();
+        open.map(|mount| MountInfo { mount, edited, edited_bytes }).collect()
     }
 
     /// Mounts.
@@ -84,15 +62,15 @@ impl Mounts {
     /// # Errors
     /// Why that cannot be, with what would help; then nothing is mounted.
     pub async fn mount(self: &Arc<Self>, mount: Mount) -> Result<MountInfo, Failure> {
-        let point = self.check(&mount, true)?;
-        self.mount_at(mount.clone(), point).await?;
-        self.save();
+        let taken = self.check(&mount, true)?;
+        self.mount_at(mount.clone(), taken).await?;
+        self.save().await;
         let (edited, edited_bytes) = self.node().work().unsaved();
         Ok(MountInfo { mount, edited, edited_bytes })
     }
 
-    /// The directory that can be mounted on.
-    fn check(&self, mount: &Mount, empty: bool) -> Result<PathBuf, Failure> {
+    /// The directory that can be mounted on, by nobody else meanwhile.
+    fn check(&self, mount: &Mount, empty: bool) -> Result<Taken, Failure> {
         let given = Path::new(OsStr::from_bytes(&mount.point.0));
         if system::clean(given)? {
             tracing::info!("a dead mount at {} was detached", shown_path(given));
@@ -108,28 +86,22 @@ impl Mounts {
             let why = format!("{name} has the node's own data in it, or is in it");
             return Err(Failure::new(Code::Conflict, why));
         }
-        let open = self.open();
-        if open.iter().any(|mounted| mounted.point == point && !*mounted.ended.borrow()) {
-            return Err(Failure::new(Code::Conflict, format!("{name} is a mount already"))
-                .hint(format!("p2pfs umount {name}")));
-        }
-        if open.len() >= MOUNTS_MAX {
-            return Err(Failure::new(Code::Conflict, "this node has too many mounts"));
-        }
+        let taken = self.table.take(point.clone())?;
         let mut entries = std::fs::read_dir(&point).map_err(|err| unusable(&point, &err))?;
         if empty && entries.next().is_some() {
             return Err(Failure::new(Code::Conflict, format!("{name} is not empty"))
                 .hint("what is in it could not be seen: mount on an empty directory"));
         }
-        Ok(point)
+        Ok(taken)
     }
 
-    async fn mount_at(self: &Arc<Self>, mount: Mount, point: PathBuf) -> Result<(), Failure> {
+    async fn mount_at(self: &Arc<Self>, mount: Mount, taken: Taken) -> Result<(), Failure> {
         let node = self.node();
         let work = node.work().another_door();
         let root = work.dir_at(&mount.path).map_err(|err| not_there(&err, &mount.path))?;
         let (ended, is_ended) = watch::channel(false);
         let door = Door::new(node, work.clone(), root, mount.read_only, ended);
+        let point = taken.point.clone();
         let (options, at) = (options(&mount), point.clone());
         let news = work.news();
         let session = tokio::task::spawn_blocking(move || {
@@ -141,7 +113,10 @@ impl Mounts {
         let (session, notifier) = session.map_err(|err| not_mounted(&point, &err))?;
         tokio::spawn(tell(news, notifier, root, is_ended.clone()));
         let mounted = Mounted { mount, point, ended: is_ended.clone(), _session: session };
-        self.open().push(mounted);
+        if !self.table.add(mounted) {
+            return Err(Failure::new(Code::Failed, "the daemon ends"));
+        }
+        drop(taken);
         tokio::spawn(self.clone().attend(is_ended));
         Ok(())
     }
@@ -150,14 +125,9 @@ impl Mounts {
     async fn attend(self: Arc<Self>, mut ended: watch::Receiver<bool>) {
         // The sender is in the session, which ends with it.
         ended.wait_for(|ended| *ended).await.ok();
-        let gone: Vec<Mounted> = {
-            let mut open = self.open();
-            let (gone, left) = open.drain(..).partition(|mounted| *mounted.ended.borrow());
-            *open = left;
-            gone
-        };
-        if !gone.is_empty() && !*self.ending.borrow() {
-            self.save();
+        let gone = self.table.ended();
+        if !gone.is_empty() {
+            self.save().await;
         }
         // Its threads may still be ending.
         tokio::task::spawn_blocking(move || drop(gone)).await.ok();
@@ -171,12 +141,11 @@ impl Mounts {
         let given = Path::new(OsStr::from_bytes(&umount.point.0));
         let point = std::fs::canonicalize(given).unwrap_or_else(|_| given.to_owned());
         let name = shown_path(&point);
-        let found = {
-            let open = self.open();
-            let mut here = open.iter().filter(|mounted| mounted.point == point);
-            here.next().map(|mounted| (mounted.mount.clone(), mounted.ended.clone()))
-        };
-        let Some((mount, mut ended)) = found else {
+        let Some((mount, mut ended)) = self.table.at(&point) else {
+            if let Some(mount) = self.table.give_up(&point) {
+                self.save().await;
+                return Ok(MountInfo { mount, edited: 0, edited_bytes: 0 });
+            }
             if system::clean(given)? {
                 let mount = Mount {
                     point: umount.point.clone(),
@@ -203,20 +172,18 @@ impl Mounts {
             // The system tells the session.
             tokio::time::timeout(PAUSE * 5, ended.wait_for(|ended| *ended)).await.ok();
         }
-        self.open().retain(|mounted| mounted.point != point || *mounted.ended.borrow());
-        self.save();
+        let gone = self.table.remove(&point);
+        self.save().await;
+        // Its threads may still be ending: nobody waits for that.
+        tokio::task::spawn_blocking(move || drop(gone));
         let (edited, edited_bytes) = work.unsaved();
         Ok(MountInfo { mount, edited, edited_bytes })
     }
 
     /// Mounts again what was mounted when the daemon ended.
     pub fn restore(self: &Arc<Self>) {
-        let text = std::fs::read_to_string(self.node().data_dir().join(LIST)).unwrap_or_default();
-        for line in text.lines().take(MOUNTS_MAX) {
-            match serde_json::from_str::<Mount>(line) {
-                Ok(mount) => drop(tokio::spawn(self.clone().again(mount))),
-                Err(err) => tracing::warn!(%err, "the list of mounts is damaged"),
-            }
+        for mount in self.table.restore(self.node().data_dir()) {
+            tokio::spawn(self.clone().again(mount));
         }
     }
 
@@ -224,11 +191,11 @@ impl Mounts {
     async fn again(self: Arc<Self>, mount: Mount) {
         let name = String::from_utf8_lossy(&mount.point.0).into_owned();
         for _ in 0..TRIES {
-            if *self.ending.borrow() {
+            if !self.table.waits(&mount) {
                 return;
             }
             let done = match self.check(&mount, false) {
-                Ok(point) => self.mount_at(mount.clone(), point).await,
+                Ok(taken) => self.mount_at(mount.clone(), taken).await,
                 Err(err) => Err(err),
             };
             match done {
@@ -245,12 +212,12 @@ impl Mounts {
 
     /// Ends all mounts, because the daemon does; they come again with it.
     pub async fn end(&self) {
-        self.ending.send_replace(true);
+        self.table.end().await;
         let work = self.node().work();
         if let Err(err) = work.flush(FLUSH_AT_END).await {
             tracing::warn!(%err, "not everything that was changed is known to the others yet");
         }
-        let open = std::mem::take(&mut *self.open());
+        let open = self.table.drain();
         let ended = tokio::task::spawn_blocking(move || {
             for mounted in open {
                 if let Err(err) = system::detach(&mounted.point, true) {
@@ -262,18 +229,8 @@ impl Mounts {
     }
 
     /// Writes the list.
-    fn save(&self) {
-        let mut text = String::new();
-        for mounted in self.open().iter().filter(|mounted| !*mounted.ended.borrow()) {
-            text += &serde_json::to_string(&mounted.mount).expect("paths are text or hex");
-            text.push('\n');
-        }
-        let path = self.node().data_dir().join(LIST);
-        let next = path.with_extension("new");
-        let saved = std::fs::write(&next, text).and_then(|()| std::fs::rename(&next, &path));
-        if let Err(err) = saved {
-            tracing::warn!(%err, "a restarted daemon will not know of its mounts");
-        }
+    async fn save(&self) {
+        self.table.save(self.node().data_dir()).await;
     }
 }
 
