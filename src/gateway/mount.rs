@@ -19,7 +19,7 @@ use fuser::{INodeNo, Notifier, Session, SessionACL};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use table::{Mounted, Table, Taken};
@@ -31,6 +31,8 @@ const THREADS: usize = 4;
 const FLUSH: Duration = Duration::from_secs(60);
 /// The same when the daemon ends.
 const FLUSH_AT_END: Duration = Duration::from_secs(10);
+/// How long a directory that is asked about has to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How often a mount is tried that was there when the daemon ended, and the pause between.
 const TRIES: u32 = 300;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -62,7 +64,7 @@ impl Mounts {
     /// # Errors
     /// Why that cannot be, with what would help; then nothing is mounted.
     pub async fn mount(self: &Arc<Self>, mount: Mount) -> Result<MountInfo, Failure> {
-        let taken = self.check(&mount, true)?;
+        let taken = self.check(&mount, true).await?;
         self.mount_at(mount.clone(), taken).await?;
         self.save().await;
         let (edited, edited_bytes) = self.node().work().unsaved();
@@ -70,27 +72,13 @@ impl Mounts {
     }
 
     /// The directory that can be mounted on, by nobody else meanwhile.
-    fn check(&self, mount: &Mount, empty: bool) -> Result<Taken, Failure> {
-        let given = Path::new(OsStr::from_bytes(&mount.point.0));
-        if system::clean(given)? {
-            tracing::info!("a dead mount at {} was detached", shown_path(given));
-        }
-        let point = std::fs::canonicalize(given).map_err(|err| unusable(given, &err))?;
-        let name = shown_path(&point);
-        if !point.is_dir() {
-            return Err(Failure::new(Code::Conflict, format!("{name} is not a directory")));
-        }
-        let data = self.node().data_dir().to_owned();
-        let data = std::fs::canonicalize(&data).unwrap_or(data);
-        if data.starts_with(&point) || point.starts_with(&data) {
-            let why = format!("{name} has the node's own data in it, or is in it");
-            return Err(Failure::new(Code::Conflict, why));
-        }
+    async fn check(&self, mount: &Mount, empty: bool) -> Result<Taken, Failure> {
+        let given = place_of(&mount.point);
+        let (at, data) = (given.clone(), self.node().data_dir().to_owned());
+        let point = beside(&given, move || system::directory(&at, &data)).await?;
         let taken = self.table.take(point.clone())?;
-        let mut entries = std::fs::read_dir(&point).map_err(|err| unusable(&point, &err))?;
-        if empty && entries.next().is_some() {
-            return Err(Failure::new(Code::Conflict, format!("{name} is not empty"))
-                .hint("what is in it could not be seen: mount on an empty directory"));
+        if empty {
+            beside(&given, move || system::is_empty(&point)).await?;
         }
         Ok(taken)
     }
@@ -104,13 +92,15 @@ impl Mounts {
         let point = taken.point.clone();
         let (options, at) = (options(&mount), point.clone());
         let news = work.news();
-        let session = tokio::task::spawn_blocking(move || {
-            let session = Session::new(door, &at, &options)?;
-            let notifier = session.notifier();
-            Ok((session.spawn()?, notifier))
-        });
-        let session = session.await.unwrap_or_else(|err| Err(io::Error::other(err)));
-        let (session, notifier) = session.map_err(|err| not_mounted(&point, &err))?;
+        // Given up, it is dropped, which unmounts it again.
+        let (session, notifier) = beside(&point, move || {
+            let session = Session::new(door, &at, &options).and_then(|session| {
+                let notifier = session.notifier();
+                Ok((session.spawn()?, notifier))
+            });
+            session.map_err(|err| not_mounted(&at, &err))
+        })
+        .await?;
         tokio::spawn(tell(news, notifier, root, is_ended.clone()));
         let mounted = Mounted { mount, point, ended: is_ended.clone(), _session: session };
         if !self.table.add(mounted) {
@@ -138,15 +128,18 @@ impl Mounts {
     /// # Errors
     /// When programs use it, which are named; or when it is not mounted.
     pub async fn umount(self: &Arc<Self>, umount: &Umount) -> Result<MountInfo, Failure> {
-        let given = Path::new(OsStr::from_bytes(&umount.point.0));
-        let point = std::fs::canonicalize(given).unwrap_or_else(|_| given.to_owned());
+        let given = place_of(&umount.point);
+        let at = given.clone();
+        let resolve = move || Ok(std::fs::canonicalize(&at).unwrap_or(at));
+        let point = beside(&given, resolve).await?;
         let name = shown_path(&point);
         let Some((mount, mut ended)) = self.table.at(&point) else {
             if let Some(mount) = self.table.give_up(&point) {
                 self.save().await;
                 return Ok(MountInfo { mount, edited: 0, edited_bytes: 0 });
             }
-            if system::clean(given)? {
+            let at = given.clone();
+            if beside(&given, move || system::clean(&at)).await? {
                 let mount = Mount {
                     point: umount.point.clone(),
                     path: "/".into(),
@@ -167,7 +160,9 @@ impl Mounts {
         }
         let (at, force) = (point.clone(), umount.force);
         let done = tokio::task::spawn_blocking(move || system::detach(&at, force)).await;
-        done.unwrap_or_else(|err| Err(io::Error::other(err))).map_err(|err| busy(&point, &err))?;
+        if let Err(err) = done.unwrap_or_else(|err| Err(io::Error::other(err))) {
+            return Err(not_unmounted(point, err).await);
+        }
         if !umount.force {
             // The system tells the session.
             tokio::time::timeout(PAUSE * 5, ended.wait_for(|ended| *ended)).await.ok();
@@ -194,13 +189,14 @@ impl Mounts {
             if !self.table.waits(&mount) {
                 return;
             }
-            let done = match self.check(&mount, false) {
+            let done = match self.check(&mount, false).await {
                 Ok(taken) => self.mount_at(mount.clone(), taken).await,
                 Err(err) => Err(err),
             };
             match done {
                 Ok(()) => return tracing::info!("mounted again at {}", shown(&name)),
-                Err(err) if err.code == Code::Conflict => {
+                // Each try of what does not answer would keep a thread for ever.
+                Err(err) if matches!(err.code, Code::Conflict | Code::Unreachable) => {
                     return tracing::warn!("not mounted again at {}: {err}", shown(&name));
                 }
                 Err(err) => tracing::debug!("not mounted again at {} yet: {err}", shown(&name)),
@@ -277,20 +273,6 @@ fn not_there(err: &WorkError, path: &PathText) -> Failure {
     crate::gateway::control::work_failure(err, path)
 }
 
-fn unusable(point: &Path, err: &io::Error) -> Failure {
-    let name = shown_path(point);
-    match err.kind() {
-        io::ErrorKind::NotFound => {
-            Failure::new(Code::NotFound, format!("there is no directory {name}"))
-                .hint(format!("mkdir {name}"))
-        }
-        io::ErrorKind::PermissionDenied => {
-            Failure::new(Code::Denied, format!("the daemon may not use {name}"))
-        }
-        _ => Failure::new(Code::Failed, format!("{name} cannot be used: {}", reason(err))),
-    }
-}
-
 fn not_mounted(point: &Path, err: &io::Error) -> Failure {
     let name = shown_path(point);
     let why = shown(&reason(err)).into_owned();
@@ -307,20 +289,65 @@ fn not_mounted(point: &Path, err: &io::Error) -> Failure {
     }
 }
 
-fn busy(point: &Path, err: &io::Error) -> Failure {
-    let name = shown_path(point);
+async fn not_unmounted(point: PathBuf, err: io::Error) -> Failure {
+    let name = shown_path(&point);
     if err.kind() != io::ErrorKind::ResourceBusy {
-        let why = reason(err);
+        let why = reason(&err);
         return Failure::new(Code::Failed, format!("{name} cannot be unmounted: {why}"));
     }
-    let users: Vec<String> = system::users_of(point)
-        .iter()
-        .map(|(pid, program)| format!("{} (pid {pid})", shown(program)))
-        .collect();
+    let at = point.clone();
+    // It is in use, whether or not it can be seen by whom.
+    let users = beside(&point, move || Ok(system::users_of(&at))).await.unwrap_or_default();
+    let users: Vec<String> =
+        users.iter().map(|(pid, program)| format!("{} (pid {pid})", shown(program))).collect();
     let by = match users.is_empty() {
         true => String::new(),
         false => format!(" by {}", users.join(", ")),
     };
     Failure::new(Code::Conflict, format!("{name} is in use{by}"))
         .hint("end those programs, or leave them what they have open:  p2pfs umount --force")
+}
+
+fn place_of(point: &PathText) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(&point.0))
+}
+
+/// Asks the system about a directory, which may be on a server that is gone: then nothing there
+/// ever answers.
+async fn beside<T: Send + 'static>(
+    point: &Path,
+    ask: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    answered(point, ANSWER, ask).await
+}
+
+async fn answered<T: Send + 'static>(
+    point: &Path,
+    within: Duration,
+    ask: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let asked = tokio::time::timeout(within, tokio::task::spawn_blocking(ask)).await;
+    let name = shown_path(point);
+    match asked {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(err)) => Err(Failure::new(Code::Failed, format!("{name} cannot be used: {err}"))),
+        Err(_) => Err(Failure::new(Code::Unreachable, format!("{name} does not answer"))
+            .hint("is it on a server, or a disk, that is gone?")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_does_not_answer_keeps_nobody_waiting() {
+        let (release, gone) = std::sync::mpsc::channel::<()>();
+        let ask = move || Ok(gone.recv().is_ok());
+        let failure = answered(Path::new("/far"), Duration::from_millis(20), ask).await;
+        let failure = failure.unwrap_err();
+        assert_eq!((failure.code, &*failure.message), (Code::Unreachable, "/far does not answer"));
+        release.send(()).unwrap();
+        assert_eq!(answered(Path::new("/near"), ANSWER, || Ok(5)).await.unwrap(), 5);
+    }
 }
