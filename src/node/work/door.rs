@@ -107,6 +107,11 @@ impl Work {
         Ok(out)
     }
 
+    /// Whether there is room for another change.
+    pub fn has_room(&self) -> bool {
+        *self.desk().pending.borrow() < PENDING_MAX
+    }
+
     /// Waits until there is room for another change.
     pub async fn room(&self) {
         // The sender lives as long as the node.
