@@ -3,6 +3,7 @@
 
 use crate::daemon::{names, noise, until};
 use crate::mounted::{mount, mounted};
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Read;
@@ -71,6 +72,43 @@ fn two_mounts_of_a_node_show_the_same() {
     fs::remove_file(two.join("g")).unwrap();
     until("the file to go", || fs::metadata(one.join("g")).is_err());
     crate::mounted::detach(dir.path());
+}
+
+#[test]
+fn what_another_node_removes_lives_on_for_who_has_it_open() {
+    let test = "what_another_node_removes_lives_on_for_who_has_it_open";
+    let Some(swarm) = mounted(test, 2) else { return };
+    let (one, two) = (swarm.at(0), swarm.at(1));
+    let mut bytes = noise(7, (2 << 20) + 5);
+    fs::write(one.join("f"), &bytes).unwrap();
+    until("the file to appear", || fs::read(two.join("f")).is_ok_and(|now| now == bytes));
+    let open = File::options().read(true).write(true).open(one.join("f")).unwrap();
+    fs::remove_file(two.join("f")).unwrap();
+    until("the file to go", || names(one).is_empty());
+    // What the daemon says, not what the system remembers.
+    let links = || {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+        rustix::fs::statx(&open, c"", flags, StatxFlags::BASIC_STATS).unwrap().stx_nlink
+    };
+    assert_eq!(links(), 0);
+    let all = || {
+        let mut now = vec![0; open.metadata().unwrap().len() as usize];
+        open.read_exact_at(&mut now, 0).unwrap();
+        now
+    };
+    assert!(all() == bytes);
+    open.write_all_at(b"more", 1 << 20).unwrap();
+    bytes[1 << 20..][..4].copy_from_slice(b"more");
+    open.set_len(2 << 20).unwrap();
+    bytes.truncate(2 << 20);
+    open.sync_all().unwrap();
+    assert!(all() == bytes);
+    assert_eq!(links(), 0);
+    drop(open);
+    until("the draft to go", || names(&swarm[0].data.join("drafts")).is_empty());
+    assert!(names(one).is_empty() && names(two).is_empty());
+    fs::write(two.join("f"), "new").unwrap();
+    until("another one to appear", || fs::read(one.join("f")).is_ok_and(|now| now == b"new"));
 }
 
 #[test]

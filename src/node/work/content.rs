@@ -218,6 +218,7 @@ impl Shared {
         }
         let State { work, .. } = &mut *lock(&self.work.state);
         let version = self.tree(|tree| {
+            work.keep(tree, &body.id)?;
             work.touch(tree, &body.id)?;
             Ok(work.inode(tree, &body.id)?)
         })?;

@@ -151,23 +151,43 @@ struct State {
 
 impl State {
     /// What a number is for.
-    fn find(&self, tree: &Tree<'_>, number: u64) -> Result<Inode, WorkError> {
+    fn find(&mut self, tree: &Tree<'_>, number: u64) -> Result<Inode, WorkError> {
         let found = match self.numbers.find(tree, &self.work, number)? {
-            Some(Number::Inode(id)) => self.work.inode(tree, &id)?,
             Some(Number::Copy(id, record)) => self.work.copy(tree, &id, &record)?,
-            None => None,
+            Some(Number::Inode(id)) => self.open_or_named(tree, &id)?,
+            // What is open lives on without a name.
+            None => match self.used_with(number) {
+                Some(id) => self.open_or_named(tree, &id)?,
+                None => None,
+            },
         };
         found.ok_or(WorkError::Tree(TreeError::NotFound))
     }
 
+    /// An inode, also one that others have removed while it is open here.
+    fn open_or_named(&mut self, tree: &Tree<'_>, id: &InodeId) -> io::Result<Option<Inode>> {
+        if self.bodies.get(id).is_some_and(|body| body.lock().users > 0) {
+            self.work.keep(tree, id)?;
+        }
+        self.work.inode(tree, id)
+    }
+
+    /// The open file that has a number.
+    fn used_with(&self, number: u64) -> Option<InodeId> {
+        let mut from = [0; 16];
+        from[..8].copy_from_slice(&number.to_be_bytes());
+        let (id, body) = self.bodies.range(InodeId(from)..).next()?;
+        (id.0[..8] == from[..8] && body.lock().users > 0).then_some(*id)
+    }
+
     /// The directory that a number is for.
-    fn dir(&self, tree: &Tree<'_>, number: u64) -> Result<InodeId, WorkError> {
+    fn dir(&mut self, tree: &Tree<'_>, number: u64) -> Result<InodeId, WorkError> {
         let inode = self.find(tree, number)?;
         if inode.is_dir() { Ok(inode.id) } else { Err(TreeError::NotADirectory(Vec::new()).into()) }
     }
 
     /// A name in the directory that a number is for.
-    fn spot(&self, tree: &Tree<'_>, parent: u64, name: &[u8]) -> Result<Spot, WorkError> {
+    fn spot(&mut self, tree: &Tree<'_>, parent: u64, name: &[u8]) -> Result<Spot, WorkError> {
         if name.len() > crate::core::catalogue::NAME_MAX {
             return Err(WorkError::NameTooLong);
         }

@@ -3,7 +3,7 @@
 
 use super::door::Work;
 use super::{NO_DOOR, State, WorkError};
-use crate::core::catalogue::{Change, Checked, Node as TreeNode, View as _};
+use crate::core::catalogue::{Change, Checked, Node as TreeNode, Target, View as _};
 use crate::core::hlc;
 use crate::core::tree::Tree;
 use crate::core::work::{Number, What};
@@ -142,7 +142,12 @@ impl State {
         out: &mut Vec<Stale>,
     ) -> Result<(), WorkError> {
         match change {
-            Change::Entry { parent, name, .. } => {
+            Change::Entry { parent, name, target } => {
+                if let Target::Linked(id) | Target::Kept(id) | Target::Moved(id) = target
+                    && self.work.find_names(tree, id)?
+                {
+                    out.push(Stale::Inode(self.number(tree, *id)?));
+                }
                 self.stale_name(tree, *parent, name.as_bytes(), made_ns, out)?;
             }
             Change::Inode { inode, node, .. } => {
