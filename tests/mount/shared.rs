@@ -75,6 +75,35 @@ fn two_mounts_of_a_node_show_the_same() {
 }
 
 #[test]
+fn a_file_that_two_make_at_once_is_opened_by_both() {
+    let test = "a_file_that_two_make_at_once_is_opened_by_both";
+    let Some(swarm) = mounted(test, 1) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    mount(&swarm[0], dir.path(), &[]);
+    let points = [swarm.at(0), dir.path()];
+    let start = std::sync::Barrier::new(points.len());
+    std::thread::scope(|scope| {
+        for point in points {
+            scope.spawn(|| {
+                for number in 0..300 {
+                    start.wait();
+                    // Whoever comes second opens what is there, and cuts it off.
+                    let file = File::create(point.join(number.to_string()));
+                    file.unwrap_or_else(|err| panic!("{number}: {err}"));
+                }
+            });
+        }
+    });
+    // One that may not be changed is not, whoever was to make it.
+    fs::write(points[0].join("kept"), "kept").unwrap();
+    fs::set_permissions(points[0].join("kept"), fs::Permissions::from_mode(0o400)).unwrap();
+    let refused = File::create_new(points[1].join("kept")).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(points[1].join("kept")).unwrap(), b"kept");
+    crate::mounted::detach(dir.path());
+}
+
+#[test]
 fn what_another_node_removes_lives_on_for_who_has_it_open() {
     let test = "what_another_node_removes_lives_on_for_who_has_it_open";
     let Some(swarm) = mounted(test, 2) else { return };

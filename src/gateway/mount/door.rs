@@ -429,21 +429,16 @@ impl Filesystem for Door {
         reply: ReplyCreate,
     ) {
         let (dir, owner, name) = (self.inside(parent), self.owner(req), name.as_bytes().to_vec());
-        let create = move |work: &Work| match work.create(dir, &name, mode, owner) {
-            // Somebody else has made it just now.
-            Err(WorkError::Tree(TreeError::Exists)) if flags & libc::O_EXCL == 0 => {
-                let stat = work.lookup(dir, &name)?;
-                let file = work.open(stat.number, true)?;
-                Ok((stat, file))
-            }
-            made => made,
-        };
+        let create = move |work: &Work| work.create(dir, &name, mode, owner);
         let (seen, files) = (self.seen, self.files.clone());
         self.change(create, move |made| match made {
             Ok((stat, file)) => {
                 let (handle, flags) = (files.keep(file), FopenFlags::FOPEN_KEEP_CACHE);
                 reply.created(&TTL, &seen.attr(&stat), Generation(0), handle, flags);
             }
+            // Somebody else has made it just now: the system looks again, and opens it if the
+            // program may do that.
+            Err(Errno::EEXIST) if flags & libc::O_EXCL == 0 => reply.error(Errno::ESTALE),
             Err(err) => reply.error(err),
         });
     }
