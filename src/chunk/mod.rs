@@ -62,7 +62,7 @@ pub enum Disproved {
 pub struct TooLarge;
 
 /// Where a chunk stands in its file, as far as its value depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The only chunk: its value is the file hash.
     Whole,

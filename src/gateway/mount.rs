@@ -2,13 +2,14 @@
 //! how they come and go, and that a restarted daemon has them again; what a program sees in one is
 //! `door`'s to translate.
 //!
-//! The list of mounts is `mounts` in the data directory: one JSON object per line, the arguments of
-//! each (`wire::control::Mount`). A mount that somebody ends by other means leaves the list.
+//! Those that are to be mounted again are in a list (`table`). A mount that somebody ends by other
+//! means leaves it.
 
 mod attr;
 mod dirs;
 mod door;
 mod system;
+mod table;
 
 use crate::node::{News, Node, Stale, WorkError};
 use crate::text::{reason, shown, shown_path};
@@ -16,70 +17,48 @@ use crate::wire::control::{Code, Failure, Mount, MountInfo, PathText, Umount};
 use door::Door;
 use fuser::{INodeNo, Notifier, Session, SessionACL};
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use table::{Mounted, Table, Taken};
 use tokio::sync::watch;
 
 /// Threads that take requests of one mount.
 const THREADS: usize = 4;
-/// Mounts of one node.
-const MOUNTS_MAX: usize = 16;
 /// How long an unmount waits for the others to have what was changed.
 const FLUSH: Duration = Duration::from_secs(60);
 /// The same when the daemon ends.
 const FLUSH_AT_END: Duration = Duration::from_secs(10);
 /// How long a mount waits for what was synced before.
 const RESTORED: Duration = Duration::from_secs(30);
+/// How long a directory that is asked about has to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How often a mount is tried that was there when the daemon ended, and the pause between.
 const TRIES: u32 = 300;
 const PAUSE: Duration = Duration::from_secs(1);
-/// The list, in the data directory.
-const LIST: &str = "mounts";
-
 /// The mounts of a daemon.
 pub struct Mounts {
     node: Arc<RwLock<Arc<Node>>>,
-    open: Mutex<Vec<Mounted>>,
-    /// Set when the daemon ends: the list stays as it is.
-    ending: watch::Sender<bool>,
-}
-
-/// One of them.
-struct Mounted {
-    mount: Mount,
-    point: PathBuf,
-    /// Set when the system has ended it.
-    ended: watch::Receiver<bool>,
-    /// Ends the mount when it is dropped, unless it has ended.
-    _session: fuser::BackgroundSession,
+    table: Arc<Table>,
 }
 
 impl Mounts {
     /// None yet.
     pub fn new(node: Arc<RwLock<Arc<Node>>>) -> Arc<Self> {
-        Arc::new(Self { node, open: Mutex::default(), ending: watch::Sender::new(false) })
+        Arc::new(Self { node, table: Arc::default() })
     }
 
     fn node(&self) -> Arc<Node> {
         self.node.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn open(&self) -> MutexGuard<'_, Vec<Mounted>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Those that there are.
     pub fn list(&self) -> Vec<MountInfo> {
         let (edited, edited_bytes) = self.node().work().unsaved();
-        let open = self.open();
-        let infos = open.iter().filter(|mounted| !*mounted.ended.borrow());
-        infos
-            .map(|mounted| MountInfo { mount: mounted.mount.clone(), edited, edited_bytes })
-            .collect()
+        let open = self.table.open().into_iter();
+        open.map(|mount| MountInfo { mount, edited, edited_bytes }).collect()
     }
 
     /// Mounts.
@@ -87,49 +66,28 @@ impl Mounts {
     /// # Errors
     /// Why that cannot be, with what would help; then nothing is mounted.
     pub async fn mount(self: &Arc<Self>, mount: Mount) -> Result<MountInfo, Failure> {
-        let point = self.check(&mount, true)?;
-        self.mount_at(mount.clone(), point).await?;
-        self.save();
+        let taken = self.check(&mount, true).await?;
+        self.mount_at(mount.clone(), taken).await?;
+        self.save().await;
         let (edited, edited_bytes) = self.node().work().unsaved();
         Ok(MountInfo { mount, edited, edited_bytes })
     }
 
-    /// The directory that can be mounted on.
-    fn check(&self, mount: &Mount, empty: bool) -> Result<PathBuf, Failure> {
-        let given = Path::new(OsStr::from_bytes(&mount.point.0));
-        if system::clean(given)? {
-            tracing::info!("a dead mount at {} was detached", shown_path(given));
+    /// The directory that can be mounted on, by nobody else meanwhile.
+    async fn check(&self, mount: &Mount, empty: bool) -> Result<Taken, Failure> {
+        let given = place_of(&mount.point);
+        let (at, data) = (given.clone(), self.node().data_dir().to_owned());
+        let point = beside(&given, move || system::directory(&at, &data)).await?;
+        let taken = self.table.take(point.clone())?;
+        if empty {
+            beside(&given, move || system::is_empty(&point)).await?;
         }
-        let point = std::fs::canonicalize(given).map_err(|err| unusable(given, &err))?;
-        let name = shown_path(&point);
-        if !point.is_dir() {
-            return Err(Failure::new(Code::Conflict, format!("{name} is not a directory")));
-        }
-        let data = self.node().data_dir().to_owned();
-        let data = std::fs::canonicalize(&data).unwrap_or(data);
-        if data.starts_with(&point) || point.starts_with(&data) {
-            let why = format!("{name} has the node's own data in it, or is in it");
-            return Err(Failure::new(Code::Conflict, why));
-        }
-        let open = self.open();
-        if open.iter().any(|mounted| mounted.point == point && !*mounted.ended.borrow()) {
-            return Err(Failure::new(Code::Conflict, format!("{name} is a mount already"))
-                .hint(format!("p2pfs umount {name}")));
-        }
-        if open.len() >= MOUNTS_MAX {
-            return Err(Failure::new(Code::Conflict, "this node has too many mounts"));
-        }
-        let mut entries = std::fs::read_dir(&point).map_err(|err| unusable(&point, &err))?;
-        if empty && entries.next().is_some() {
-            return Err(Failure::new(Code::Conflict, format!("{name} is not empty"))
-                .hint("what is in it could not be seen: mount on an empty directory"));
-        }
-        Ok(point)
+        Ok(taken)
     }
 
-    async fn mount_at(self: &Arc<Self>, mount: Mount, point: PathBuf) -> Result<(), Failure> {
+    async fn mount_at(self: &Arc<Self>, mount: Mount, taken: Taken) -> Result<(), Failure> {
         let node = self.node();
-        let work = node.work();
+        let work = node.work().another_door();
         let root = work.dir_at(&mount.path).map_err(|err| not_there(&err, &mount.path))?;
         let (ended, is_ended) = watch::channel(false);
         // Programs must not see what was there before it was synced.
@@ -138,17 +96,24 @@ impl Mounts {
             return Err(Failure::new(Code::Failed, why).hint("p2pfs status"));
         }
         let door = Door::new(node, work.clone(), root, mount.read_only, ended);
+        let point = taken.point.clone();
         let (options, at) = (options(&mount), point.clone());
-        let session = tokio::task::spawn_blocking(move || {
-            let session = Session::new(door, &at, &options)?;
-            let notifier = session.notifier();
-            Ok((session.spawn()?, notifier))
-        });
-        let session = session.await.unwrap_or_else(|err| Err(io::Error::other(err)));
-        let (session, notifier) = session.map_err(|err| not_mounted(&point, &err))?;
-        tokio::spawn(tell(work.news(), notifier, root, is_ended.clone()));
+        let news = work.news();
+        // Given up, it is dropped, which unmounts it again.
+        let (session, notifier) = beside(&point, move || {
+            let session = Session::new(door, &at, &options).and_then(|session| {
+                let notifier = session.notifier();
+                Ok((session.spawn()?, notifier))
+            });
+            session.map_err(|err| not_mounted(&at, &err))
+        })
+        .await?;
+        tokio::spawn(tell(news, notifier, root, is_ended.clone()));
         let mounted = Mounted { mount, point, ended: is_ended.clone(), _session: session };
-        self.open().push(mounted);
+        if !self.table.add(mounted) {
+            return Err(Failure::new(Code::Failed, "the daemon ends"));
+        }
+        drop(taken);
         tokio::spawn(self.clone().attend(is_ended));
         Ok(())
     }
@@ -157,14 +122,9 @@ impl Mounts {
     async fn attend(self: Arc<Self>, mut ended: watch::Receiver<bool>) {
         // The sender is in the session, which ends with it.
         ended.wait_for(|ended| *ended).await.ok();
-        let gone: Vec<Mounted> = {
-            let mut open = self.open();
-            let (gone, left) = open.drain(..).partition(|mounted| *mounted.ended.borrow());
-            *open = left;
-            gone
-        };
-        if !gone.is_empty() && !*self.ending.borrow() {
-            self.save();
+        let gone = self.table.ended();
+        if !gone.is_empty() {
+            self.save().await;
         }
         // Its threads may still be ending.
         tokio::task::spawn_blocking(move || drop(gone)).await.ok();
@@ -175,16 +135,18 @@ impl Mounts {
     /// # Errors
     /// When programs use it, which are named; or when it is not mounted.
     pub async fn umount(self: &Arc<Self>, umount: &Umount) -> Result<MountInfo, Failure> {
-        let given = Path::new(OsStr::from_bytes(&umount.point.0));
-        let point = std::fs::canonicalize(given).unwrap_or_else(|_| given.to_owned());
+        let given = place_of(&umount.point);
+        let at = given.clone();
+        let resolve = move || Ok(std::fs::canonicalize(&at).unwrap_or(at));
+        let point = beside(&given, resolve).await?;
         let name = shown_path(&point);
-        let found = {
-            let open = self.open();
-            let mut here = open.iter().filter(|mounted| mounted.point == point);
-            here.next().map(|mounted| (mounted.mount.clone(), mounted.ended.clone()))
-        };
-        let Some((mount, mut ended)) = found else {
-            if system::clean(given)? {
+        let Some((mount, mut ended)) = self.table.at(&point) else {
+            if let Some(mount) = self.table.give_up(&point) {
+                self.save().await;
+                return Ok(MountInfo { mount, edited: 0, edited_bytes: 0 });
+            }
+            let at = given.clone();
+            if beside(&given, move || system::clean(&at)).await? {
                 let mount = Mount {
                     point: umount.point.clone(),
                     path: "/".into(),
@@ -205,25 +167,25 @@ impl Mounts {
         }
         let (at, force) = (point.clone(), umount.force);
         let done = tokio::task::spawn_blocking(move || system::detach(&at, force)).await;
-        done.unwrap_or_else(|err| Err(io::Error::other(err))).map_err(|err| busy(&point, &err))?;
+        if let Err(err) = done.unwrap_or_else(|err| Err(io::Error::other(err))) {
+            return Err(not_unmounted(point, err).await);
+        }
         if !umount.force {
             // The system tells the session.
             tokio::time::timeout(PAUSE * 5, ended.wait_for(|ended| *ended)).await.ok();
         }
-        self.open().retain(|mounted| mounted.point != point || *mounted.ended.borrow());
-        self.save();
+        let gone = self.table.remove(&point);
+        self.save().await;
+        // Its threads may still be ending: nobody waits for that.
+        tokio::task::spawn_blocking(move || drop(gone));
         let (edited, edited_bytes) = work.unsaved();
         Ok(MountInfo { mount, edited, edited_bytes })
     }
 
     /// Mounts again what was mounted when the daemon ended.
     pub fn restore(self: &Arc<Self>) {
-        let text = std::fs::read_to_string(self.node().data_dir().join(LIST)).unwrap_or_default();
-        for line in text.lines().take(MOUNTS_MAX) {
-            match serde_json::from_str::<Mount>(line) {
-                Ok(mount) => drop(tokio::spawn(self.clone().again(mount))),
-                Err(err) => tracing::warn!(%err, "the list of mounts is damaged"),
-            }
+        for mount in self.table.restore(self.node().data_dir()) {
+            tokio::spawn(self.clone().again(mount));
         }
     }
 
@@ -231,16 +193,17 @@ impl Mounts {
     async fn again(self: Arc<Self>, mount: Mount) {
         let name = String::from_utf8_lossy(&mount.point.0).into_owned();
         for _ in 0..TRIES {
-            if *self.ending.borrow() {
+            if !self.table.waits(&mount) {
                 return;
             }
-            let done = match self.check(&mount, false) {
-                Ok(point) => self.mount_at(mount.clone(), point).await,
+            let done = match self.check(&mount, false).await {
+                Ok(taken) => self.mount_at(mount.clone(), taken).await,
                 Err(err) => Err(err),
             };
             match done {
                 Ok(()) => return tracing::info!("mounted again at {}", shown(&name)),
-                Err(err) if err.code == Code::Conflict => {
+                // Each try of what does not answer would keep a thread for ever.
+                Err(err) if matches!(err.code, Code::Conflict | Code::Unreachable) => {
                     return tracing::warn!("not mounted again at {}: {err}", shown(&name));
                 }
                 Err(err) => tracing::debug!("not mounted again at {} yet: {err}", shown(&name)),
@@ -252,12 +215,12 @@ impl Mounts {
 
     /// Ends all mounts, because the daemon does; they come again with it.
     pub async fn end(&self) {
-        self.ending.send_replace(true);
+        self.table.end().await;
         let work = self.node().work();
         if let Err(err) = work.flush(FLUSH_AT_END).await {
             tracing::warn!(%err, "not everything that was changed is known to the others yet");
         }
-        let open = std::mem::take(&mut *self.open());
+        let open = self.table.drain();
         let ended = tokio::task::spawn_blocking(move || {
             for mounted in open {
                 if let Err(err) = system::detach(&mounted.point, true) {
@@ -269,27 +232,9 @@ impl Mounts {
     }
 
     /// Writes the list.
-    fn save(&self) {
-        let mut text = String::new();
-        for mounted in self.open().iter().filter(|mounted| !*mounted.ended.borrow()) {
-            text += &serde_json::to_string(&mounted.mount).expect("paths are text or hex");
-            text.push('\n');
-        }
-        let path = self.node().data_dir().join(LIST);
-        if let Err(err) = replace(&path, &text) {
-            tracing::warn!(%err, "a restarted daemon will not know of its mounts");
-        }
+    async fn save(&self) {
+        self.table.save(self.node().data_dir()).await;
     }
-}
-
-/// Replaces a file; afterwards it is the old or the new one, whenever the power fails.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let next = path.with_extension("new");
-    let mut file = File::create(&next)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&next, path)?;
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 /// Tells the system what it must not believe any longer.
@@ -335,20 +280,6 @@ fn not_there(err: &WorkError, path: &PathText) -> Failure {
     crate::gateway::control::work_failure(err, path)
 }
 
-fn unusable(point: &Path, err: &io::Error) -> Failure {
-    let name = shown_path(point);
-    match err.kind() {
-        io::ErrorKind::NotFound => {
-            Failure::new(Code::NotFound, format!("there is no directory {name}"))
-                .hint(format!("mkdir {name}"))
-        }
-        io::ErrorKind::PermissionDenied => {
-            Failure::new(Code::Denied, format!("the daemon may not use {name}"))
-        }
-        _ => Failure::new(Code::Failed, format!("{name} cannot be used: {}", reason(err))),
-    }
-}
-
 fn not_mounted(point: &Path, err: &io::Error) -> Failure {
     let name = shown_path(point);
     let why = shown(&reason(err)).into_owned();
@@ -365,20 +296,65 @@ fn not_mounted(point: &Path, err: &io::Error) -> Failure {
     }
 }
 
-fn busy(point: &Path, err: &io::Error) -> Failure {
-    let name = shown_path(point);
+async fn not_unmounted(point: PathBuf, err: io::Error) -> Failure {
+    let name = shown_path(&point);
     if err.kind() != io::ErrorKind::ResourceBusy {
-        let why = reason(err);
+        let why = reason(&err);
         return Failure::new(Code::Failed, format!("{name} cannot be unmounted: {why}"));
     }
-    let users: Vec<String> = system::users_of(point)
-        .iter()
-        .map(|(pid, program)| format!("{} (pid {pid})", shown(program)))
-        .collect();
+    let at = point.clone();
+    // It is in use, whether or not it can be seen by whom.
+    let users = beside(&point, move || Ok(system::users_of(&at))).await.unwrap_or_default();
+    let users: Vec<String> =
+        users.iter().map(|(pid, program)| format!("{} (pid {pid})", shown(program))).collect();
     let by = match users.is_empty() {
         true => String::new(),
         false => format!(" by {}", users.join(", ")),
     };
     Failure::new(Code::Conflict, format!("{name} is in use{by}"))
         .hint("end those programs, or leave them what they have open:  p2pfs umount --force")
+}
+
+fn place_of(point: &PathText) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(&point.0))
+}
+
+/// Asks the system about a directory, which may be on a server that is gone: then nothing there
+/// ever answers.
+async fn beside<T: Send + 'static>(
+    point: &Path,
+    ask: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    answered(point, ANSWER, ask).await
+}
+
+async fn answered<T: Send + 'static>(
+    point: &Path,
+    within: Duration,
+    ask: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let asked = tokio::time::timeout(within, tokio::task::spawn_blocking(ask)).await;
+    let name = shown_path(point);
+    match asked {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(err)) => Err(Failure::new(Code::Failed, format!("{name} cannot be used: {err}"))),
+        Err(_) => Err(Failure::new(Code::Unreachable, format!("{name} does not answer"))
+            .hint("is it on a server, or a disk, that is gone?")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_does_not_answer_keeps_nobody_waiting() {
+        let (release, gone) = std::sync::mpsc::channel::<()>();
+        let ask = move || Ok(gone.recv().is_ok());
+        let failure = answered(Path::new("/far"), Duration::from_millis(20), ask).await;
+        let failure = failure.unwrap_err();
+        assert_eq!((failure.code, &*failure.message), (Code::Unreachable, "/far does not answer"));
+        release.send(()).unwrap();
+        assert_eq!(answered(Path::new("/near"), ANSWER, || Ok(5)).await.unwrap(), 5);
+    }
 }

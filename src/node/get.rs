@@ -222,15 +222,15 @@ impl Shared {
         origins: &mut Origins,
     ) -> Result<Row, GetError> {
         if !file.manifest.is_paged() {
-            return Ok(file.manifest.rows[index as usize].clone());
+            return nth(&file.manifest.rows, index);
         }
         let number = index / PAGE_ROWS as u64;
-        let at = (index % PAGE_ROWS as u64) as usize;
+        let at = index % PAGE_ROWS as u64;
         let cached = file.page.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((_, page)) = cached.filter(|(cached, _)| *cached == number) {
-            return Ok(page.rows[at].clone());
+            return nth(&page.rows, at);
         }
-        let root = &file.manifest.rows[number as usize];
+        let root = &nth(&file.manifest.rows, number)?;
         let (sealed, from) = self.small_chunk(root.cid).await?;
         if let Some(from) = from {
             origins.remote_bytes += sealed.len() as u64;
@@ -238,7 +238,7 @@ impl Shared {
         }
         let page = open_page(root, file.manifest.length, number, BytesMut::from(&sealed[..]))
             .map_err(GetError::Corrupt)?;
-        let row = page.rows[at].clone();
+        let row = nth(&page.rows, at)?;
         *file.page.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, Arc::new(page)));
         Ok(row)
     }
@@ -351,6 +351,12 @@ impl Shared {
         self.openers.put_back(opener);
         plain.map_err(GetError::Corrupt)
     }
+}
+
+/// A row of a list that a peer has made.
+fn nth(rows: &[Row], index: u64) -> Result<Row, GetError> {
+    let index = usize::try_from(index).unwrap_or(usize::MAX);
+    rows.get(index).cloned().ok_or_else(|| Disproved::RowCount.into())
 }
 
 /// Where a chunk goes that is kept in memory: nothing is written.

@@ -1,6 +1,7 @@
 //! What a member refuses, what waits, and what it answers about files, grants and epochs.
 
 use crate::world::{Replica, START_MS, epoch_record, grant_body, new_file, swarm};
+use p2pfs::chunk::MAX_FILE_LEN;
 use p2pfs::core::catalogue::{
     Applied, Change, Content, Draft, FileRecord, Header, Kind, Name, Node, Recipient, Record,
     Refusal, Source, Target, WAITING_MAX, epochs, files_by_claim, files_by_lookup, grants_of,
@@ -111,6 +112,33 @@ fn a_body_that_is_not_what_the_header_says_changes_nothing() {
     assert_eq!(a.lines(), ["/f 1"]);
     assert_eq!(a.apply(&good), Applied::New);
     assert_eq!(a.lines(), ["/f 1", "/g 5"]);
+}
+
+#[test]
+fn a_version_longer_than_any_file_is_none() {
+    let mut a = Replica::new(10, 1);
+    let (key, keys) = (a.key.clone(), a.keyring.newest().unwrap().clone());
+    let seal = |size, clock| {
+        let mut file = new_file(5);
+        file.version.size = size;
+        let inode = InodeId([9; 16]);
+        let changes = vec![
+            Change::Inode { inode, node: Node::File(file.version), attributes: file.attributes },
+            Change::Entry {
+                parent: InodeId::ROOT,
+                name: Name::new(b"f").unwrap(),
+                target: Target::Linked(inode),
+            },
+        ];
+        let draft = Draft { changes, ..Draft::default() };
+        seal_tree(&key, &keys, clock, &[5; 24], &draft).unwrap()
+    };
+    for size in [MAX_FILE_LEN + 1, 1 << 62, u64::MAX] {
+        a.apply(&seal(size, at_ms(START_MS)));
+        assert!(a.lines().is_empty(), "{size}");
+    }
+    assert_eq!(a.apply(&seal(MAX_FILE_LEN, at_ms(START_MS) + 1)), Applied::New);
+    assert_eq!(a.lines(), [format!("/f {MAX_FILE_LEN}")]);
 }
 
 #[test]

@@ -3,10 +3,11 @@
 
 use crate::daemon::{names, noise, until};
 use crate::mounted::{mount, mounted};
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -34,6 +35,109 @@ fn changes_appear_at_the_others() {
     fs::create_dir(two.join("d")).unwrap();
     until("the directory to appear", || one.join("d").is_dir());
     assert!(swarm[2].list(&["ls"]).iter().any(|entry| entry["path"] == "/d"));
+}
+
+#[test]
+fn two_mounts_of_a_node_show_the_same() {
+    let Some(swarm) = mounted("two_mounts_of_a_node_show_the_same", 1) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    mount(&swarm[0], dir.path(), &[]);
+    let (one, two) = (swarm.at(0), dir.path());
+    fs::write(one.join("f"), "first").unwrap();
+    fs::write(one.join("other"), "other").unwrap();
+    // Everything is remembered at the second one.
+    assert_eq!(names(two), ["f", "other"]);
+    assert_eq!(fs::read(two.join("f")).unwrap(), b"first");
+    let open = File::open(two.join("f")).unwrap();
+    // Of the same length, so that only the bytes tell.
+    fs::write(one.join("f"), "again").unwrap();
+    assert_eq!(fs::read(two.join("f")).unwrap(), b"again", "nothing is kept when it is opened");
+    let text = || {
+        let mut bytes = [0; 5];
+        open.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    File::options().write(true).open(one.join("f")).unwrap().write_all_at(b"third", 0).unwrap();
+    until("an open file to show the change", || text() == *b"third");
+    fs::rename(one.join("f"), one.join("g")).unwrap();
+    until("the name to change", || !two.join("f").exists() && two.join("g").exists());
+    fs::set_permissions(one.join("g"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mode = || fs::metadata(two.join("g")).unwrap().permissions().mode() & 0o777;
+    until("the permissions to change", || mode() == 0o600);
+    fs::rename(one.join("other"), one.join("g")).unwrap();
+    until("another file to be there", || fs::read(two.join("g")).is_ok_and(|b| b == b"other"));
+    // And the other way round.
+    fs::write(two.join("g"), "their").unwrap();
+    until("the change to be seen", || fs::read(one.join("g")).is_ok_and(|b| b == b"their"));
+    fs::remove_file(two.join("g")).unwrap();
+    until("the file to go", || fs::metadata(one.join("g")).is_err());
+    crate::mounted::detach(dir.path());
+}
+
+#[test]
+fn a_file_that_two_make_at_once_is_opened_by_both() {
+    let test = "a_file_that_two_make_at_once_is_opened_by_both";
+    let Some(swarm) = mounted(test, 1) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    mount(&swarm[0], dir.path(), &[]);
+    let points = [swarm.at(0), dir.path()];
+    let start = std::sync::Barrier::new(points.len());
+    std::thread::scope(|scope| {
+        for point in points {
+            scope.spawn(|| {
+                for number in 0..300 {
+                    start.wait();
+                    // Whoever comes second opens what is there, and cuts it off.
+                    let file = File::create(point.join(number.to_string()));
+                    file.unwrap_or_else(|err| panic!("{number}: {err}"));
+                }
+            });
+        }
+    });
+    // One that may not be changed is not, whoever was to make it.
+    fs::write(points[0].join("kept"), "kept").unwrap();
+    fs::set_permissions(points[0].join("kept"), fs::Permissions::from_mode(0o400)).unwrap();
+    let refused = File::create_new(points[1].join("kept")).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(points[1].join("kept")).unwrap(), b"kept");
+    crate::mounted::detach(dir.path());
+}
+
+#[test]
+fn what_another_node_removes_lives_on_for_who_has_it_open() {
+    let test = "what_another_node_removes_lives_on_for_who_has_it_open";
+    let Some(swarm) = mounted(test, 2) else { return };
+    let (one, two) = (swarm.at(0), swarm.at(1));
+    let mut bytes = noise(7, (2 << 20) + 5);
+    fs::write(one.join("f"), &bytes).unwrap();
+    until("the file to appear", || fs::read(two.join("f")).is_ok_and(|now| now == bytes));
+    let open = File::options().read(true).write(true).open(one.join("f")).unwrap();
+    fs::remove_file(two.join("f")).unwrap();
+    until("the file to go", || names(one).is_empty());
+    // What the daemon says, not what the system remembers.
+    let links = || {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+        rustix::fs::statx(&open, c"", flags, StatxFlags::BASIC_STATS).unwrap().stx_nlink
+    };
+    assert_eq!(links(), 0);
+    let all = || {
+        let mut now = vec![0; open.metadata().unwrap().len() as usize];
+        open.read_exact_at(&mut now, 0).unwrap();
+        now
+    };
+    assert!(all() == bytes);
+    open.write_all_at(b"more", 1 << 20).unwrap();
+    bytes[1 << 20..][..4].copy_from_slice(b"more");
+    open.set_len(2 << 20).unwrap();
+    bytes.truncate(2 << 20);
+    open.sync_all().unwrap();
+    assert!(all() == bytes);
+    assert_eq!(links(), 0);
+    drop(open);
+    until("the draft to go", || names(&swarm[0].data.join("drafts")).is_empty());
+    assert!(names(one).is_empty() && names(two).is_empty());
+    fs::write(two.join("f"), "new").unwrap();
+    until("another one to appear", || fs::read(one.join("f")).is_ok_and(|now| now == b"new"));
 }
 
 #[test]

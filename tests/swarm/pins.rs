@@ -94,3 +94,21 @@ fn what_cannot_be_pinned_is_said() {
     done(node, &["unpin", "/here"]);
     assert!(node.list(&["pin"]).is_empty());
 }
+
+#[test]
+fn a_node_that_is_full_still_finds_out_what_is_pinned() {
+    let mut swarm = Swarm::with(2, &["--replicas", "1"]);
+    swarm[0].put("/a", &noise(1, 5_000_000), &[]);
+    swarm[0].put("/b", &noise(2, 100_000), &[]);
+    let reader = swarm.join(&["--capacity", "1MB"]);
+    let node = &swarm[reader];
+    until("the records are there", || node.run(&["stat", "/b"]).code == 0);
+    for path in ["/a", "/b"] {
+        done(node, &["pin", path, "--no-wait"]);
+    }
+    let known = |path| pinned(node, path).is_some_and(|pin| pin["known"] == true);
+    until("both were looked at", || known("/a") && known("/b"));
+    let big = pinned(node, "/a").unwrap();
+    assert_eq!(big["missing"], 1, "{big}");
+    assert!(big.to_string().contains("the capacity of this node is used up"), "{big}");
+}

@@ -7,7 +7,8 @@
 //! body    = count u32 (1..=512), change…            one per tag of the header, in its order
 //! change  = 1, inode 16, node                       SetInode: the register of the inode
 //!         | 2, parent 16, name, entry               SetEntry: the register of (parent, name)
-//! node    = 1, hash 32, size u64, claim 16, record  File: a version of its content
+//! node    = 1, hash 32, size u64, claim 16, record  File: a version of its content, at most
+//!                                                   8 TiB (`chunk::MAX_FILE_LEN`)
 //!         | 2, place, place                         Dir: where it is, and where it was before
 //!         | 3, target (length u32 1..=4095)         Link
 //!         | 4, special u8, device u32               Special: 1 pipe, 2 socket (device 0),
@@ -29,6 +30,7 @@
 //! A directory has no entry: its place is part of its own inode, so moving it is one change.
 //! An edit says its name again so that it beats a removal of that name that did not see it.
 
+use crate::chunk::MAX_FILE_LEN;
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, InodeId, RecordId, Tag};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, put_blob, put_list};
@@ -296,12 +298,12 @@ impl Encode for FileVersion {
 
 impl Decode for FileVersion {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self {
-            hash: FileHash::decode(from)?,
-            size: u64::decode(from)?,
-            claim: ClaimId::decode(from)?,
-            record: Option::decode(from)?,
-        })
+        let (hash, size) = (FileHash::decode(from)?, u64::decode(from)?);
+        if size > MAX_FILE_LEN {
+            return Err(Malformed::Invalid("size of a file"));
+        }
+        let (claim, record) = (ClaimId::decode(from)?, Option::decode(from)?);
+        Ok(Self { hash, size, claim, record })
     }
 }
 

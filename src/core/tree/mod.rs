@@ -77,6 +77,9 @@ pub enum TreeError {
     /// A directory is in the way.
     #[error("a directory")]
     IsADirectory,
+    /// The inode has as many names as it can have.
+    #[error("it has too many names")]
+    TooManyLinks,
     /// A link is in the way.
     #[error("a link")]
     IsALink,

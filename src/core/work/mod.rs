@@ -479,6 +479,43 @@ impl Working {
         self.names.get_mut(&spot).ok_or(TreeError::NotFound)
     }
 
+    /// Remembers a file that others have removed and that is open here, as if it had been removed
+    /// here. One that has a name needs that not.
+    pub fn keep(&mut self, tree: &Tree<'_>, id: &InodeId) -> io::Result<()> {
+        if self.inode(tree, id)?.is_some() {
+            return Ok(());
+        }
+        let Some(version) = tree.versions(id)?.into_iter().next() else { return Ok(()) };
+        let own = Own {
+            what: What::of(&version.node),
+            attributes: version.attributes,
+            clock: version.clock,
+            names: BTreeSet::new(),
+            known: true,
+            seen: tree.heads_of(id)?,
+            was: None,
+            before: None,
+            changed: 0,
+        };
+        self.inodes.insert(*id, own);
+        Ok(())
+    }
+
+    /// Gives a file without a name, whose removal is known, the names that others have given it
+    /// since; whether there are any.
+    pub fn find_names(&mut self, tree: &Tree<'_>, id: &InodeId) -> io::Result<bool> {
+        let removed = self.names.values().any(|held| held.was == Some(*id) && held.now.is_none());
+        if removed || !self.is_orphan(id) {
+            return Ok(false);
+        }
+        let names: BTreeSet<Spot> = tree.names_of(id)?.into_iter().collect();
+        let found = !names.is_empty();
+        if let Some(own) = self.inodes.get_mut(id) {
+            own.names = names;
+        }
+        Ok(found)
+    }
+
     /// Forgets an inode that has no name, when nobody uses it any more.
     pub fn forget(&mut self, id: &InodeId) {
         let held = self.names.values().any(|held| held.was == Some(*id) && held.now.is_none());

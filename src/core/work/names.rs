@@ -66,11 +66,13 @@ impl Working {
     pub fn link(&mut self, tree: &Tree<'_>, id: InodeId, spot: &Spot) -> Result<(), TreeError> {
         let (parent, name) = spot;
         let own = self.own(tree, &id)?;
-        if own.what == What::Dir || own.names.len() >= LINKS_MAX {
+        if own.what == What::Dir {
             return Err(TreeError::IsADirectory);
         }
-        if own.names.is_empty() {
-            return Err(TreeError::NotFound);
+        match own.names.len() {
+            0 => return Err(TreeError::NotFound),
+            LINKS_MAX.. => return Err(TreeError::TooManyLinks),
+            _ => {}
         }
         self.free(tree, parent, name)?;
         let tick = self.next();

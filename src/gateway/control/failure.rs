@@ -291,6 +291,9 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
         }
         TreeError::IsADirectory => Failure::new(Code::Usage, format!("{what} is a directory"))
             .hint(format!("what is in it:  p2pfs ls {what}")),
+        TreeError::TooManyLinks => {
+            Failure::new(Code::Conflict, format!("{what} has too many names"))
+        }
         TreeError::IsALink => Failure::new(Code::Conflict, format!("{what} is a link"))
             .hint(format!("what it points to:  p2pfs stat {what}")),
         TreeError::IsSpecial => {

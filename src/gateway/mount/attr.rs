@@ -100,6 +100,7 @@ fn of_tree(err: &TreeError) -> Errno {
         TreeError::NotEmpty => Errno::ENOTEMPTY,
         TreeError::NotADirectory(_) => Errno::ENOTDIR,
         TreeError::IsADirectory => Errno::EISDIR,
+        TreeError::TooManyLinks => Errno::EMLINK,
         TreeError::InsideItself | TreeError::BadPath => Errno::EINVAL,
         TreeError::IsALink => Errno::ELOOP,
         TreeError::IsSpecial => Errno::ENXIO,
@@ -110,10 +111,35 @@ fn of_tree(err: &TreeError) -> Errno {
 }
 
 fn of_io(err: &io::Error) -> Errno {
-    match err.kind() {
-        io::ErrorKind::StorageFull => Errno::ENOSPC,
-        io::ErrorKind::FileTooLarge => Errno::EFBIG,
-        io::ErrorKind::TimedOut => Errno::ETIMEDOUT,
+    match (err.raw_os_error(), err.kind()) {
+        // Not the program has too many files open, but this node.
+        (Some(libc::EMFILE | libc::ENFILE), _) => Errno::ENFILE,
+        (_, io::ErrorKind::QuotaExceeded) => Errno::EDQUOT,
+        (_, io::ErrorKind::StorageFull) => Errno::ENOSPC,
+        (_, io::ErrorKind::FileTooLarge) => Errno::EFBIG,
+        (_, io::ErrorKind::TimedOut) => Errno::ETIMEDOUT,
         _ => Errno::EIO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_disk_lacks_is_said_by_its_own_number() {
+        for (code, wanted) in [
+            (libc::ENOSPC, Errno::ENOSPC),
+            (libc::EDQUOT, Errno::EDQUOT),
+            (libc::EMFILE, Errno::ENFILE),
+            (libc::ENFILE, Errno::ENFILE),
+            (libc::EFBIG, Errno::EFBIG),
+            (libc::EACCES, Errno::EIO),
+        ] {
+            let err = WorkError::Disk(io::Error::from_raw_os_error(code));
+            assert_eq!(errno(&err).code(), wanted.code());
+        }
+        let err = WorkError::Tree(TreeError::TooManyLinks);
+        assert_eq!(errno(&err).code(), libc::EMLINK);
     }
 }

@@ -44,15 +44,52 @@ pub(super) struct Door {
     node: Arc<Node>,
     work: Work,
     runtime: Handle,
+    seen: Seen,
+    read_only: bool,
+    files: Arc<Files>,
+    dirs: Mutex<BTreeMap<u64, Arc<Mutex<Listing>>>>,
+    ended: watch::Sender<bool>,
+}
+
+/// How this mount shows what there is.
+#[derive(Clone, Copy)]
+struct Seen {
     /// The number of the directory that is seen as the root.
     root: u64,
-    read_only: bool,
     /// Who owns what no record gives to anybody.
     mine: (u32, u32),
-    files: Mutex<BTreeMap<u64, Arc<OpenedFile>>>,
-    dirs: Mutex<BTreeMap<u64, Arc<Mutex<Listing>>>>,
+}
+
+impl Seen {
+    fn attr(&self, stat: &Stat) -> FileAttr {
+        attr(stat, outside(self.root, stat.number), self.mine)
+    }
+
+    fn entry(&self, stat: Result<Stat, Errno>, reply: ReplyEntry) {
+        match stat {
+            Ok(stat) => reply.entry(&TTL, &self.attr(&stat), Generation(0)),
+            Err(err) => reply.error(err),
+        }
+    }
+}
+
+/// What programs have open.
+#[derive(Default)]
+struct Files {
+    open: Mutex<BTreeMap<u64, Arc<OpenedFile>>>,
     handles: AtomicU64,
-    ended: watch::Sender<bool>,
+}
+
+impl Files {
+    fn handle(&self) -> u64 {
+        self.handles.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn keep(&self, file: OpenedFile) -> FileHandle {
+        let handle = self.handle();
+        lock(&self.open).insert(handle, Arc::new(file));
+        FileHandle(handle)
+    }
 }
 
 /// The number of an inode as the system knows it.
@@ -75,51 +112,52 @@ impl Door {
     ) -> Self {
         let user = rustix::process::getuid().as_raw();
         let mine = (user, rustix::process::getgid().as_raw());
-        let (files, dirs, handles) = Default::default();
-        let runtime = Handle::current();
-        Self { node, work, runtime, root, read_only, mine, files, dirs, handles, ended }
+        let (files, dirs) = Default::default();
+        let (runtime, seen) = (Handle::current(), Seen { root, mine });
+        Self { node, work, runtime, seen, read_only, files, dirs, ended }
     }
 
     const fn inside(&self, number: INodeNo) -> u64 {
-        if number.0 == ROOT_NUMBER { self.root } else { number.0 }
-    }
-
-    fn attr(&self, stat: &Stat) -> FileAttr {
-        attr(stat, outside(self.root, stat.number), self.mine)
+        if number.0 == ROOT_NUMBER { self.seen.root } else { number.0 }
     }
 
     /// Who owns what a program makes, where that is not whoever runs the node.
     fn owner(&self, req: &Request) -> Option<(u32, u32)> {
-        Some((req.uid(), req.gid())).filter(|owner| *owner != self.mine)
-    }
-
-    fn handle(&self) -> u64 {
-        self.handles.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn keep(&self, file: OpenedFile) -> FileHandle {
-        let handle = self.handle();
-        lock(&self.files).insert(handle, Arc::new(file));
-        FileHandle(handle)
+        Some((req.uid(), req.gid())).filter(|owner| *owner != self.seen.mine)
     }
 
     fn file(&self, handle: FileHandle) -> Result<Arc<OpenedFile>, Errno> {
-        lock(&self.files).get(&handle.0).cloned().ok_or(Errno::EBADF)
+        lock(&self.files.open).get(&handle.0).cloned().ok_or(Errno::EBADF)
     }
 
-    /// Waits until there is room for another change.
-    fn room(&self) -> Result<(), Errno> {
+    /// Makes a change, as soon as there is room for it: until then other requests are served.
+    fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Work) -> Result<T, WorkError> + Send + 'static,
+        tell: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
         if self.read_only {
-            return Err(Errno::EROFS);
+            return tell(Err(Errno::EROFS));
         }
-        let room = async { tokio::time::timeout(DEADLINE, self.work.room()).await };
-        self.runtime.block_on(room).map_err(|_| Errno::ETIMEDOUT)
+        if self.work.has_room() {
+            return tell(change(&self.work).map_err(|err| errno(&err)));
+        }
+        let work = self.work.clone();
+        let changed = async move {
+            work.room().await;
+            change(&work)
+        };
+        self.later(changed, tell);
     }
 
-    /// Makes a change when there is room.
-    fn change<T>(&self, change: impl FnOnce() -> Result<T, WorkError>) -> Result<T, Errno> {
-        self.room()?;
-        change().map_err(|err| errno(&err))
+    /// Makes a change of which an entry is told.
+    fn change_entry(
+        &self,
+        change: impl FnOnce(&Work) -> Result<Stat, WorkError> + Send + 'static,
+        reply: ReplyEntry,
+    ) {
+        let seen = self.seen;
+        self.change(change, move |stat| seen.entry(stat, reply));
     }
 
     /// Does something that may have to wait, and tells what came of it.
@@ -138,13 +176,6 @@ impl Door {
                 Err(_) => Err(Errno::ETIMEDOUT),
             });
         });
-    }
-
-    fn entry(&self, stat: Result<Stat, Errno>, reply: ReplyEntry) {
-        match stat {
-            Ok(stat) => reply.entry(&TTL, &self.attr(&stat), Generation(0)),
-            Err(err) => reply.error(err),
-        }
     }
 
     /// What a file is asked that only the swarm knows.
@@ -221,18 +252,18 @@ impl Filesystem for Door {
     }
 
     fn destroy(&mut self) {
-        lock(&self.files).clear();
+        lock(&self.files.open).clear();
         self.ended.send_replace(true);
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = self.work.lookup(self.inside(parent), name.as_bytes());
-        self.entry(found.map_err(|err| errno(&err)), reply);
+        self.seen.entry(found.map_err(|err| errno(&err)), reply);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         match self.work.stat(self.inside(ino)) {
-            Ok(stat) => reply.attr(&TTL, &self.attr(&stat)),
+            Ok(stat) => reply.attr(&TTL, &self.seen.attr(&stat)),
             Err(WorkError::Tree(TreeError::NotFound)) => reply.error(Errno::ESTALE),
             Err(err) => reply.error(errno(&err)),
         }
@@ -256,12 +287,15 @@ impl Filesystem for Door {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if self.read_only {
+            return reply.error(Errno::EROFS);
+        }
         let number = self.inside(ino);
-        let now = match self.room().and_then(|()| self.work.stat(number).map_err(|e| errno(&e))) {
+        let now = match self.work.stat(number) {
             Ok(now) => now,
-            Err(err) => return reply.error(err),
+            Err(err) => return reply.error(errno(&err)),
         };
-        let (user, group) = now.owner.unwrap_or(self.mine);
+        let (user, group) = now.owner.unwrap_or(self.seen.mine);
         let owned = uid.is_some() || gid.is_some();
         let mut mode = mode.map(|mode| mode & 0o7777);
         let lesser = size.is_some() && req.uid() != 0;
@@ -277,10 +311,13 @@ impl Filesystem for Door {
             modified_ns: mtime.map(nanos),
             accessed_ns: atime.map(nanos),
         };
-        let (work, root, mine) = (self.work.clone(), self.root, self.mine);
-        let set = async move { work.set(number, &changes).await };
+        let (work, seen) = (self.work.clone(), self.seen);
+        let set = async move {
+            work.room().await;
+            work.set(number, &changes).await
+        };
         let tell = move |stat: Result<Stat, Errno>| match stat {
-            Ok(stat) => reply.attr(&TTL, &attr(&stat, outside(root, stat.number), mine)),
+            Ok(stat) => reply.attr(&TTL, &seen.attr(&stat)),
             Err(err) => reply.error(err),
         };
         self.later(set, tell);
@@ -311,9 +348,7 @@ impl Filesystem for Door {
             libc::S_IFBLK => Made::Special(Special::Block(rdev)),
             _ => return reply.error(Errno::EINVAL),
         };
-        let (dir, owner) = (self.inside(parent), self.owner(req));
-        let make = || self.work.make(dir, name.as_bytes(), made, mode, owner);
-        self.entry(self.change(make), reply);
+        self.make(req, parent, name, (made, mode), reply);
     }
 
     fn mkdir(
@@ -325,9 +360,7 @@ impl Filesystem for Door {
         _: u32,
         reply: ReplyEntry,
     ) {
-        let (dir, owner) = (self.inside(parent), self.owner(req));
-        let make = || self.work.make(dir, name.as_bytes(), Made::Dir, mode, owner);
-        self.entry(self.change(make), reply);
+        self.make(req, parent, name, (Made::Dir, mode), reply);
     }
 
     fn symlink(
@@ -339,9 +372,7 @@ impl Filesystem for Door {
         reply: ReplyEntry,
     ) {
         let made = Made::Link(target.as_os_str().as_bytes().to_vec());
-        let (dir, owner) = (self.inside(parent), self.owner(req));
-        let make = || self.work.make(dir, name.as_bytes(), made, 0o777, owner);
-        self.entry(self.change(make), reply);
+        self.make(req, parent, name, (made, 0o777), reply);
     }
 
     fn link(
@@ -353,17 +384,16 @@ impl Filesystem for Door {
         reply: ReplyEntry,
     ) {
         let (number, dir) = (self.inside(ino), self.inside(newparent));
-        self.entry(self.change(|| self.work.link(number, dir, newname.as_bytes())), reply);
+        let name = newname.as_bytes().to_vec();
+        self.change_entry(move |work| work.link(number, dir, &name), reply);
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let dir = self.inside(parent);
-        tell_empty(self.change(|| self.work.remove(dir, name.as_bytes(), false)), reply);
+        self.remove(parent, name, false, reply);
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let dir = self.inside(parent);
-        tell_empty(self.change(|| self.work.remove(dir, name.as_bytes(), true)), reply);
+        self.remove(parent, name, true, reply);
     }
 
     fn rename(
@@ -382,9 +412,10 @@ impl Filesystem for Door {
             flags if flags.is_empty() => Renaming::Replace,
             _ => return reply.error(Errno::EINVAL),
         };
-        let from = (self.inside(parent), name.as_bytes());
-        let to = (self.inside(newparent), newname.as_bytes());
-        tell_empty(self.change(|| self.work.rename(from, to, how)), reply);
+        let from = (self.inside(parent), name.as_bytes().to_vec());
+        let to = (self.inside(newparent), newname.as_bytes().to_vec());
+        let rename = move |work: &Work| work.rename((from.0, &from.1), (to.0, &to.1), how);
+        self.change(rename, |done| tell_empty(done, reply));
     }
 
     fn create(
@@ -397,24 +428,19 @@ impl Filesystem for Door {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (dir, owner, name) = (self.inside(parent), self.owner(req), name.as_bytes());
-        let made = self.change(|| match self.work.create(dir, name, mode, owner) {
-            // Somebody else has made it just now.
-            Err(WorkError::Tree(TreeError::Exists)) if flags & libc::O_EXCL == 0 => {
-                let stat = self.work.lookup(dir, name)?;
-                let file = self.work.open(stat.number, true)?;
-                Ok((stat, file))
-            }
-            made => made,
-        });
-        match made {
+        let (dir, owner, name) = (self.inside(parent), self.owner(req), name.as_bytes().to_vec());
+        let create = move |work: &Work| work.create(dir, &name, mode, owner);
+        let (seen, files) = (self.seen, self.files.clone());
+        self.change(create, move |made| match made {
             Ok((stat, file)) => {
-                let handle = self.keep(file);
-                let flags = FopenFlags::FOPEN_KEEP_CACHE;
-                reply.created(&TTL, &self.attr(&stat), Generation(0), handle, flags);
+                let (handle, flags) = (files.keep(file), FopenFlags::FOPEN_KEEP_CACHE);
+                reply.created(&TTL, &seen.attr(&stat), Generation(0), handle, flags);
             }
+            // Somebody else has made it just now: the system looks again, and opens it if the
+            // program may do that.
+            Err(Errno::EEXIST) if flags & libc::O_EXCL == 0 => reply.error(Errno::ESTALE),
             Err(err) => reply.error(err),
-        }
+        });
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -426,7 +452,7 @@ impl Filesystem for Door {
             Ok(file) => {
                 let keep = FopenFlags::FOPEN_KEEP_CACHE;
                 let flags = if file.is_same() { keep } else { FopenFlags::empty() };
-                reply.opened(self.keep(file), flags);
+                reply.opened(self.files.keep(file), flags);
             }
             Err(err) => reply.error(errno(&err)),
         }
@@ -509,7 +535,7 @@ impl Filesystem for Door {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let file = lock(&self.files).remove(&fh.0);
+        let file = lock(&self.files.open).remove(&fh.0);
         drop(file);
         reply.ok();
     }
@@ -531,7 +557,7 @@ impl Filesystem for Door {
     }
 
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let handle = self.handle();
+        let handle = self.files.handle();
         lock(&self.dirs).insert(handle, Arc::default());
         reply.opened(FileHandle(handle), FopenFlags::empty());
     }
@@ -545,7 +571,7 @@ impl Filesystem for Door {
         mut reply: ReplyDirectory,
     ) {
         let add = |place: u64, name: &[u8], stat: &Stat| {
-            let number = INodeNo(outside(self.root, stat.number));
+            let number = INodeNo(outside(self.seen.root, stat.number));
             reply.add(number, place + 1, kind(stat.kind), OsStr::from_bytes(name))
         };
         match self.read_dir(ino, fh, offset, add) {
@@ -563,7 +589,7 @@ impl Filesystem for Door {
         mut reply: ReplyDirectoryPlus,
     ) {
         let add = |place: u64, name: &[u8], stat: &Stat| {
-            let attr = self.attr(stat);
+            let attr = self.seen.attr(stat);
             let name = OsStr::from_bytes(name);
             reply.add(attr.ino, place + 1, name, &TTL, &attr, Generation(0))
         };
@@ -611,7 +637,9 @@ impl Filesystem for Door {
         if !there && flags & libc::XATTR_REPLACE != 0 {
             return reply.error(Errno::ENODATA);
         }
-        tell_empty(self.change(|| self.work.set_xattr(number, name, Some(value))), reply);
+        let (name, value) = (name.to_vec(), value.to_vec());
+        let set = move |work: &Work| work.set_xattr(number, &name, Some(&value));
+        self.change(set, |done| tell_empty(done, reply));
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -640,7 +668,9 @@ impl Filesystem for Door {
         if let Err(err) = is_free(name) {
             return reply.error(err);
         }
-        tell_empty(self.change(|| self.work.set_xattr(number, name, None)), reply);
+        let name = name.to_vec();
+        let remove = move |work: &Work| work.set_xattr(number, &name, None);
+        self.change(remove, |done| tell_empty(done, reply));
     }
 
     fn fallocate(
@@ -701,6 +731,25 @@ impl Filesystem for Door {
 }
 
 impl Door {
+    /// Makes something, with permission bits.
+    fn make(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        (made, mode): (Made, u32),
+        reply: ReplyEntry,
+    ) {
+        let (dir, owner, name) = (self.inside(parent), self.owner(req), name.as_bytes().to_vec());
+        self.change_entry(move |work| work.make(dir, &name, made, mode, owner), reply);
+    }
+
+    fn remove(&self, parent: INodeNo, name: &OsStr, dir: bool, reply: ReplyEmpty) {
+        let (parent, name) = (self.inside(parent), name.as_bytes().to_vec());
+        let remove = move |work: &Work| work.remove(parent, &name, dir);
+        self.change(remove, |done| tell_empty(done, reply));
+    }
+
     /// Gives entries of a directory to `add`, until that has enough.
     fn read_dir(
         &self,

@@ -1,7 +1,7 @@
 //! The system's side of mounts: what is mounted where, who uses it, and how it goes. Owns the
 //! reading of `/proc`; everything here may wait for a disk and is called beside the tasks.
 
-use crate::text::shown_path;
+use crate::text::{reason, shown_path};
 use crate::wire::control::{Code, Failure};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
@@ -29,9 +29,53 @@ pub(super) fn clean(point: &Path) -> Result<bool, Failure> {
         return Err(Failure::new(Code::Conflict, why).hint(format!("umount --lazy {name}")));
     }
     detach(point, true).map(|()| true).map_err(|err| {
-        let why = crate::text::reason(&err);
+        let why = reason(&err);
         Failure::new(Code::Failed, format!("a dead mount at {name} cannot be detached: {why}"))
     })
+}
+
+/// The directory at a place, on which one can mount: not one with the node's data in it. A dead
+/// mount of ours goes.
+pub(super) fn directory(given: &Path, data: &Path) -> Result<PathBuf, Failure> {
+    if clean(given)? {
+        tracing::info!("a dead mount at {} was detached", shown_path(given));
+    }
+    let point = std::fs::canonicalize(given).map_err(|err| unusable(given, &err))?;
+    let name = shown_path(&point);
+    if !point.is_dir() {
+        return Err(Failure::new(Code::Conflict, format!("{name} is not a directory")));
+    }
+    let data = std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
+    if data.starts_with(&point) || point.starts_with(&data) {
+        let why = format!("{name} has the node's own data in it, or is in it");
+        return Err(Failure::new(Code::Conflict, why));
+    }
+    Ok(point)
+}
+
+/// Makes sure that a mount hides nothing.
+pub(super) fn is_empty(point: &Path) -> Result<(), Failure> {
+    let mut entries = std::fs::read_dir(point).map_err(|err| unusable(point, &err))?;
+    if entries.next().is_none() {
+        return Ok(());
+    }
+    let why = format!("{} is not empty", shown_path(point));
+    Err(Failure::new(Code::Conflict, why)
+        .hint("what is in it could not be seen: mount on an empty directory"))
+}
+
+fn unusable(point: &Path, err: &io::Error) -> Failure {
+    let name = shown_path(point);
+    match err.kind() {
+        io::ErrorKind::NotFound => {
+            Failure::new(Code::NotFound, format!("there is no directory {name}"))
+                .hint(format!("mkdir {name}"))
+        }
+        io::ErrorKind::PermissionDenied => {
+            Failure::new(Code::Denied, format!("the daemon may not use {name}"))
+        }
+        _ => Failure::new(Code::Failed, format!("{name} cannot be used: {}", reason(err))),
+    }
 }
 
 fn is_dead(err: &io::Error) -> bool {

@@ -7,6 +7,7 @@
 //! chunk, or of its length, stages it first, and the draft of a node that was killed, in which
 //! anything may lie, is made so.
 
+use super::NO_DOOR;
 use super::ahead::{Ahead, Run};
 use super::draft::{Draft, Head, Place};
 use super::sealing::Staged;
@@ -22,6 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 const CHUNK: u64 = CHUNK_LEN as u64;
 static ZEROS: [u8; CHUNK_LEN] = [0; CHUNK_LEN];
+
+/// Doors of which it is remembered what they have seen of a content.
+const DOORS_MAX: usize = 16;
 
 /// A file's content.
 pub(super) struct Body {
@@ -69,6 +73,8 @@ pub(super) struct Content {
     pub(super) urgent: bool,
     /// Versions that were begun and are not known.
     pub(super) tried: u32,
+    /// The doors through which it was opened, and not changed by others since.
+    fresh: Vec<u64>,
     /// The chunk that was read last.
     pub(super) read: u64,
     /// What was written in order until now, and what of it is sealed ahead of the version.
@@ -130,6 +136,7 @@ impl Body {
             writers: 0,
             urgent: false,
             tried: 0,
+            fresh: Vec::new(),
             read: u64::MAX,
             run: Run::default(),
             ahead: None,
@@ -235,14 +242,34 @@ impl Content {
         staged + base
     }
 
-    /// Whether any byte of a chunk is anything but a hole.
-    pub(super) fn has_data(&self, index: u64) -> bool {
-        match (self.at(index), &self.opened) {
-            (At::Hole, _) => false,
-            (At::Base, Some(file)) if !file.manifest.is_paged() => {
-                file.manifest.rows.get(index as usize).is_none_or(|row| !row.is_zero())
+    /// The next offset from `at` on with data, or with a hole; none: there is no more data.
+    pub(super) fn seek(&self, at: u64, data: bool) -> Option<u64> {
+        if at >= self.size {
+            return None;
+        }
+        let (mut index, count) = (at / CHUNK, chunk_count(self.size));
+        while index < count {
+            let (has_data, next) = self.run(index);
+            if has_data == data {
+                return Some(at.max(index * CHUNK));
             }
-            _ => true,
+            index = next;
+        }
+        (!data).then_some(self.size)
+    }
+
+    /// Whether any byte of a chunk is anything but a hole, and the next chunk of which that has to
+    /// be asked: there are as many as the file has staged chunks and rows, however long it is.
+    fn run(&self, index: u64) -> (bool, u64) {
+        let staged = || self.staged.range(index..).next().map_or(u64::MAX, |(next, _)| *next);
+        match (self.at(index), &self.opened) {
+            (At::Draft, _) => (true, index + 1),
+            (At::Hole, _) => (false, staged()),
+            (At::Base, Some(file)) if !file.manifest.is_paged() => {
+                let row = file.manifest.rows.get(index as usize);
+                (row.is_none_or(|row| !row.is_zero()), index + 1)
+            }
+            (At::Base, _) => (true, staged().min(chunk_count(self.base_len))),
         }
     }
 
@@ -251,18 +278,36 @@ impl Content {
         self.draft.clone()
     }
 
-    /// Takes another version as the base, when nothing was edited. Whether it did.
-    pub(super) fn rebase(&mut self, version: &FileVersion) -> bool {
+    /// Notes that it is opened through a door; whether it is as it was when it was opened there
+    /// last, its own changes aside.
+    pub(super) fn opened_by(&mut self, door: u64) -> bool {
+        let same = self.fresh.contains(&door);
+        if !same && door != NO_DOOR {
+            if self.fresh.len() == DOORS_MAX {
+                self.fresh.remove(0);
+            }
+            self.fresh.push(door);
+        }
+        same
+    }
+
+    /// Notes that it was changed through a door.
+    pub(super) fn changed_by(&mut self, door: u64) {
+        self.fresh.retain(|fresh| *fresh == door);
+    }
+
+    /// Takes another version as the base, when nothing was edited.
+    pub(super) fn rebase(&mut self, version: &FileVersion) {
         if self.is_touched() || self.base.as_ref() == Some(version) {
-            return false;
+            return;
         }
         let same = self.base.as_ref().is_some_and(|base| base.hash == version.hash);
         if !same {
             self.opened = None;
+            self.fresh.clear();
         }
         self.base = Some(version.clone());
         (self.base_len, self.size, self.low) = (version.size, version.size, version.size);
-        !same
     }
 
     /// The chunk that has to be staged before these bytes can be written.
@@ -523,5 +568,57 @@ impl Content {
     /// Nobody shall find the draft after a crash.
     pub(super) fn unname_draft(&self, fs: &dyn Fs) -> io::Result<()> {
         self.draft.as_ref().map_or(Ok(()), |draft| draft.remove(fs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::MAX_FILE_LEN;
+    use crate::id::{ClaimId, FileHash};
+    use crate::sys::os::OsFs;
+
+    #[test]
+    fn data_and_holes_of_the_longest_file_are_found_at_once() {
+        let version = FileVersion {
+            hash: FileHash([1; 32]),
+            size: MAX_FILE_LEN,
+            claim: ClaimId([2; 16]),
+            record: None,
+        };
+        let body = Body::new(InodeId([3; 16]), Some(version));
+        let mut content = body.lock();
+        assert_eq!(content.run(1), (true, chunk_count(MAX_FILE_LEN)));
+        assert_eq!(content.seek(5, true), Some(5));
+        assert_eq!(content.seek(5, false), Some(MAX_FILE_LEN), "it ends with one");
+        // Of the base there are three chunks left, and a later one was written again.
+        content.resize(3 * CHUNK, Time::ZERO).unwrap();
+        content.resize(MAX_FILE_LEN, Time::ZERO).unwrap();
+        let (dir, key) =
+            (tempfile::tempdir().unwrap(), crate::crypto::NodeKey::from_seed(&[4; 32]));
+        let place = Place { fs: &OsFs, dir: dir.path(), key: &key };
+        let at = 1_000_000 * CHUNK;
+        content.write(place, &body.id, at + 7, b"x", Time::ZERO).unwrap();
+        assert_eq!(content.seek(5, false), Some(3 * CHUNK));
+        assert_eq!(content.run(3), (false, 1_000_000));
+        assert_eq!(content.seek(3 * CHUNK, true), Some(at));
+        assert_eq!(content.seek(at, false), Some(at + CHUNK));
+        assert_eq!(content.seek(at + CHUNK, true), None);
+        assert_eq!(content.run(1_000_001), (false, u64::MAX));
+    }
+
+    #[test]
+    fn who_opens_it_again_has_seen_what_it_is_unless_another_door_changed_it() {
+        let body = Body::new(InodeId([3; 16]), None);
+        let mut content = body.lock();
+        assert!(!content.opened_by(1) && content.opened_by(1) && !content.opened_by(2));
+        content.changed_by(1);
+        assert!(content.opened_by(1), "its own changes it knows");
+        assert!(!content.opened_by(2));
+        content.changed_by(NO_DOOR);
+        assert!(!content.opened_by(1) && !content.opened_by(2));
+        (3..100).for_each(|door| _ = content.opened_by(door));
+        assert_eq!(content.fresh.len(), DOORS_MAX);
+        assert!(!content.opened_by(NO_DOOR) && !content.opened_by(NO_DOOR));
     }
 }

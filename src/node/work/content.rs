@@ -4,10 +4,11 @@
 
 use super::body::{At, Body};
 use super::{State, WorkError};
-use crate::chunk::{CHUNK_LEN, MAX_FILE_LEN, chunk_count, chunk_len};
-use crate::core::catalogue::file_record;
+use crate::chunk::{CHUNK_LEN, Disproved, MAX_FILE_LEN, Place, chunk_count, chunk_len};
+use crate::core::catalogue::{FileRecord, FileVersion, file_record};
 use crate::core::work::What;
-use crate::id::ChunkId;
+use crate::crypto::EpochKeys;
+use crate::id::ChunkValue;
 use crate::node::get::{GetError, OpenFile};
 use crate::node::records::records_of;
 use crate::node::{Shared, lock};
@@ -26,38 +27,47 @@ const REST: Duration = Duration::from_secs(10);
 /// Chunks that are read ahead of a program that reads in order.
 const AHEAD: u64 = 2;
 
+/// What the bytes of a chunk were proved against: their value, where they stand and how many they
+/// are. The name of the sealed chunk is no part of it: a forged row pairs any name with any value.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Proved {
+    value: ChunkValue,
+    place: Place,
+    len: usize,
+}
+
 /// Chunks in the clear, those used last at the end, and those on their way.
 #[derive(Default)]
 pub(in crate::node) struct Clear {
-    kept: Mutex<VecDeque<(ChunkId, Time, Bytes)>>,
-    flying: Mutex<BTreeMap<ChunkId, Weak<OnceCell<Bytes>>>>,
+    kept: Mutex<VecDeque<(Proved, Time, Bytes)>>,
+    flying: Mutex<BTreeMap<Proved, Weak<OnceCell<Bytes>>>>,
 }
 
 impl Clear {
-    fn get(&self, cid: &ChunkId, now: Time) -> Option<Bytes> {
+    fn get(&self, what: &Proved, now: Time) -> Option<Bytes> {
         let mut kept = lock(&self.kept);
-        let at = kept.iter().position(|(known, ..)| known == cid)?;
-        let (cid, _, bytes) = kept.remove(at)?;
-        kept.push_back((cid, now, bytes.clone()));
+        let at = kept.iter().position(|(known, ..)| known == what)?;
+        let (what, _, bytes) = kept.remove(at)?;
+        kept.push_back((what, now, bytes.clone()));
         Some(bytes)
     }
 
-    fn keep(&self, cid: ChunkId, bytes: Bytes, now: Time, short: bool) {
+    fn keep(&self, what: Proved, bytes: Bytes, now: Time, short: bool) {
         let mut kept = lock(&self.kept);
         while kept.len() >= if short { 1 } else { CLEAR_MAX } {
             kept.pop_front();
         }
-        kept.push_back((cid, now, bytes));
+        kept.push_back((what, now, bytes));
     }
 
-    fn flight(&self, cid: ChunkId) -> Arc<OnceCell<Bytes>> {
+    fn flight(&self, what: Proved) -> Arc<OnceCell<Bytes>> {
         let mut flying = lock(&self.flying);
         flying.retain(|_, cell| cell.strong_count() > 0);
-        if let Some(cell) = flying.get(&cid).and_then(Weak::upgrade) {
+        if let Some(cell) = flying.get(&what).and_then(Weak::upgrade) {
             return cell;
         }
         let cell = Arc::default();
-        flying.insert(cid, Arc::downgrade(&cell));
+        flying.insert(what, Arc::downgrade(&cell));
         cell
     }
 
@@ -93,9 +103,27 @@ impl Shared {
             }
             Ok(records)
         })?;
-        let file = Arc::new(self.open_file(version.hash, &mut records).await?);
+        let file = Arc::new(self.open_base(&version, &mut records).await?);
         body.lock().set_opened(&version, &file);
         Ok(Some(file))
+    }
+
+    /// Opens the version of a content. The values of a manifest prove nothing of its length: one
+    /// that has another than the version does not lead to its bytes.
+    async fn open_base(
+        self: &Arc<Self>,
+        version: &FileVersion,
+        records: &mut Vec<(FileRecord, Arc<EpochKeys>)>,
+    ) -> Result<OpenFile, GetError> {
+        loop {
+            let file = self.open_file(version.hash, records).await?;
+            if file.manifest.length == version.size {
+                return Ok(file);
+            }
+            if records.is_empty() {
+                return Err(Disproved::RowCount.into());
+            }
+        }
     }
 
     /// A chunk of an opened file in the clear.
@@ -109,13 +137,16 @@ impl Shared {
             return self.clear_chunk(file, index).await;
         }
         let now = self.sys.clock.now();
-        if let Some(bytes) = self.work.clear.get(&row.cid, now) {
+        let length = file.manifest.length;
+        let place = Place::of(index, chunk_count(length));
+        let what = Proved { value: row.value, place, len: chunk_len(length, index) };
+        if let Some(bytes) = self.work.clear.get(&what, now) {
             return Ok(bytes);
         }
-        let cell = self.work.clear.flight(row.cid);
+        let cell = self.work.clear.flight(what);
         let bytes = cell.get_or_try_init(|| self.clear_chunk(file, index)).await?.clone();
-        if self.work.clear.get(&row.cid, now).is_none() {
-            self.work.clear.keep(row.cid, bytes.clone(), now, self.memory_is_short());
+        if self.work.clear.get(&what, now).is_none() {
+            self.work.clear.keep(what, bytes.clone(), now, self.memory_is_short());
         }
         Ok(bytes)
     }
@@ -187,6 +218,7 @@ impl Shared {
         }
         let State { work, .. } = &mut *lock(&self.work.state);
         let version = self.tree(|tree| {
+            work.keep(tree, &body.id)?;
             work.touch(tree, &body.id)?;
             Ok(work.inode(tree, &body.id)?)
         })?;
@@ -297,5 +329,28 @@ impl Shared {
             return Err(WorkError::NoSpace);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_only_given_for_what_they_were_proved_against() {
+        let clear = Clear::default();
+        let proved = Proved { value: ChunkValue([1; 32]), place: Place::At(1), len: 5 };
+        clear.keep(proved, Bytes::from_static(b"bytes"), Time::ZERO, false);
+        assert!(clear.get(&proved, Time::ZERO).is_some());
+        for other in [
+            Proved { value: ChunkValue([2; 32]), ..proved },
+            Proved { place: Place::At(2), ..proved },
+            Proved { place: Place::Whole, ..proved },
+            Proved { len: 6, ..proved },
+        ] {
+            assert!(clear.get(&other, Time::ZERO).is_none());
+            let (one, two) = (clear.flight(proved), clear.flight(other));
+            assert!(!Arc::ptr_eq(&one, &two), "nobody waits for another one's bytes");
+        }
     }
 }

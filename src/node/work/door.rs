@@ -4,7 +4,8 @@
 use super::attributes::{Changes, Stat};
 use super::draft::sync_removals;
 use super::file::OpenedFile;
-use super::{Desk, PENDING_MAX, Shared, State, WorkError};
+use super::news::Stale;
+use super::{Desk, NO_DOOR, PENDING_MAX, Shared, State, WorkError};
 use crate::core::catalogue::{Attributes, Special};
 use crate::core::tree::{Spot, Tree, TreeError};
 use crate::core::work::{Inode, Renaming, Unlinked, What};
@@ -12,12 +13,16 @@ use crate::id::InodeId;
 use crate::node::{Node, lock};
 use crate::wire::control::PathText;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A handle on the working tree of a node.
 #[derive(Clone)]
 pub struct Work {
     pub(super) shared: Arc<Shared>,
+    /// The number of the door that it is used through: what is changed through one is news at the
+    /// others.
+    pub(super) door: u64,
 }
 
 /// What can be made besides files.
@@ -59,11 +64,17 @@ pub struct Space {
 impl Node {
     /// The working tree.
     pub fn work(&self) -> Work {
-        Work { shared: self.shared.clone() }
+        Work { shared: self.shared.clone(), door: NO_DOOR }
     }
 }
 
 impl Work {
+    /// The same through another door, which hears of what is changed through this one.
+    pub fn another_door(&self) -> Self {
+        let door = self.desk().doors.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { shared: self.shared.clone(), door }
+    }
+
     pub(super) fn desk(&self) -> &Desk {
         &self.shared.work
     }
@@ -82,12 +93,24 @@ impl Work {
         &self,
         change: impl FnOnce(&mut State, &Tree<'_>) -> Result<T, WorkError>,
     ) -> Result<T, WorkError> {
-        let state = &mut *lock(&self.desk().state);
+        self.change_in(&mut lock(&self.desk().state), change)
+    }
+
+    fn change_in<T>(
+        &self,
+        state: &mut State,
+        change: impl FnOnce(&mut State, &Tree<'_>) -> Result<T, WorkError>,
+    ) -> Result<T, WorkError> {
         let out = self.shared.tree(|tree| change(state, tree)).inspect_err(|_| state.rest())?;
         state.changed(self.shared.sys.clock.now());
         self.desk().pending.send_replace(state.work.pending());
         self.desk().changed.notify_one();
         Ok(out)
+    }
+
+    /// Whether there is room for another change.
+    pub fn has_room(&self) -> bool {
+        *self.desk().pending.borrow() < PENDING_MAX
     }
 
     /// Waits until there is room for another change.
@@ -146,6 +169,7 @@ impl Work {
                 }
                 Ok(())
             })?;
+            self.tell_others([Stale::Inode(number)]);
         }
         self.stat(number)
     }
@@ -173,10 +197,12 @@ impl Work {
             Made::Link(target) => What::Link(target),
             Made::Special(special) => What::Special(special),
         };
-        self.change(|state, tree| {
+        let stat = self.change(|state, tree| {
             let inode = self.new_inode(state, tree, (parent, name), what, (mode, owner))?;
             Ok(state.stat(tree, &inode)?)
-        })
+        })?;
+        self.tell_others(entered(parent, name));
+        Ok(stat)
     }
 
     /// Makes a file and opens it.
@@ -187,13 +213,16 @@ impl Work {
         mode: u32,
         owner: Option<(u32, u32)>,
     ) -> Result<(Stat, OpenedFile), WorkError> {
-        self.change(|state, tree| {
+        let state = &mut *lock(&self.desk().state);
+        let (stat, body) = self.change_in(state, |state, tree| {
             let what = What::File(None);
             let inode = self.new_inode(state, tree, (parent, name), what, (mode, owner))?;
-            let (body, _) = state.body(&inode);
-            let file = OpenedFile::new(self, body, true, true);
-            Ok((state.stat(tree, &inode)?, file))
-        })
+            Ok((state.stat(tree, &inode)?, state.body(&inode)))
+        })?;
+        self.tell_others(entered(parent, name));
+        // Counted as used before anybody else can forget the content; nothing fails from here on.
+        let file = OpenedFile::new(self, body, stat.number, true);
+        Ok((stat, file))
     }
 
     fn new_inode(
@@ -226,7 +255,7 @@ impl Work {
         state.recent.entered(spot.0, now_ns);
         let inode = state.work.inode(tree, &id)?.ok_or(TreeError::NotFound)?;
         if is_file {
-            let (body, _) = state.body(&inode);
+            let body = state.body(&inode);
             let now = self.shared.sys.clock.now();
             let mut content = body.lock();
             (content.since, content.last) = (now, now);
@@ -237,12 +266,15 @@ impl Work {
     /// Removes a name: of a directory when `dir`, otherwise of anything else.
     pub fn remove(&self, parent: u64, name: &[u8], dir: bool) -> Result<(), WorkError> {
         let now_ns = self.shared.now_ns();
-        self.change(|state, tree| {
+        let gone = self.change(|state, tree| {
             let spot = state.spot(tree, parent, name)?;
             let gone = state.work.remove(tree, &spot, dir)?;
             state.recent.entered(spot.0, now_ns);
-            self.unlinked(state, gone, spot, now_ns)
-        })
+            self.unlinked(state, gone, spot, now_ns)?;
+            state.number(tree, gone.id)
+        })?;
+        self.tell_others(entered(parent, name).into_iter().chain([Stale::Inode(gone)]));
+        Ok(())
     }
 
     /// What becomes of the content of something that lost this name.
@@ -268,23 +300,32 @@ impl Work {
         how: Renaming,
     ) -> Result<(), WorkError> {
         let now_ns = self.shared.now_ns();
-        self.change(|state, tree| {
+        let changed = self.change(|state, tree| {
             let from: Spot = state.spot(tree, parent, name)?;
             let to: Spot = state.spot(tree, to_parent, to_name)?;
             let moved = state.work.lookup(tree, &from.0, &from.1)?;
             let gone = state.work.rename(tree, &from, &to, how)?;
             [from.0, to.0].into_iter().for_each(|dir| state.recent.entered(dir, now_ns));
+            let mut changed = Vec::new();
             if let Some(inode) = moved {
                 state.recent.changed(inode.id, now_ns);
+                changed.push(Stale::Inode(state.number(tree, inode.id)?));
             }
-            gone.map_or(Ok(()), |gone| self.unlinked(state, gone, to, now_ns))
-        })
+            if let Some(gone) = gone {
+                self.unlinked(state, gone, to, now_ns)?;
+                changed.push(Stale::Inode(state.number(tree, gone.id)?));
+            }
+            Ok(changed)
+        })?;
+        let names = entered(parent, name).into_iter().chain(entered(to_parent, to_name));
+        self.tell_others(names.chain(changed));
+        Ok(())
     }
 
     /// Gives an inode one more name.
     pub fn link(&self, number: u64, parent: u64, name: &[u8]) -> Result<Stat, WorkError> {
         let now_ns = self.shared.now_ns();
-        self.change(|state, tree| {
+        let stat = self.change(|state, tree| {
             let inode = state.find(tree, number)?;
             let id = mine(&inode)?;
             let spot = state.spot(tree, parent, name)?;
@@ -293,12 +334,15 @@ impl Work {
             state.recent.changed(id, now_ns);
             let inode = state.find(tree, number)?;
             Ok(state.stat(tree, &inode)?)
-        })
+        })?;
+        self.tell_others(entered(parent, name).into_iter().chain([Stale::Inode(number)]));
+        Ok(stat)
     }
 
     /// Opens a file.
     pub fn open(&self, number: u64, writes: bool) -> Result<OpenedFile, WorkError> {
-        self.look(|state, tree| {
+        let state = &mut *lock(&self.desk().state);
+        let body = self.shared.tree(|tree| {
             let inode = state.find(tree, number)?;
             if !matches!(inode.what, What::File(_)) {
                 return Err(match inode.is_dir() {
@@ -309,9 +353,10 @@ impl Work {
             if writes {
                 mine(&inode)?;
             }
-            let (body, same) = state.body(&inode);
-            Ok(OpenedFile::new(self, body, writes, same))
-        })
+            Ok(state.body(&inode))
+        })?;
+        // Counted as used before anybody else can forget the content; nothing fails from here on.
+        Ok(OpenedFile::new(self, body, number, writes))
     }
 
     /// Some of what is in a directory, from behind a name on.
@@ -376,7 +421,9 @@ impl Work {
         self.change(|state, tree| {
             let inode = state.find(tree, number)?;
             state.set_xattr(tree, &mine(&inode)?, name, value, now_ns)
-        })
+        })?;
+        self.tell_others([Stale::Inode(number)]);
+        Ok(())
     }
 
     /// Makes what was done in a directory durable.
@@ -420,6 +467,11 @@ impl Work {
         let state = lock(&self.desk().state);
         state.unsaved().fold((0, 0), |(files, bytes), body| (files + 1, bytes + body.lock().used()))
     }
+}
+
+/// What another content of a directory makes stale.
+fn entered(dir: u64, name: &[u8]) -> [Stale; 2] {
+    [Stale::Name(dir, name.to_vec()), Stale::Inode(dir)]
 }
 
 /// The inode, unless it is of a conflict copy, which nobody changes.

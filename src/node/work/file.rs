@@ -4,8 +4,9 @@
 use super::body::{At, Body, Content};
 use super::door::Work;
 use super::draft::{Head, RUNS_MAX, Saying};
+use super::news::Stale;
 use super::{State, WorkError, listed, named};
-use crate::chunk::{CHUNK_LEN, chunk_count};
+use crate::chunk::CHUNK_LEN;
 use crate::core::tree::TreeError;
 use crate::core::work::What;
 use crate::id::{FileHash, InodeId};
@@ -20,22 +21,25 @@ static ZEROS: [u8; CHUNK_LEN] = [0; CHUNK_LEN];
 pub struct OpenedFile {
     work: Work,
     body: Arc<Body>,
+    number: u64,
     writes: bool,
     same: bool,
 }
 
 impl OpenedFile {
-    pub(super) fn new(work: &Work, body: Arc<Body>, writes: bool, same: bool) -> Self {
-        {
+    /// Its end takes the state's lock: it must not be made and dropped by who has that.
+    pub(super) fn new(work: &Work, body: Arc<Body>, number: u64, writes: bool) -> Self {
+        let same = {
             let mut content = body.lock();
             content.users += 1;
             content.writers += u32::from(writes);
-        }
-        Self { work: work.clone(), body, writes, same }
+            content.opened_by(work.door)
+        };
+        Self { work: work.clone(), body, number, writes, same }
     }
 
-    /// Whether its content is what it was when it was used last, so that what was remembered of
-    /// that is right.
+    /// Whether its content is what it was when it was opened last through the same mount, which
+    /// may have changed it itself: what was remembered of it is right.
     pub const fn is_same(&self) -> bool {
         self.same
     }
@@ -52,17 +56,31 @@ impl OpenedFile {
 
     /// Writes bytes if nothing has to be brought for that; false: [`Self::write`] does.
     pub fn write_now(&self, at: u64, bytes: &[u8]) -> Result<bool, WorkError> {
-        Ok(self.work.shared.try_write(&self.body, at, bytes)?.is_none())
+        let done = self.work.shared.try_write(&self.body, at, bytes)?.is_none();
+        if done {
+            self.changed();
+        }
+        Ok(done)
     }
 
     /// Writes bytes.
     pub async fn write(&self, at: u64, bytes: &[u8]) -> Result<(), WorkError> {
-        self.work.shared.write_body(&self.body, at, bytes).await
+        self.work.shared.write_body(&self.body, at, bytes).await?;
+        self.changed();
+        Ok(())
     }
 
     /// Gives it another length.
     pub async fn resize(&self, to: u64) -> Result<(), WorkError> {
-        self.work.shared.resize_body(&self.body, to).await
+        self.work.shared.resize_body(&self.body, to).await?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Other mounts have to forget what they remember of it.
+    fn changed(&self) {
+        self.body.lock().changed_by(self.work.door);
+        self.work.tell_others([Stale::Inode(self.number)]);
     }
 
     /// Writes zeros, as far as the file goes, or `grow`.
@@ -85,17 +103,7 @@ impl OpenedFile {
 
     /// The next offset from `at` on with data, or with a hole; none: there is no more data.
     pub fn seek(&self, at: u64, data: bool) -> Option<u64> {
-        let content = self.body.lock();
-        let size = content.size();
-        if at >= size {
-            return None;
-        }
-        for index in at / CHUNK..chunk_count(size) {
-            if content.has_data(index) == data {
-                return Some(at.max(index * CHUNK));
-            }
-        }
-        (!data).then_some(size)
+        self.body.lock().seek(at, data)
     }
 
     /// Makes it durable here, with its names.

@@ -36,8 +36,10 @@ use crate::sys::{Fs, Time};
 use body::Body;
 use commit::Rounds;
 use content::Clear;
+use news::Told;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -47,6 +49,8 @@ const IDLE_MAX: usize = 512;
 const IDLE_OPEN_MAX: usize = 8;
 /// Changes that may wait to be written down; programs wait then.
 const PENDING_MAX: usize = 8192;
+/// Whoever changes something without a mount.
+const NO_DOOR: u64 = 0;
 /// News that a door may be behind.
 const STALE_MAX: usize = 1024;
 /// Synced drafts that are kept though their files are gone here; nothing says so to others yet.
@@ -105,7 +109,9 @@ pub(super) struct Desk {
     changed: Notify,
     rounds: Rounds,
     /// What became stale by other ways than the catalogue's news.
-    stale: broadcast::Sender<Stale>,
+    stale: broadcast::Sender<Told>,
+    /// The number of the door that was opened last.
+    doors: AtomicU64,
     /// How many changes wait.
     pending: watch::Sender<usize>,
     /// Whether what was synced before this node ended last is edited again.
@@ -121,6 +127,7 @@ impl Default for Desk {
             changed: Notify::new(),
             rounds: Rounds::default(),
             stale: broadcast::channel(STALE_MAX).0,
+            doors: AtomicU64::new(NO_DOOR),
             pending: watch::Sender::default(),
             restored: watch::Sender::default(),
         }
@@ -157,45 +164,67 @@ struct State {
 
 impl State {
     /// What a number is for.
-    fn find(&self, tree: &Tree<'_>, number: u64) -> Result<Inode, WorkError> {
+    fn find(&mut self, tree: &Tree<'_>, number: u64) -> Result<Inode, WorkError> {
         let found = match self.numbers.find(tree, &self.work, number)? {
-            Some(Number::Inode(id)) => self.work.inode(tree, &id)?,
             Some(Number::Copy(id, record)) => self.work.copy(tree, &id, &record)?,
-            None => None,
+            Some(Number::Inode(id)) => self.open_or_named(tree, &id)?,
+            // What is open lives on without a name.
+            None => match self.used_with(number) {
+                Some(id) => self.open_or_named(tree, &id)?,
+                None => None,
+            },
         };
         found.ok_or(WorkError::Tree(TreeError::NotFound))
     }
 
+    /// An inode, also one that others have removed while it is open here.
+    fn open_or_named(&mut self, tree: &Tree<'_>, id: &InodeId) -> io::Result<Option<Inode>> {
+        if self.bodies.get(id).is_some_and(|body| body.lock().users > 0) {
+            self.work.keep(tree, id)?;
+        }
+        self.work.inode(tree, id)
+    }
+
+    /// The open file that has a number.
+    fn used_with(&self, number: u64) -> Option<InodeId> {
+        let mut from = [0; 16];
+        from[..8].copy_from_slice(&number.to_be_bytes());
+        let (id, body) = self.bodies.range(InodeId(from)..).next()?;
+        (id.0[..8] == from[..8] && body.lock().users > 0).then_some(*id)
+    }
+
     /// The directory that a number is for.
-    fn dir(&self, tree: &Tree<'_>, number: u64) -> Result<InodeId, WorkError> {
+    fn dir(&mut self, tree: &Tree<'_>, number: u64) -> Result<InodeId, WorkError> {
         let inode = self.find(tree, number)?;
         if inode.is_dir() { Ok(inode.id) } else { Err(TreeError::NotADirectory(Vec::new()).into()) }
     }
 
     /// A name in the directory that a number is for.
-    fn spot(&self, tree: &Tree<'_>, parent: u64, name: &[u8]) -> Result<Spot, WorkError> {
+    fn spot(&mut self, tree: &Tree<'_>, parent: u64, name: &[u8]) -> Result<Spot, WorkError> {
         if name.len() > crate::core::catalogue::NAME_MAX {
             return Err(WorkError::NameTooLong);
         }
         Ok((self.dir(tree, parent)?, name.to_vec()))
     }
 
-    /// The content of a file, as it is used, and whether it is as it was when it was used last.
-    fn body(&mut self, inode: &Inode) -> (Arc<Body>, bool) {
+    /// The content of a file, as it is used.
+    fn body(&mut self, inode: &Inode) -> Arc<Body> {
         let version = match &inode.what {
             What::File(version) => version.clone(),
             _ => None,
         };
         if inode.copy.is_some() {
-            return (Arc::new(Body::new(inode.id, version)), false);
+            return Arc::new(Body::new(inode.id, version));
         }
         if let Some(body) = self.bodies.get(&inode.id) {
-            let other = version.is_some_and(|version| body.lock().rebase(&version));
-            return (body.clone(), !other);
+            if let Some(version) = version {
+                body.lock().rebase(&version);
+            }
+            return body.clone();
         }
         let body = Arc::new(Body::new(inode.id, version));
         self.bodies.insert(inode.id, body.clone());
-        (body, false)
+        body
     }
 
     /// Whether somebody on this machine needs an inode.

@@ -2,19 +2,23 @@
 //! become such news, and that a content which nobody edits is the others' from then on.
 
 use super::door::Work;
-use super::{State, WorkError};
-use crate::core::catalogue::{Change, Checked, Node as TreeNode, View as _};
+use super::{NO_DOOR, State, WorkError};
+use crate::core::catalogue::{Change, Checked, Node as TreeNode, Target, View as _};
 use crate::core::hlc;
 use crate::core::tree::Tree;
 use crate::core::work::{Number, What};
 use crate::id::{InodeId, RecordId};
 use crate::node::api::Changed;
 use crate::node::lock;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
+/// News that are told at once.
+const BATCH: usize = 256;
+
 /// Something that is not as programs were told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stale {
     /// An inode: its attributes, and its content if it is a file.
     Inode(u64),
@@ -22,18 +26,37 @@ pub enum Stale {
     Name(u64, Vec<u8>),
 }
 
+/// Something that was changed through a door of this node.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    by: u64,
+    stale: Stale,
+}
+
 /// A stream of such news.
 pub struct News {
     work: Work,
     records: broadcast::Receiver<Changed>,
-    others: broadcast::Receiver<Stale>,
+    others: broadcast::Receiver<Told>,
 }
 
 impl Work {
-    /// What changes from now on by others than the programs that use the mounts of this node.
+    /// What changes from now on by others than the programs that use this door.
     pub fn news(&self) -> News {
         let records = self.shared.changes.subscribe();
         News { work: self.clone(), records, others: self.shared.work.stale.subscribe() }
+    }
+
+    /// Tells the other doors what was changed through this one, which knows: it may not even be
+    /// told, because its system waits for the answer to the change.
+    pub(super) fn tell_others(&self, stale: impl IntoIterator<Item = Stale>) {
+        let listeners = &self.desk().stale;
+        if listeners.receiver_count() > usize::from(self.door != NO_DOOR) {
+            for stale in stale {
+                // The last listener may just have gone.
+                listeners.send(Told { by: self.door, stale }).ok();
+            }
+        }
     }
 }
 
@@ -45,7 +68,12 @@ impl News {
             tokio::select! {
                 biased;
                 other = self.others.recv() => match other {
-                    Ok(stale) => return Some(vec![stale]),
+                    Ok(told) => {
+                        let stale = self.with_more(told);
+                        if !stale.is_empty() {
+                            return Some(stale);
+                        }
+                    }
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
@@ -60,6 +88,21 @@ impl News {
                 },
             }
         }
+    }
+}
+
+impl News {
+    /// What was told by others, and what was told since: a program that writes says the same often.
+    fn with_more(&mut self, first: Told) -> Vec<Stale> {
+        let mut all = BTreeSet::new();
+        let mut next = Some(first);
+        while let Some(told) = next {
+            if told.by != self.work.door {
+                all.insert(told.stale);
+            }
+            next = if all.len() < BATCH { self.others.try_recv().ok() } else { None };
+        }
+        all.into_iter().collect()
     }
 }
 
@@ -99,7 +142,12 @@ impl State {
         out: &mut Vec<Stale>,
     ) -> Result<(), WorkError> {
         match change {
-            Change::Entry { parent, name, .. } => {
+            Change::Entry { parent, name, target } => {
+                if let Target::Linked(id) | Target::Kept(id) | Target::Moved(id) = target
+                    && self.work.find_names(tree, id)?
+                {
+                    out.push(Stale::Inode(self.number(tree, *id)?));
+                }
                 self.stale_name(tree, *parent, name.as_bytes(), made_ns, out)?;
             }
             Change::Inode { inode, node, .. } => {
@@ -135,7 +183,7 @@ impl State {
         Ok(())
     }
 
-    fn number(&mut self, tree: &Tree<'_>, id: InodeId) -> Result<u64, WorkError> {
+    pub(super) fn number(&mut self, tree: &Tree<'_>, id: InodeId) -> Result<u64, WorkError> {
         Ok(self.numbers.of(tree, &self.work, Number::Inode(id))?)
     }
 }

@@ -2,7 +2,6 @@
 //! is made at the end, as when a program closes it.
 
 use super::door::Work;
-use super::news::Stale;
 use super::{Made, WorkError};
 use crate::chunk::CHUNK_LEN;
 use crate::core::tree::TreeError;
@@ -57,8 +56,6 @@ impl Work {
             }
         }
         let (hash, size) = file.publish().await?;
-        // Without a listener there is nobody to be told.
-        self.desk().stale.send(Stale::Inode(number)).ok();
         Ok(Written { hash, size, bytes: pos - at })
     }
 

@@ -83,6 +83,9 @@ struct Pass {
     chunks: Filter,
     /// Whether everything is here, as far as was looked.
     complete: bool,
+    /// Why nothing more can be kept here. Which chunks are pinned is still found out: until that
+    /// is known none is given up.
+    full: Option<PinError>,
 }
 
 /// How far a pass is with one path.
@@ -111,6 +114,8 @@ struct Open {
     own: Vec<ChunkId>,
     /// Chunks that were looked at.
     seen: u64,
+    /// Whether something of it could not be had: nothing more of it is fetched in this pass.
+    misses: bool,
 }
 
 impl Pin {
@@ -134,7 +139,7 @@ impl Pin {
         // Without the keys it looks as if nothing was there.
         self.shared.keys().ok()?;
         let (began, chunks) = (self.shared.sys.clock.now(), Filter::new());
-        Some(Pass { asked, began, paths, at: None, chunks, complete: true })
+        Some(Pass { asked, began, paths, at: None, chunks, complete: true, full: None })
     }
 
     /// Goes on with a pass; the pass, unless that was the end of it.
@@ -147,7 +152,7 @@ impl Pin {
             pass.at = Some(self.shared.begin_path(path)?);
             return Ok(Some(pass));
         };
-        let more = match self.shared.look_on(&mut at, &mut pass.chunks).await {
+        let more = match self.shared.look_on(&mut at, &mut pass).await {
             Ok(looked) => {
                 self.fetched += looked.fetched;
                 looked.more
@@ -265,19 +270,21 @@ impl Shared {
     }
 
     /// Does a piece of what is left to do for a path, and adds the chunks to those that are kept.
-    async fn look_on(
-        self: &Arc<Self>,
-        at: &mut At,
-        chunks: &mut Filter,
-    ) -> Result<Looked, PinError> {
+    async fn look_on(self: &Arc<Self>, at: &mut At, pass: &mut Pass) -> Result<Looked, PinError> {
         let mut looked = Looked { more: true, fetched: 0 };
         if let Some(mut open) = at.open.take() {
-            match self.look_into(&mut open, chunks, &mut looked.fetched).await {
-                Ok(true) => at.open = Some(open),
-                Ok(false) => {}
-                Err(err @ (PinError::Get(_) | PinError::Fetch(_))) => at.misses(&err),
+            let (missing, more) = match self.look_into(&mut open, &mut pass.chunks).await {
+                Ok(found) => found,
+                Err(err @ PinError::Get(_)) => {
+                    at.misses(&err);
+                    return Ok(looked);
+                }
                 Err(err) => return Err(err),
+            };
+            if !missing.is_empty() && !open.misses {
+                looked.fetched = self.bring_or_miss(missing, &mut open, at, pass).await?;
             }
+            at.open = more.then_some(open);
         } else if let Some(file) = at.files.pop_front() {
             at.found.files += 1;
             at.found.bytes += file.version.size;
@@ -320,16 +327,16 @@ impl Shared {
         let replicas = file.record.replicas;
         let claim = Claim { id: version.claim, replicas, renewed_ms: *made_ms };
         let (own, _) = own_cids(&file);
-        Ok(Some(Open { file, claim, own, seen: 0 }))
+        Ok(Some(Open { file, claim, own, seen: 0, misses: false }))
     }
 
-    /// Has the next chunks of a file here; whether it has more.
+    /// Adds the next chunks of a file to those that are kept: those of them that are not here, and
+    /// whether it has more.
     async fn look_into(
         self: &Arc<Self>,
         open: &mut Open,
         chunks: &mut Filter,
-        fetched: &mut u64,
-    ) -> Result<bool, PinError> {
+    ) -> Result<(Vec<ChunkId>, bool), PinError> {
         let count = chunk::chunk_count(open.file.manifest.length);
         let mut cids = std::mem::take(&mut open.own);
         while open.seen < count && cids.len() < PIECE {
@@ -342,9 +349,37 @@ impl Shared {
         cids.iter().for_each(|cid| chunks.insert(cid));
         let held = self.which_held(cids.clone()).await?;
         let missing = cids.into_iter().zip(held).filter(|(_, held)| !held).map(|(cid, _)| cid);
-        let missing: Vec<ChunkId> = missing.collect();
-        *fetched += self.bring_all(missing, open.claim).await?;
-        Ok(open.seen < count)
+        Ok((missing.collect(), open.seen < count))
+    }
+
+    /// Fetches chunks of a file, or notes why they are not here; how many bytes.
+    async fn bring_or_miss(
+        self: &Arc<Self>,
+        missing: Vec<ChunkId>,
+        open: &mut Open,
+        at: &mut At,
+        pass: &mut Pass,
+    ) -> Result<u64, PinError> {
+        let brought = match &pass.full {
+            Some(full) => {
+                at.misses(full);
+                open.misses = true;
+                return Ok(0);
+            }
+            None => self.bring_all(missing, open.claim).await,
+        };
+        let err = match brought {
+            Ok(bytes) => return Ok(bytes),
+            Err(err) => err,
+        };
+        let full = matches!(err, PinError::Write(WriteError::NoCapacity | WriteError::DiskFull));
+        if !full && !matches!(err, PinError::Get(_) | PinError::Fetch(_)) {
+            return Err(err);
+        }
+        at.misses(&err);
+        open.misses = true;
+        pass.full = full.then_some(err);
+        Ok(0)
     }
 
     /// Fetches chunks, some at a time, and keeps them; how many bytes.

@@ -1,0 +1,241 @@
+//! Which mounts a daemon has: those that are open, those that wait to be mounted again, and the
+//! directories on which somebody is just mounting. Owns the list in the data directory, which has
+//! the first two; how a mount comes and goes is `mount`'s.
+//!
+//! The list is the file `mounts`: one JSON object per line, the arguments of each
+//! (`wire::control::Mount`).
+
+use crate::text::shown_path;
+use crate::wire::control::{Code, Failure, Mount};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// Mounts of one node.
+const MOUNTS_MAX: usize = 16;
+/// The list, in the data directory.
+const LIST: &str = "mounts";
+
+/// A mount that is open.
+pub(super) struct Mounted {
+    pub(super) mount: Mount,
+    pub(super) point: PathBuf,
+    /// Set when the system has ended it.
+    pub(super) ended: watch::Receiver<bool>,
+    /// Ends the mount when it is dropped, unless it has ended.
+    pub(super) _session: fuser::BackgroundSession,
+}
+
+/// The mounts.
+#[derive(Default)]
+pub(super) struct Table {
+    all: Mutex<All>,
+    /// Held while the list is written, so that the last one writes what there is then.
+    saving: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct All {
+    open: Vec<Mounted>,
+    waiting: Vec<Mount>,
+    taken: Vec<PathBuf>,
+    /// Whether the daemon ends: the list stays as it is.
+    ending: bool,
+}
+
+/// A directory on which nobody else mounts meanwhile.
+pub(super) struct Taken {
+    table: Arc<Table>,
+    pub(super) point: PathBuf,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.table.lock().taken.retain(|taken| *taken != self.point);
+    }
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a directory to mount on.
+    pub(super) fn take(self: &Arc<Self>, point: PathBuf) -> Result<Taken, Failure> {
+        let mut all = self.lock();
+        let name = shown_path(&point);
+        let mut open = all.open.iter().filter(|mounted| !*mounted.ended.borrow());
+        if open.any(|mounted| mounted.point == point) {
+            return Err(Failure::new(Code::Conflict, format!("{name} is a mount already"))
+                .hint(format!("p2pfs umount {name}")));
+        }
+        if all.taken.contains(&point) {
+            let why = format!("{name} is just being mounted by another command");
+            return Err(Failure::new(Code::Conflict, why));
+        }
+        if all.open.len() + all.taken.len() >= MOUNTS_MAX {
+            return Err(Failure::new(Code::Conflict, "this node has too many mounts"));
+        }
+        all.taken.push(point.clone());
+        Ok(Taken { table: self.clone(), point })
+    }
+
+    /// Adds a mount, which does not wait any longer; whether the daemon has not ended meanwhile.
+    pub(super) fn add(&self, mounted: Mounted) -> bool {
+        let mut all = self.lock();
+        if all.ending {
+            return false;
+        }
+        let point = mounted.mount.point.clone();
+        all.waiting.retain(|waiting| waiting.point != point);
+        all.open.push(mounted);
+        true
+    }
+
+    /// Those that are open.
+    pub(super) fn open(&self) -> Vec<Mount> {
+        let all = self.lock();
+        let open = all.open.iter().filter(|mounted| !*mounted.ended.borrow());
+        open.map(|mounted| mounted.mount.clone()).collect()
+    }
+
+    /// The one at a directory, and what tells when it has ended.
+    pub(super) fn at(&self, point: &Path) -> Option<(Mount, watch::Receiver<bool>)> {
+        let all = self.lock();
+        let found = all.open.iter().find(|mounted| mounted.point == point);
+        found.map(|mounted| (mounted.mount.clone(), mounted.ended.clone()))
+    }
+
+    /// Whether a mount still waits.
+    pub(super) fn waits(&self, mount: &Mount) -> bool {
+        let all = self.lock();
+        !all.ending && all.waiting.contains(mount)
+    }
+
+    /// Takes a mount that waits at a directory off the list.
+    pub(super) fn give_up(&self, point: &Path) -> Option<Mount> {
+        let waiting = &mut self.lock().waiting;
+        let is_there = |mount: &Mount| Path::new(OsStr::from_bytes(&mount.point.0)) == point;
+        let at = waiting.iter().position(is_there)?;
+        Some(waiting.remove(at))
+    }
+
+    /// Takes those out that have ended.
+    pub(super) fn ended(&self) -> Vec<Mounted> {
+        let mut all = self.lock();
+        let (gone, left) = all.open.drain(..).partition(|mounted| *mounted.ended.borrow());
+        all.open = left;
+        gone
+    }
+
+    /// Takes the one at a directory out, which nobody can reach any more.
+    pub(super) fn remove(&self, point: &Path) -> Vec<Mounted> {
+        let mut all = self.lock();
+        let (gone, left) = all.open.drain(..).partition(|mounted| mounted.point == point);
+        all.open = left;
+        gone
+    }
+
+    /// The list stays as it is from now on.
+    pub(super) async fn end(&self) {
+        let _saving = self.saving.lock().await;
+        self.lock().ending = true;
+    }
+
+    /// Takes all of them out.
+    pub(super) fn drain(&self) -> Vec<Mounted> {
+        std::mem::take(&mut self.lock().open)
+    }
+
+    /// Reads the list: what is in it waits to be mounted.
+    pub(super) fn restore(&self, dir: &Path) -> Vec<Mount> {
+        let text = std::fs::read_to_string(dir.join(LIST)).unwrap_or_default();
+        let mut waiting = Vec::new();
+        for line in text.lines().take(MOUNTS_MAX) {
+            match serde_json::from_str::<Mount>(line) {
+                Ok(mount) => waiting.push(mount),
+                Err(err) => tracing::warn!(%err, "the list of mounts is damaged"),
+            }
+        }
+        self.lock().waiting.clone_from(&waiting);
+        waiting
+    }
+
+    /// Writes the list.
+    pub(super) async fn save(&self, dir: &Path) {
+        let _saving = self.saving.lock().await;
+        let Some(text) = self.text() else { return };
+        let path = dir.join(LIST);
+        let saved = tokio::task::spawn_blocking(move || replace(&path, &text));
+        if let Err(err) = saved.await.unwrap_or_else(|err| Err(io::Error::other(err))) {
+            tracing::warn!(%err, "a restarted daemon will not know of its mounts");
+        }
+    }
+
+    /// The list; none: it stays as it is.
+    fn text(&self) -> Option<String> {
+        let all = self.lock();
+        let open = all.open.iter().filter(|mounted| !*mounted.ended.borrow());
+        let mounts = open.map(|mounted| &mounted.mount).chain(&all.waiting).take(MOUNTS_MAX);
+        let line = |mount| serde_json::to_string(mount).expect("paths are text or hex") + "\n";
+        (!all.ending).then(|| mounts.map(line).collect())
+    }
+}
+
+/// Replaces a file; afterwards it is the old or the new one, whenever the power fails.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let next = path.with_extension("new");
+    let mut file = File::create(&next)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&next, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(point: &str) -> Mount {
+        Mount { point: point.into(), path: "/".into(), read_only: false, allow_other: false }
+    }
+
+    #[tokio::test]
+    async fn what_waits_stays_in_the_list_until_it_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = Arc::new(Table::default());
+        assert!(table.restore(dir.path()).is_empty(), "there is none yet");
+        table.lock().waiting = vec![mount("/one"), mount("/two")];
+        // As many at once as there are commands: none fails, and all of them write the same.
+        tokio::join!(table.save(dir.path()), table.save(dir.path()), table.save(dir.path()));
+        let again = Arc::new(Table::default());
+        assert_eq!(again.restore(dir.path()), [mount("/one"), mount("/two")]);
+        assert!(again.waits(&mount("/two")) && !again.waits(&mount("/three")));
+        assert_eq!(again.give_up(Path::new("/one")), Some(mount("/one")));
+        again.save(dir.path()).await;
+        assert_eq!(table.restore(dir.path()), [mount("/two")]);
+        again.end().await;
+        assert_eq!(again.give_up(Path::new("/two")), Some(mount("/two")));
+        again.save(dir.path()).await;
+        assert_eq!(table.restore(dir.path()), [mount("/two")], "it has ended");
+        assert!(!dir.path().join("mounts.new").exists());
+    }
+
+    #[test]
+    fn two_cannot_mount_on_one_directory() {
+        let table = Arc::new(Table::default());
+        let first = table.take("/one".into()).unwrap();
+        let refused = table.take("/one".into()).err().unwrap();
+        assert_eq!(refused.code, Code::Conflict);
+        drop(first);
+        let all: Vec<_> =
+            (0..MOUNTS_MAX).map(|n| table.take(format!("/{n}").into()).unwrap()).collect();
+        assert!(table.take("/one".into()).is_err(), "these are too many");
+        drop(all);
+        assert!(table.take("/one".into()).is_ok());
+    }
+}
