@@ -351,6 +351,7 @@ impl Shared {
         let now = self.sys.clock.now();
         let fs = &*self.sys.fs;
         let state = &mut *lock(&self.work.state);
+        let mut settling = Vec::with_capacity(made.len());
         for one in made {
             let Some(version) = versions.remove(&one.body.id) else { continue };
             let file = Arc::new(OpenFile::made(one.record, one.manifest));
@@ -359,8 +360,9 @@ impl Shared {
             if unused {
                 state.idle(&one.body);
             }
-            self.note_copies_later(one.claim, one.tally);
+            settling.push((one.claim, one.tally));
         }
+        self.note_copies_later(settling);
         let State { work, bodies, .. } = state;
         let need = |id: &InodeId| {
             let Some(body) = bodies.get(id) else { return Need::None };
