@@ -2,97 +2,21 @@
 //! in the same run. `cargo bench --bench swarm` prints them; nothing here fails because a machine
 //! is slow. Sizes: `P2PFS_BENCH_MIB` (1024), runs: `P2PFS_BENCH_RUNS` (5).
 
+mod harness;
+
+use harness::{Swarm, number, timed};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const P2PFS: &str = env!("CARGO_BIN_EXE_p2pfs");
-
-/// A temporary directory with some daemons in it; all of it goes when this is dropped.
-struct Swarm {
-    dir: PathBuf,
-    daemons: Vec<Child>,
-}
-
 impl Swarm {
-    fn start(name: &str, nodes: usize) -> Self {
-        let dir = std::env::temp_dir().join(format!("p2pfs-bench-{}-{name}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a temporary directory");
-        let mut swarm = Self { dir, daemons: Vec::new() };
-        for node in 0..nodes {
-            swarm.add(node, "127.0.0.1:0");
-        }
-        swarm.wait("peers", nodes - 1);
-        swarm
-    }
-
-    fn data(&self, node: usize) -> PathBuf {
-        self.dir.join(format!("n{node}"))
-    }
-
-    fn add(&mut self, node: usize, listen: &str) {
-        let mut command = Command::new(P2PFS);
-        command.args(["daemon", "--listen", listen, "--data-dir"]).arg(self.data(node));
-        if node > 0 {
-            command.args(["--bootstrap", &self.listen(0)]);
-        }
-        command.env("P2PFS_CONFIG_DIR", self.dir.join("config"));
-        command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
-        let child = command.spawn().expect("the daemon starts");
-        if node < self.daemons.len() {
-            self.daemons[node] = child;
-        } else {
-            self.daemons.push(child);
-        }
-        let ready = Instant::now();
-        while !self.try_at(node, &["id"]).0 {
-            assert!(ready.elapsed() < Duration::from_secs(20), "daemon {node} does not answer");
-            sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn listen(&self, node: usize) -> String {
-        let id = self.json(node, &["id"]);
-        let list = id.split("\"listen\":[\"").nth(1).expect("`listen` in id --json");
-        list.split('"').next().expect("an address").to_owned()
-    }
-
-    fn try_at(&self, node: usize, args: &[&str]) -> (bool, String) {
-        let mut command = Command::new(P2PFS);
-        command.arg("--data-dir").arg(self.data(node)).args(args);
-        command.env("P2PFS_CONFIG_DIR", self.dir.join("config")).stdin(Stdio::null());
-        let out = command.output().expect("the command runs");
-        (out.status.success(), String::from_utf8_lossy(&out.stdout).trim().to_owned())
-    }
-
-    fn at(&self, node: usize, args: &[&str]) -> String {
-        let (ok, out) = self.try_at(node, args);
-        assert!(ok, "p2pfs {args:?} at node {node} failed");
-        out
-    }
-
-    fn json(&self, node: usize, args: &[&str]) -> String {
-        self.at(node, &[args, &["--json"]].concat())
-    }
-
-    /// Waits until node 0 sees that many living peers; how long it took.
-    fn wait(&self, what: &str, count: usize) -> Duration {
-        let since = Instant::now();
-        while self.json(0, &[what]).matches("\"state\":\"alive\"").count() < count {
-            assert!(since.elapsed() < Duration::from_secs(60), "not {count} alive after 60 s");
-            sleep(Duration::from_millis(10));
-        }
-        since.elapsed()
-    }
-
-    fn signal(&self, node: usize, name: &str) {
-        let pid = self.daemons[node].id().to_string();
-        let sent = Command::new("kill").args([name, &pid]).status().expect("kill runs");
-        assert!(sent.success());
+    /// A line of `/proc/PID/status` of the largest daemon, in MiB.
+    fn memory(&self, line: &str) -> f64 {
+        (0..self.daemons.len()).map(|node| self.memory_of(node, line)).fold(0.0, f64::max)
     }
 
     /// CPU seconds of all daemons so far.
@@ -106,32 +30,11 @@ impl Swarm {
         self.daemons.iter().map(ticks).sum()
     }
 
-    /// A line of `/proc/PID/status` of the largest daemon, in MiB.
-    fn memory(&self, line: &str) -> f64 {
-        let of = |child: &Child| {
-            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
-            let found = status.lines().find(|l| l.starts_with(line))?.to_owned();
-            found.split_whitespace().nth(1)?.parse::<f64>().ok()
-        };
-        self.daemons.iter().filter_map(of).fold(0.0, f64::max) / 1024.0
-    }
-
     /// Bytes that node 0 has sent to others, as its connections count them.
     fn sent(&self, node: usize) -> f64 {
         let connections = self.json(node, &["peers", "--connections"]);
         let counts = connections.split("\"sent\":").skip(1);
         counts.filter_map(|c| c.split([',', '}']).next()?.parse::<f64>().ok()).sum()
-    }
-}
-
-impl Drop for Swarm {
-    fn drop(&mut self) {
-        for child in &mut self.daemons {
-            // It may have been stopped by a signal; killing it works all the same.
-            child.kill().ok();
-            child.wait().ok();
-        }
-        fs::remove_dir_all(&self.dir).ok();
     }
 }
 
@@ -166,12 +69,6 @@ impl Rows {
         }
         Ok(())
     }
-}
-
-fn timed(work: impl FnOnce()) -> f64 {
-    let since = Instant::now();
-    work();
-    since.elapsed().as_secs_f64()
 }
 
 fn random_file(path: &Path, bytes: usize) {
@@ -312,9 +209,6 @@ fn restarted_peer(rows: &mut Rows, swarm: &mut Swarm) {
 }
 
 fn main() -> std::io::Result<()> {
-    let number = |name: &str, usual| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-    };
     let (mib, runs) = (number("P2PFS_BENCH_MIB", 1024), number("P2PFS_BENCH_RUNS", 5));
     let mut rows = Rows::default();
     small(&mut rows, runs);

@@ -55,6 +55,17 @@ pub fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
     Ok(out)
 }
 
+/// Random bytes that begin with the time instead: two bytes that count four seconds each, and begin
+/// anew after three days. What is made at about the same time then lies side by side in every table
+/// that sorts by it; among a million rows each would otherwise be on a page of its own. It tells no
+/// more than the clock of the record that names it.
+pub const fn made_at(wall_ms: u64, mut random: [u8; 16]) -> [u8; 16] {
+    let steps = (wall_ms / 4_096).to_be_bytes();
+    random[0] = steps[6];
+    random[1] = steps[7];
+    random
+}
+
 fn nibble(digit: u8) -> u8 {
     match digit {
         b'0'..=b'9' => digit - b'0',

@@ -8,11 +8,12 @@
 //! | chunk buffers of what peers send: requests 6, responses 6 | 12 |
 //! | chunk buffers of what peers fetch | 4 |
 //! | table cache | 8 |
+//! | opened tree records | 3 |
 //! | connections: 64 bulk × 96 KiB | 6 |
 //! | member table | 6 |
 //! | what peers ask, while it is answered | 4 |
 //! | sets of pinned chunks | 2 |
-//! | the rest: program, stacks, queues | 10 |
+//! | the rest: program, stacks, queues | 7 |
 //!
 //! The kinds of chunk buffers are separate, because serving a peer needs nothing but this
 //! node's disk: two nodes that put to each other can therefore never wait for each other's memory.
@@ -31,6 +32,8 @@ pub const FETCH_BYTES: usize = 4 * MIB;
 pub const ASKED_BYTES: usize = 4 * MIB;
 /// Cache of the table library in bytes.
 pub const TABLE_CACHE_BYTES: usize = 8 * MIB;
+/// Bytes of tree records that stay open from one question to the next.
+pub const OPENED_BYTES: usize = 3 * MIB;
 /// Bulk connections.
 pub const BULK_CONNECTIONS: usize = 64;
 /// Bytes that one connection may hold beyond chunk buffers.
@@ -40,7 +43,7 @@ pub const MEMBER_TABLE_BYTES: usize = 6 * MIB;
 /// Bytes of the sets of pinned chunks: the one in force and the one in the making.
 pub const PINS_BYTES: usize = 2 * MIB;
 /// Everything else.
-pub const REST_BYTES: usize = 10 * MIB;
+pub const REST_BYTES: usize = 7 * MIB;
 /// The promise.
 pub const MEMORY_BYTES: usize = 64 * MIB;
 
@@ -50,6 +53,7 @@ const _: () = assert!(
         + FETCH_BYTES
         + ASKED_BYTES
         + TABLE_CACHE_BYTES
+        + OPENED_BYTES
         + BULK_CONNECTIONS * CONNECTION_BYTES
         + MEMBER_TABLE_BYTES
         + PINS_BYTES

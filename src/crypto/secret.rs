@@ -13,12 +13,14 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 #[error("sealed bytes do not open")]
 pub struct SealError;
 
-/// The claim of a put with this secret: whoever shows the secret may withdraw it. The first bytes
-/// of BLAKE3 `derive_key`.
+/// The claim of a put with this secret: whoever shows the secret may withdraw it. The first two
+/// bytes of the secret, which say when it was made (`id::made_at`), then the first bytes of BLAKE3
+/// `derive_key`.
 pub fn claim_of(secret: &[u8; 16]) -> ClaimId {
     let hash = blake3::derive_key("p2pfs 2026-11 claim of a put v1", secret);
     let mut id = ClaimId([0; 16]);
-    id.0.copy_from_slice(&hash[..16]);
+    id.0[..2].copy_from_slice(&secret[..2]);
+    id.0[2..].copy_from_slice(&hash[..14]);
     id
 }
 

@@ -94,9 +94,7 @@ impl Shared {
             return Ok(None);
         }
         first.set_len(CHUNK_LEN);
-        let mut sealer = self.sealers.take();
-        let sealed = sealer.seal(keys, Place::At(0), true, first);
-        self.sealers.put_back(sealer);
+        let sealed = self.sealers.seal(keys, Place::At(0), true, first);
         if sealed.row.is_zero() || !self.holds(&sealed.row.cid) {
             return Ok(None);
         }

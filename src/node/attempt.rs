@@ -2,7 +2,7 @@
 //! as long as the put runs, which may take longer than claims are kept that nobody commits, and
 //! that it is withdrawn when the put fails, so that what was stored is not kept for a day.
 //!
-//! Only who put can withdraw: the claim's id is a hash of a secret, which a withdrawal shows.
+//! Only who put can withdraw: the claim's id follows from a secret, which a withdrawal shows.
 //! Whoever was told remembers it, ends the claim whenever it is offered again, and tells who offers
 //! it: otherwise holders that compare their claims would give it back to each other.
 
@@ -11,7 +11,7 @@ use super::replicate::Tally;
 use super::{Shared, lock};
 use crate::core::hlc;
 use crate::crypto::claim_of;
-use crate::id::{ClaimId, NodeId};
+use crate::id::{ClaimId, NodeId, made_at};
 use crate::store::{Claim, Op, Outcome, WriteError};
 use crate::sys::Time;
 use crate::wire::message::{Renew, Withdraw};
@@ -59,7 +59,7 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Begins a put of so many copies.
     pub(super) fn new(shared: &Arc<Shared>, replicas: u8) -> Self {
-        let secret = shared.sys.rng.bytes();
+        let secret = made_at(shared.sys.clock.wall_ms(), shared.sys.rng.bytes());
         let renewed_ms = hlc::ms_of(shared.tick());
         let claim = Claim { id: claim_of(&secret), replicas, renewed_ms };
         let tally: Arc<Tally> = Arc::default();

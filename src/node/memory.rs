@@ -17,6 +17,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The part of a budget that work on pipes may hold, or one peer.
 const SHARE: usize = 3;
+/// Bytes that a permit stands for: what a small file needs.
+const UNIT: usize = 64 << 10;
+/// Permits that a whole chunk needs.
+const UNITS: u32 = (CHUNK_LEN / UNIT) as u32;
+/// A file that is shorter than this is small: its bytes, sealed and not, fit a unit.
+pub(super) const SMALL: usize = 24 << 10;
 
 /// For whom memory is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +39,7 @@ pub(super) enum User {
 #[derive(Clone)]
 pub(super) struct Memory {
     slots: usize,
+    /// Each is for a [`UNIT`].
     permits: Arc<Semaphore>,
     /// The share of all pipes together.
     piped: Arc<Semaphore>,
@@ -58,7 +65,7 @@ impl Memory {
         let slots = bytes / CHUNK_LEN;
         Self {
             slots,
-            permits: Arc::new(Semaphore::new(slots)),
+            permits: Arc::new(Semaphore::new(slots * UNITS as usize)),
             piped: Arc::new(Semaphore::new((slots / SHARE).max(2))),
             peers: Arc::default(),
             free: Arc::default(),
@@ -73,8 +80,18 @@ impl Memory {
             Some(share) => Some(share.acquire_owned().await.expect(open)),
             None => None,
         };
-        let permit = self.permits.clone().acquire_owned().await.expect(open);
+        let permit = self.permits.clone().acquire_many_owned(UNITS).await.expect(open);
         self.slot(permit, share)
+    }
+
+    /// Waits for room for one chunk of less than [`SMALL`] bytes, for work. As with
+    /// [`Self::take`], whoever waits holds no other. Small ones must not wait for each other as if
+    /// they were large: a sync of the disk is for as many as there is room for.
+    pub(super) async fn take_small(&self) -> Slot {
+        let permit = self.permits.clone().acquire_owned().await;
+        let permit = permit.expect("the semaphores are never closed");
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        Slot { buf: BytesMut::new(), free: self.free.clone(), _permit: permit, _share: None }
     }
 
     /// Room for one chunk, if there is any now.
@@ -83,7 +100,7 @@ impl Memory {
             Some(share) => Some(share.try_acquire_owned().ok()?),
             None => None,
         };
-        let permit = self.permits.clone().try_acquire_owned().ok()?;
+        let permit = self.permits.clone().try_acquire_many_owned(UNITS).ok()?;
         Some(self.slot(permit, share))
     }
 
@@ -112,12 +129,12 @@ impl Memory {
 
     /// Whether somebody may be waiting for room.
     pub(super) fn is_short(&self) -> bool {
-        self.permits.available_permits() == 0
+        self.permits.available_permits() < UNITS as usize
     }
 
     /// Grows while the memory is in use.
     pub(super) fn uses(&self) -> u64 {
-        let held = self.slots - self.permits.available_permits();
+        let held = self.slots * UNITS as usize - self.permits.available_permits();
         self.uses.fetch_add(u64::from(held > 0), Ordering::Relaxed)
     }
 
@@ -188,6 +205,19 @@ mod tests {
         let _last = take(User::Work).unwrap();
         assert!(take(User::Work).is_none() && memory.is_short());
         drop(held);
+        assert!(!memory.is_short());
         assert!(take(User::Peer(bob)).is_some());
+    }
+    #[tokio::test]
+    async fn small_ones_share_the_room_of_a_large_one() {
+        let memory = Memory::new(CHUNK_LEN);
+        let small = memory.take_small().await;
+        assert!(memory.try_take(User::Work).is_none() && memory.is_short());
+        let mut others = Vec::new();
+        for _ in 1..UNITS {
+            others.push(memory.take_small().await);
+        }
+        drop((small, others));
+        assert!(memory.try_take(User::Work).is_some());
     }
 }

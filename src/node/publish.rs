@@ -133,7 +133,7 @@ impl Shared {
         let (now_ms, mut made) = (self.sys.clock.wall_ms(), 0);
         let counts = self.read_records(|view| {
             for record in records {
-                let Ok(checked) = Checked::new(record.clone()) else { continue };
+                let Ok(checked) = Checked::kept(record.clone()) else { continue };
                 made = checked.record().header.clock.max(made);
                 let vetted = self.catalogue.vet(view, now_ms, &checked).transpose()?;
                 if vetted == Some(Applied::Waiting) {

@@ -5,11 +5,12 @@
 //! chunks under a claim that nobody commits, and nothing that anybody can see. Memory is constant:
 //! every chunk in flight holds a slot of `Memory`, and rows leave in pages.
 
-use super::Shared;
 use super::attempt::Attempt;
-use super::memory::{Slot, User};
+use super::memory::{SMALL, Slot, User};
 use super::replicate::{Count, Delivery, Promise, Tally};
+use super::{Shared, lock};
 use crate::chunk::{Builder, CHUNK_LEN, Manifest, Page, Place, Row, TooLarge};
+use crate::core::limits;
 use crate::crypto::{ChunkBuf, EpochKeys, Sealed, Sealer, chunk_id, seal_page};
 use crate::id::{ChunkId, FileHash};
 use crate::store::{Claim, WriteError};
@@ -17,11 +18,13 @@ use crate::sys::{Source, SourceChanged};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 /// Chunks that are sealed at once: one per core of a small machine keeps both busy.
 const SEALERS: usize = 3;
+/// The same of all puts together.
+const SEALERS_MAX: usize = limits::WORK_BYTES / CHUNK_LEN;
 
 /// Why a put failed. Unless it says otherwise nothing of the file is visible, and what was
 /// delivered goes.
@@ -119,9 +122,43 @@ impl Upload {
         Self { shared: shared.clone(), keys, claim, promise, compress, tally, rows, progress }
     }
 
-    /// Stores all bytes of `source` and returns when they are on enough disks.
-    pub(super) async fn run(mut self, source: Box<dyn Source>) -> Result<Content, PutError> {
+    /// Stores all bytes of `source` and returns when they are on enough disks. `len`: how many
+    /// there are, where that is known. If a small file is longer than that it was changed.
+    pub(super) async fn run(
+        mut self,
+        source: Box<dyn Source>,
+        len: Option<u64>,
+    ) -> Result<Content, PutError> {
         let mut reader = Reader::new(&self.shared, source);
+        if reader.user == User::Work && len.is_some_and(|len| len < SMALL as u64) {
+            self.store_small(&mut reader).await?;
+        } else {
+            self.store_chunks(&mut reader).await?;
+        }
+        reader.finish().await?;
+        self.write_manifest().await
+    }
+
+    /// Stores a file that is one small chunk at most.
+    async fn store_small(&mut self, reader: &mut Reader) -> Result<(), PutError> {
+        let mut slot = self.shared.memory.take_small().await;
+        let buf = slot.buffer();
+        let (shared, keys, compress) = (self.shared.clone(), self.keys.clone(), self.compress);
+        let read = reader.with(move |source| {
+            let mut chunk = ChunkBuf::recycle(buf, SMALL);
+            let len = source.read(chunk.space())?;
+            chunk.set_len(len);
+            let fits = 0 < len && len < SMALL;
+            Ok((len, fits.then(|| shared.sealers.seal(&keys, Place::Whole, compress, chunk))))
+        });
+        match read.await? {
+            (0, _) => Ok(()),
+            (_, None) => Err(SourceChanged.into()),
+            (len, Some(sealed)) => self.deliver_row(sealed, slot, len),
+        }
+    }
+
+    async fn store_chunks(&mut self, reader: &mut Reader) -> Result<(), PutError> {
         let mut sealing = VecDeque::with_capacity(SEALERS);
         let mut index = 0;
         while !reader.ended {
@@ -148,8 +185,7 @@ impl Upload {
         while !sealing.is_empty() {
             self.deliver_first(&mut sealing).await?;
         }
-        reader.finish().await?;
-        self.write_manifest().await
+        Ok(())
     }
 
     /// Seals a chunk beside the tasks.
@@ -158,9 +194,7 @@ impl Upload {
         let len = buf.plain().len();
         let (shared, keys, compress) = (self.shared.clone(), self.keys.clone(), self.compress);
         self.shared.sys.spawn.run(Box::new(move || {
-            let mut sealer = shared.sealers.take();
-            let out = sealer.seal(&keys, place, compress, buf);
-            shared.sealers.put_back(sealer);
+            let out = shared.sealers.seal(&keys, place, compress, buf);
             // The put may have been cancelled meanwhile: then nobody waits.
             drop(done.send((out, slot)));
         }));
@@ -169,13 +203,18 @@ impl Upload {
 
     async fn deliver_first(&mut self, sealing: &mut VecDeque<Sealing>) -> Result<(), PutError> {
         let Some(first) = sealing.pop_front() else { return Ok(()) };
-        let (sealed, mut slot) = first.sealed.await.map_err(|_| PutError::Read(cancelled()))?;
+        let (sealed, slot) = first.sealed.await.map_err(|_| PutError::Read(cancelled()))?;
+        self.deliver_row(sealed, slot, first.len)
+    }
+
+    /// Delivers the next chunk of the file, which has so many bytes.
+    fn deliver_row(&mut self, sealed: Sealed, mut slot: Slot, len: usize) -> Result<(), PutError> {
         if sealed.row.is_zero() {
             slot.put_back(sealed.bytes);
         } else {
             self.deliver(sealed.row.cid, slot.hold(sealed.bytes));
         }
-        self.push_row(sealed.row, first.len)?;
+        self.push_row(sealed.row, len)?;
         (self.progress)(self.rows.length(), None);
         Ok(())
     }
@@ -325,23 +364,53 @@ fn cancelled() -> io::Error {
     io::ErrorKind::Interrupted.into()
 }
 
-/// Sealers that are not in use: each keeps a compressor.
+/// Sealers, each of which keeps a compressor: so there are never more than chunks in work.
 #[derive(Default)]
-pub(super) struct Sealers(std::sync::Mutex<Vec<Sealer>>);
+pub(super) struct Sealers {
+    state: Mutex<SealersState>,
+    back: Condvar,
+}
+
+#[derive(Default)]
+struct SealersState {
+    free: Vec<Sealer>,
+    in_use: usize,
+}
 
 impl Sealers {
-    pub(super) fn take(&self) -> Sealer {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop().unwrap_or_default()
+    /// Seals a chunk, as [`Sealer::seal`] does, once there is a sealer for it.
+    pub(super) fn seal(
+        &self,
+        keys: &EpochKeys,
+        place: Place,
+        compress: bool,
+        chunk: ChunkBuf,
+    ) -> Sealed {
+        let mut sealer = self.take();
+        let sealed = sealer.seal(keys, place, compress, chunk);
+        self.put_back(sealer);
+        sealed
+    }
+
+    fn take(&self) -> Sealer {
+        let mut state = lock(&self.state);
+        while state.in_use == SEALERS_MAX {
+            state = self.back.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.in_use += 1;
+        state.free.pop().unwrap_or_default()
+    }
+
+    fn put_back(&self, sealer: Sealer) {
+        let mut state = lock(&self.state);
+        state.in_use -= 1;
+        if state.free.len() < SEALERS {
+            state.free.push(sealer);
+        }
+        self.back.notify_one();
     }
 
     pub(super) fn trim(&self) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
-    }
-
-    pub(super) fn put_back(&self, sealer: Sealer) {
-        let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if free.len() < SEALERS {
-            free.push(sealer);
-        }
+        lock(&self.state).free.clear();
     }
 }

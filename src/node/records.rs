@@ -6,17 +6,17 @@
 
 use super::PublishError;
 use super::worker::mend::DamagedRecords;
-use super::{NotReady, Shared, joined};
+use super::{NotReady, Shared, joined, lock};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{
-    Applied, Authority, CaughtUp, Checked, Context, GrantFacts, Keyring, Kind, Source,
-    View as Records, ViewMut, catch_up, seal_tree,
+    Applied, Authority, CaughtUp, Checked, Context, GrantFacts, Keyring, Kind, Opened,
+    OpenedRecords, Source, View as Records, ViewMut, catch_up, seal_tree,
 };
 use crate::core::hlc::Hlc;
 use crate::core::tree::{Planner, Tree, TreeError};
 use crate::core::{catalogue, limits};
 use crate::crypto::{ContentSecret, EpochKeys};
-use crate::id::{FileHash, InodeId, NodeId, RecordId};
+use crate::id::{FileHash, InodeId, NodeId, RecordId, made_at};
 use crate::store::{Follow, FollowTables, Op, Outcome, ReadError, Store, WriteError};
 use crate::sys::{Table, TableRead};
 use crate::wire::codec::Decode;
@@ -39,6 +39,8 @@ pub(super) struct Catalogue {
     secrets: RwLock<Vec<(ContentSecret, u64)>>,
     authority: OnceLock<[u8; 32]>,
     pub(super) clock: Mutex<Hlc>,
+    /// Records that were opened for earlier questions.
+    pub(super) opened: Mutex<OpenedRecords>,
     /// By how much the clock of a record that other nodes took led the monotonic clock then, in
     /// milliseconds, at most; none: they took none since the start.
     pub(super) agreed: Mutex<Option<i64>>,
@@ -85,6 +87,7 @@ impl Default for Catalogue {
             secrets: RwLock::default(),
             authority: OnceLock::new(),
             clock: Mutex::default(),
+            opened: Mutex::new(OpenedRecords::new(limits::OPENED_BYTES)),
             agreed: Mutex::default(),
             pushes: Arc::new(Semaphore::new(PUSHES_AT_ONCE)),
             pushed_on: Arc::new(Semaphore::new(limits::PUSH_BYTES)),
@@ -201,7 +204,7 @@ impl Records for Both<'_> {
 
 impl Follow for Catalogue {
     fn apply(&self, _: RecordId, record: &[u8], tables: &mut dyn FollowTables) -> io::Result<()> {
-        let Ok(checked) = Checked::new(record.to_vec()) else { return Ok(()) };
+        let Ok(checked) = Checked::kept(record.to_vec()) else { return Ok(()) };
         let mut both = Both(tables);
         let applied = self
             .with_context(|context| catalogue::apply(&mut both, context, Source::Disk, &checked));
@@ -218,6 +221,7 @@ pub(super) struct Snapshot<'a> {
     pub(super) tables: &'a dyn TableRead,
     pub(super) store: &'a Store,
     damaged: &'a DamagedRecords,
+    opened: &'a Mutex<OpenedRecords>,
 }
 
 impl TableRead for Snapshot<'_> {
@@ -257,6 +261,15 @@ impl Records for Snapshot<'_> {
             Err(ReadError::Io(err)) => Err(err),
         }
     }
+
+    fn opened(&self, id: &RecordId) -> Option<Arc<Opened>> {
+        lock(self.opened).get(id)
+    }
+
+    fn keep_open(&self, id: &RecordId, opened: &Arc<Opened>) -> bool {
+        lock(self.opened).keep(*id, opened.clone());
+        true
+    }
 }
 
 impl Shared {
@@ -279,14 +292,19 @@ impl Shared {
         &self,
         work: impl FnOnce(&Snapshot<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
-        let (store, damaged) = (&self.store, &self.damaged);
-        self.store.read_tables(|tables| work(&Snapshot { tables, store, damaged }))
+        let (store, damaged, opened) = (&self.store, &self.damaged, &self.catalogue.opened);
+        self.store.read_tables(|tables| work(&Snapshot { tables, store, damaged, opened }))
     }
 
     /// The keys that seal new data, or why there are none yet.
     pub(super) fn keys(&self) -> Result<Arc<EpochKeys>, NotReady> {
         self.ready()?;
         self.catalogue.newest().ok_or(NotReady::NoEpoch)
+    }
+
+    /// An id for an inode that is made now.
+    pub(super) fn new_inode(&self) -> InodeId {
+        InodeId(made_at(self.sys.clock.wall_ms(), self.sys.rng.bytes()))
     }
 
     /// Plans a change of the tree, seals and signs it. Whoever publishes it holds the lock of the
@@ -300,7 +318,7 @@ impl Shared {
         let mut planned = None;
         let read = self.read_records(|view| {
             let tree = Tree::new(view, &keyring);
-            let mut new_inode = || InodeId(self.sys.rng.bytes());
+            let mut new_inode = || self.new_inode();
             planned =
                 Some(tree.planner(&mut new_inode).map_err(E::from).and_then(|mut planner| {
                     let done = plan(&mut planner)?;
@@ -387,7 +405,7 @@ impl Shared {
 
     fn record_ops(&self, record: &[u8]) -> Vec<Op> {
         let mut ops = vec![record_op(record.to_vec())];
-        if let Ok(checked) = Checked::new(record.to_vec())
+        if let Ok(checked) = Checked::kept(record.to_vec())
             && checked.record().header.kind == Kind::File
             && let Ok(file) = catalogue::FileRecord::from_bytes(checked.record().body())
         {
@@ -458,7 +476,7 @@ impl Shared {
     pub(super) async fn learn(self: &Arc<Self>, records: &[Vec<u8>]) {
         let mut matters = false;
         for record in records {
-            let Ok(checked) = Checked::new(record.clone()) else { continue };
+            let Ok(checked) = Checked::kept(record.clone()) else { continue };
             matters |= !matches!(checked.record().header.kind, Kind::File | Kind::Tree);
         }
         if matters {

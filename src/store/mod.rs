@@ -446,8 +446,8 @@ impl Store {
     }
 
     /// Changes tables alone. A crash or a rebuild may undo it: then the tables are what [`Follow`]
-    /// makes of the records. `done` gets the error of `change` or of the tables; then
-    /// nothing was changed.
+    /// makes of the records. `done` gets the error of `change`, of one that was made in the same
+    /// step, or of the tables; then nothing was changed.
     pub fn update_tables(
         &self,
         change: TableChange,

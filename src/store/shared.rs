@@ -28,6 +28,9 @@ const MAX_QUEUED_CACHED: usize = 8 << 20;
 /// What an operation costs in a batch besides its payload: head, body, and room for a claim.
 const OP_COST: usize = 160;
 
+/// Whom a change of tables alone is answered.
+pub(super) type TableDone = Box<dyn FnOnce(io::Result<()>) + Send>;
+
 /// Work for the writer.
 pub(super) enum Job {
     /// A submission.
@@ -44,7 +47,7 @@ pub(super) enum Job {
         /// The change.
         change: TableChange,
         /// Whom to answer.
-        done: Box<dyn FnOnce(io::Result<()>) + Send>,
+        done: TableDone,
     },
     /// The tables are to be built anew.
     Rebuild {

@@ -20,9 +20,11 @@ use super::index::Index;
 use super::recover::{Recovered, Recovery};
 use super::rows::{Counts, Position};
 use super::segment::Segment;
-use super::shared::{Damage, Job, Shared, take_counts};
+use super::shared::{Damage, Job, Shared, TableDone, take_counts};
 use super::switch::Switching;
-use super::{Done, Follow, Op, OpenError, Opened, Options, Outcome, Usage, WriteError};
+use super::{
+    Done, Follow, Op, OpenError, Opened, Options, Outcome, TableChange, Usage, WriteError,
+};
 use crate::sys::{OpenMode, Step, Time, Work};
 use std::io;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ use std::time::Duration;
 
 /// A batch takes submissions up to this many bytes, or one.
 const BATCH: usize = 4 << 20;
+/// Changes of tables alone that are made in one step.
+const CHANGES: usize = 64;
 /// The tables are made durable after so many bytes of segments …
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// … or so many entries: what a start after a crash reads again.
@@ -57,6 +61,9 @@ impl Submission {
         self.ops.iter().any(|op| matches!(op, Op::Replica { .. }))
     }
 }
+
+/// A change of tables alone, with whom to answer.
+type Alone = (TableChange, TableDone);
 
 type Answers = Vec<Result<Vec<Outcome>, WriteError>>;
 
@@ -476,15 +483,29 @@ impl Writer {
         Ok(())
     }
 
+    /// Makes changes of tables alone in one step: if one of them fails none was made.
+    fn table_changes(&mut self, changes: Vec<Alone>) {
+        if changes.is_empty() {
+            return;
+        }
+        let (changes, told): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+        let result = self.change_tables(false, |index| {
+            changes.into_iter().try_for_each(|change| index.change(change))
+        });
+        for done in told {
+            done(match &result {
+                Ok(()) => Ok(()),
+                Err(err) => Err(io::Error::new(err.kind(), err.to_string())),
+            });
+        }
+    }
+
     fn other_job(&mut self, job: Job) {
         match job {
             Job::Submit { ops, done, cost } => {
                 self.submissions(vec![Submission { ops, done, cost }]);
             }
-            Job::Tables { change, done } => {
-                let result = self.change_tables(false, |index| index.change(change));
-                done(result);
-            }
+            Job::Tables { change, done } => self.table_changes(vec![(change, done)]),
             Job::Rebuild { reason, done } => {
                 self.rebuild(reason);
                 done();
@@ -533,20 +554,28 @@ impl Writer {
         true
     }
 
-    /// The submissions of the next batch, or another job.
-    fn take(&mut self) -> (Vec<Submission>, Option<Job>) {
+    /// The submissions of the next batch and the changes of tables among them, or another job.
+    /// These changes come after the batch, so that each does not make a batch of its own of what is
+    /// on either side of it: whoever needs an order waits for an answer.
+    fn take(&mut self) -> (Vec<Submission>, Vec<Alone>, Option<Job>) {
         let mut queue = self.shared.queue();
-        let mut batch = Vec::new();
+        let (mut batch, mut changes) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         while let Some(job) = queue.take_if(|job| match job {
             Job::Submit { cost, .. } => batch.is_empty() || bytes + cost <= BATCH,
-            _ => batch.is_empty(),
+            Job::Tables { .. } => changes.len() < CHANGES,
+            _ => batch.is_empty() && changes.is_empty(),
         }) {
-            let Job::Submit { ops, done, cost } = job else { return (batch, Some(job)) };
-            bytes += cost;
-            batch.push(Submission { ops, done, cost });
+            match job {
+                Job::Submit { ops, done, cost } => {
+                    bytes += cost;
+                    batch.push(Submission { ops, done, cost });
+                }
+                Job::Tables { change, done } => changes.push((change, done)),
+                other => return (batch, changes, Some(other)),
+            }
         }
-        (batch, None)
+        (batch, changes, None)
     }
 
     fn idle(&mut self) -> Step {
@@ -596,12 +625,13 @@ impl Work for Writer {
         if self.turn.is_multiple_of(CACHED_TURN) && self.cached_step() {
             return Step::More;
         }
-        let (batch, other) = self.take();
+        let (batch, changes, other) = self.take();
         let mut worked = !batch.is_empty();
         if worked {
             self.submissions(batch);
         }
-        let more = other.is_some();
+        let more = other.is_some() || !changes.is_empty();
+        self.table_changes(changes);
         if let Some(job) = other {
             self.other_job(job);
         }

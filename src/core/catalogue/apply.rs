@@ -139,6 +139,12 @@ impl Checked {
         if record.is_signed() { Ok(Self(record)) } else { Err(Refusal::Signature) }
     }
 
+    /// A record that this node has made, or checked before it kept it: a signature costs more than
+    /// everything else that is done with a record, and the store vouches for the bytes.
+    pub fn kept(bytes: Vec<u8>) -> Result<Self, Refusal> {
+        Ok(Self(Record::parse(bytes)?))
+    }
+
     /// The record.
     pub const fn record(&self) -> &Record {
         &self.0

@@ -1,16 +1,16 @@
 //! What `core::tree` may ask of the readers' tables: which changes give a name, hold an inode, or
 //! lie in a directory. Owns how keys are cut for these questions, so that the tree knows no table.
 
-use super::change::{Change, entry_tag};
+use super::change::entry_tag;
 use super::keyring::Keyring;
+pub(crate) use super::opened::{Opened, open};
 use super::place::{LOST_AND_FOUND, lost_tag};
-use super::record::Record;
 use super::table::{
-    CHILD, DIR, Fact, LINK, PREFIX, Parts, REGISTER, State, VERSIONS_MAX, Version, any, damaged,
-    key, register_prefix, scan, value, versions_of,
+    CHILD, DIR, Fact, LINK, PREFIX, Parts, REGISTER, State, VERSIONS_MAX, Version, any, key,
+    register_prefix, scan, value, versions_of,
 };
-pub(crate) use super::table::{ChangeAt, Child, Seen, View};
-use crate::id::{InodeId, NodeId, RecordId, Tag};
+pub(crate) use super::table::{ChangeAt, Child, Seen};
+use crate::id::{InodeId, RecordId, Tag};
 use crate::sys::TableRead;
 use std::io;
 
@@ -244,30 +244,4 @@ pub(crate) fn versions_by_hash(
         }
     }
     Ok(out)
-}
-
-/// A tree record opened for reading.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) author: NodeId,
-    /// The records whose changes these supersede.
-    pub(crate) parents: Vec<RecordId>,
-    pub(crate) changes: Vec<Change>,
-    /// Bytes of the record, as a measure of what it costs to keep it in memory.
-    pub(crate) size: usize,
-}
-
-/// Opens a tree record. None when it is not here or cannot be opened, which the tables exclude
-/// unless the store lost it.
-pub(crate) fn open(
-    view: &(impl View + ?Sized),
-    keyring: &Keyring,
-    id: &RecordId,
-) -> io::Result<Option<Opened>> {
-    let Some(bytes) = view.record(id)? else { return Ok(None) };
-    let size = bytes.len();
-    let record = Record::parse(bytes).map_err(damaged)?;
-    let changes = keyring.get(&record.header.epoch).and_then(|keys| record.open(keys));
-    let (author, parents) = (record.header.author, &record.header.parents);
-    Ok(changes.map(|changes| Opened { author, parents: parents.clone(), changes, size }))
 }

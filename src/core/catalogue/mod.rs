@@ -11,6 +11,7 @@ mod body;
 pub(crate) mod browse;
 mod change;
 mod keyring;
+mod opened;
 pub(crate) mod past;
 mod place;
 mod query;
@@ -33,6 +34,7 @@ pub use change::{
     Target, XATTR_VALUE_MAX, XATTRS_MAX, decode_changes, encode_changes, entry_tag, inode_tag,
 };
 pub use keyring::Keyring;
+pub use opened::{Opened, OpenedRecords};
 pub use past::{is_released, owed, released, settle_owed, thinned_until};
 pub use place::LOST_AND_FOUND;
 pub use query::{

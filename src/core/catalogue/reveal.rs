@@ -7,9 +7,9 @@
 //! directories, are put where they belong at the end (`place`).
 
 use super::apply::{ViewMut, find_row};
-use super::browse::open;
 use super::change::{Change, Node, Place, entry_tag};
 use super::keyring::Keyring;
+use super::opened::open;
 use super::past;
 use super::place;
 use super::record::Record;

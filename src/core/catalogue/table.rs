@@ -43,10 +43,12 @@
 //! `cat_ended` have the superseded names and versions (see `past`).
 
 use super::keyring::Keyring;
+use super::opened::Opened;
 use crate::id::{InodeId, NodeId, RecordId, Tag};
 use crate::sys::{Table, TableRead};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader};
 use std::io;
+use std::sync::Arc;
 
 /// The version of this format. Tables of another version are thrown away and rebuilt.
 pub const TABLES_VERSION: u32 = 4;
@@ -93,6 +95,16 @@ pub(super) const TOTAL_WAITING: &[u8] = &[2];
 pub trait View: TableRead {
     /// The bytes of a record that was applied, from the store.
     fn record(&self, id: &RecordId) -> io::Result<Option<Vec<u8>>>;
+
+    /// A record that stayed open since an earlier question.
+    fn opened(&self, _id: &RecordId) -> Option<Arc<Opened>> {
+        None
+    }
+
+    /// Keeps a record open for later questions; false: nothing is kept here.
+    fn keep_open(&self, _id: &RecordId, _opened: &Arc<Opened>) -> bool {
+        false
+    }
 }
 
 /// A key made of parts.

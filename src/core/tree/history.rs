@@ -16,7 +16,7 @@ use crate::core::hlc;
 use crate::id::{FileHash, InodeId, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Changes of a name that are looked at: the newest ones.
 const NAMES: usize = 1024;
@@ -103,7 +103,7 @@ struct NameChange {
     /// Clock of the first change that superseded it.
     ended: u64,
     target: Target,
-    opened: Rc<Opened>,
+    opened: Arc<Opened>,
 }
 
 impl Tree<'_> {

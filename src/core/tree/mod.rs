@@ -43,18 +43,19 @@ pub use thin::AGES_MS as THINNED_AFTER_MS;
 pub use which::{Which, split as split_version};
 
 use super::catalogue::browse::{self, ChangeAt, Child, Named, Opened, Seen};
-use super::catalogue::{Attributes, Change, Keyring, LOST_AND_FOUND, Node, Place, View};
+use super::catalogue::{
+    Attributes, Change, Keyring, LOST_AND_FOUND, Node, OpenedRecords, Place, View,
+};
 use crate::id::{InodeId, NodeId, RecordId};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
-use std::rc::Rc;
+use std::sync::Arc;
 
 pub use super::catalogue::past::Ended;
 
 /// Longest path in bytes, as of the systems that mount the tree.
 pub const PATH_MAX: usize = 4096;
-/// Bytes of records that one reader keeps open.
+/// Bytes of records that one reader keeps open whose view keeps none.
 const OPENED_MAX: usize = 1 << 20;
 /// The name of the directory that appears in the root while it has something in it.
 const LOST_NAME: &[u8] = b"lost+found";
@@ -163,23 +164,17 @@ impl Entry {
     }
 }
 
-/// Reads the tree. Made for one question or a few: it keeps some opened records.
+/// Reads the tree. Made for one question or a few.
 pub struct Tree<'a> {
     view: &'a dyn View,
     keyring: &'a Keyring,
-    opened: RefCell<Cache>,
-}
-
-#[derive(Default)]
-struct Cache {
-    records: BTreeMap<RecordId, Rc<Opened>>,
-    size: usize,
+    opened: RefCell<OpenedRecords>,
 }
 
 impl<'a> Tree<'a> {
     /// Reads through `view` what `keyring` opens.
     pub fn new(view: &'a dyn View, keyring: &'a Keyring) -> Self {
-        Self { view, keyring, opened: RefCell::default() }
+        Self { view, keyring, opened: RefCell::new(OpenedRecords::new(OPENED_MAX)) }
     }
 
     /// What a path leads to. `/` is the root; empty components are passed over.
@@ -253,18 +248,16 @@ impl<'a> Tree<'a> {
         Ok(name.map(|name| name.as_bytes().to_vec()))
     }
 
-    fn open(&self, id: &RecordId) -> io::Result<Option<Rc<Opened>>> {
-        if let Some(opened) = self.opened.borrow().records.get(id) {
-            return Ok(Some(Rc::clone(opened)));
+    fn open(&self, id: &RecordId) -> io::Result<Option<Arc<Opened>>> {
+        let kept = self.view.opened(id).or_else(|| self.opened.borrow_mut().get(id));
+        if kept.is_some() {
+            return Ok(kept);
         }
-        let opened = browse::open(self.view, self.keyring, id)?.map(Rc::new);
-        if let Some(opened) = &opened {
-            let mut cache = self.opened.borrow_mut();
-            if cache.size + opened.size > OPENED_MAX {
-                *cache = Cache::default();
-            }
-            cache.size += opened.size;
-            cache.records.insert(*id, Rc::clone(opened));
+        let opened = browse::open(self.view, self.keyring, id)?.map(Arc::new);
+        if let Some(opened) = &opened
+            && !self.view.keep_open(id, opened)
+        {
+            self.opened.borrow_mut().keep(*id, opened.clone());
         }
         Ok(opened)
     }

@@ -65,6 +65,7 @@ impl Shared {
             }
         }
         let written = self.sys.clock.now();
+        let mut settling = Vec::with_capacity(files.len());
         for mut file in files {
             if let (Some(err), Some(path)) = (file.failed.take(), &file.put.path) {
                 failed.push((path.clone(), err));
@@ -72,7 +73,7 @@ impl Shared {
             }
             let waited = millis(self.sys.clock.now().since(written));
             file.put.timeout_ms = many.timeout_ms.map(|most| most.saturating_sub(waited));
-            let one = self.finished(&file, &progress, began).await?;
+            let one = self.finished(&file, &progress, began, &mut settling).await?;
             if file.known {
                 stored.unchanged += 1;
                 stored.unchanged_bytes = stored.unchanged_bytes.saturating_add(one.size);
@@ -80,6 +81,7 @@ impl Shared {
                 stored.add_file(&one);
             }
         }
+        self.note_copies_later(settling);
         stored.took_ms = millis(self.sys.clock.now().since(began));
         Ok(ManyStored { stored, failed })
     }

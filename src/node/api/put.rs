@@ -26,6 +26,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// The same, when it takes long.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// What was put, and the acknowledgements that are still to come.
+pub(in crate::node) type Settling = (Claim, Arc<Tally>);
+
 impl Shared {
     pub(super) async fn put(
         self: &Arc<Self>,
@@ -42,7 +45,12 @@ impl Shared {
         let mut file = files.pop().expect("what goes in comes out");
         match file.failed.take() {
             Some(err) => Err(err),
-            None => self.finished(&file, &progress, began).await,
+            None => {
+                let mut settling = Vec::new();
+                let stored = self.finished(&file, &progress, began, &mut settling).await;
+                self.note_copies_later(settling);
+                stored
+            }
         }
     }
 
@@ -74,7 +82,7 @@ impl Shared {
             (_, Some(content)) => content,
             (source, None) => {
                 let upload = Upload::new(self, keys.clone(), &attempt, put.compress, progress);
-                upload.run(source).await?
+                upload.run(source, put.len).await?
             }
         };
         if put.len.is_some_and(|len| len != content.length) {
@@ -85,11 +93,13 @@ impl Shared {
     }
 
     /// What is said of a file that is written down, once the copies are there that were waited for.
+    /// Adds it to what is `settling` when the copies are to be noted.
     pub(super) async fn finished(
         self: &Arc<Self>,
         file: &Prepared,
         progress: &OnProgress,
         began: Time,
+        settling: &mut Vec<Settling>,
     ) -> Outcome<Stored> {
         let Prepared { put, content, .. } = file;
         let (claim, replicas) = (content.claim, content.claim.replicas);
@@ -100,7 +110,7 @@ impl Shared {
             // The copies that were waited for are repair's: it has noted them, the tally has not.
             self.count_again(&mut stored).await?;
         } else {
-            self.note_copies_later(claim, content.tally.clone());
+            settling.push((claim, content.tally.clone()));
         }
         Ok(stored)
     }
@@ -172,18 +182,26 @@ impl Shared {
         self.survey(&file).await.ok()?.fewest
     }
 
-    /// When all copies are there, or the put has given up on some, writes down how many.
-    pub(in crate::node) fn note_copies_later(self: &Arc<Self>, claim: Claim, tally: Arc<Tally>) {
+    /// When all copies are there, or the puts have given up on some, writes down how many: of all
+    /// that were put together in one step, because each holds up what waits for the disk.
+    pub(in crate::node) fn note_copies_later(self: &Arc<Self>, settling: Vec<Settling>) {
+        if settling.is_empty() {
+            return;
+        }
         let shared = self.clone();
         tokio::spawn(async move {
-            tally.reached(usize::from(claim.replicas)).await;
-            let count = tally.count();
-            let copies = if count.any {
-                u8::try_from(count.copies).unwrap_or(u8::MAX).max(1)
-            } else {
-                shared.copies_of_records(claim.replicas)
-            };
-            if let Err(err) = shared.set_copies(claim.id, copies).await {
+            let mut found = Vec::with_capacity(settling.len());
+            for (claim, tally) in settling {
+                tally.reached(usize::from(claim.replicas)).await;
+                let count = tally.count();
+                let copies = if count.any {
+                    u8::try_from(count.copies).unwrap_or(u8::MAX).max(1)
+                } else {
+                    shared.copies_of_records(claim.replicas)
+                };
+                found.push((claim.id, copies));
+            }
+            if let Err(err) = shared.set_copies(found).await {
                 tracing::debug!(%err, "the number of copies was not noted");
             }
         });

@@ -443,6 +443,7 @@ impl Shared {
         let state = &mut *lock(&self.work.state);
         let mut done = Ok(());
         let mut bodies = Vec::with_capacity(made.len());
+        let mut settling = Vec::with_capacity(made.len());
         for one in made {
             let Some(version) = versions.remove(&one.body.id) else { continue };
             let file = Arc::new(OpenFile::made(one.record, one.manifest));
@@ -450,9 +451,10 @@ impl Shared {
                 Ok(removed) => state.removed |= removed,
                 Err(err) => done = Err(err),
             }
-            self.note_copies_later(one.claim, one.tally);
+            settling.push((one.claim, one.tally));
             bodies.push(one.body);
         }
+        self.note_copies_later(settling);
         let State { work, bodies: known, .. } = state;
         work.settle(planned, ids, clock.max(hlc::at_ms(1)), &|id| State::need(known, id));
         // Only now: what lost its name meanwhile has to be seen as named before.

@@ -242,7 +242,7 @@ impl Work {
             mode |= if what == What::Dir { 0o2000 } else { 0 };
         }
         let id = loop {
-            let id = InodeId(self.shared.sys.rng.bytes());
+            let id = self.shared.new_inode();
             if state.numbers.is_free(tree, &state.work, &id)? {
                 break id;
             }

@@ -171,12 +171,7 @@ impl Sealing {
                 chunk.set_len(len);
                 Ok(chunk)
             };
-            let out = { read }().map(|chunk| {
-                let mut sealer = shared.sealers.take();
-                let out = sealer.seal(&keys, place, true, chunk);
-                shared.sealers.put_back(sealer);
-                out
-            });
+            let out = { read }().map(|chunk| shared.sealers.seal(&keys, place, true, chunk));
             // It may have been given up meanwhile: then nobody waits.
             drop(done.send(out.map(|out| (out, slot))));
         }));

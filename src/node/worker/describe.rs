@@ -101,6 +101,7 @@ impl Shared {
         self.fetched.trim();
         self.sealers.trim();
         self.openers.trim();
+        lock(&self.catalogue.opened).trim();
         self.view().trim();
         *lock(&self.pointers) = Default::default();
     }

@@ -8,6 +8,7 @@
 use super::below;
 use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::node::Shared;
+use crate::store::FollowTables;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -37,9 +38,13 @@ impl Shared {
         self.store.read_tables(|tables| below::copies(tables, claim)).ok()?
     }
 
-    /// Writes down how many copies everything under a claim has.
-    pub(in crate::node) async fn set_copies(&self, claim: ClaimId, copies: u8) -> io::Result<()> {
-        self.change_tables(move |tables| below::set_copies(tables, &claim, 0, copies)).await
+    /// Writes down how many copies everything under each of these claims has.
+    pub(in crate::node) async fn set_copies(&self, found: Vec<(ClaimId, u8)>) -> io::Result<()> {
+        let set = move |tables: &mut dyn FollowTables| {
+            let mut set = found.iter();
+            set.try_for_each(|(claim, copies)| below::set_copies(tables, claim, 0, *copies))
+        };
+        self.change_tables(set).await
     }
 
     /// Counts a chunk as below its copies although the worker has not looked at it yet.

@@ -199,21 +199,32 @@ impl Shared {
 
     async fn try_reconcile(self: &Arc<Self>, with: NodeId) -> Result<(u64, u64), ReconcileError> {
         let mut exchange = Exchange::new();
+        let mut came = Vec::new();
         loop {
+            // The disk is busy with what came last while the peer looks for what comes next.
+            let keeping = self.keep_from(with, std::mem::take(&mut came));
             let Some(ask) = self.read_records(|view| exchange.next(view))? else {
+                keeping.await?;
                 return Ok(exchange.moved());
             };
-            let answer = self.ask_sync(with, &ask, limits::ASK).await?;
+            let (answer, kept) = tokio::join!(self.ask_sync(with, &ask, limits::ASK), keeping);
+            kept?;
+            let answer = answer?;
             let mut taken = Ok(Vec::new());
             self.read_records(|view| {
                 taken = exchange.take(view, answer);
                 Ok(())
             })?;
-            let records = taken?;
-            if !records.is_empty() {
-                self.take_records(with, records).await?;
-            }
+            came = taken?;
         }
+    }
+
+    async fn keep_from(
+        self: &Arc<Self>,
+        peer: NodeId,
+        records: Vec<Vec<u8>>,
+    ) -> Result<(), WriteError> {
+        if records.is_empty() { Ok(()) } else { self.take_records(peer, records).await.map(drop) }
     }
 
     pub(super) async fn ask_sync(

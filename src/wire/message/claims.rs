@@ -167,7 +167,7 @@ impl Adopt {
     }
 }
 
-/// "The put whose claim is the hash of this secret (`crypto::claim_of`) has failed, or is kept for
+/// "The put whose claim follows from this secret (`crypto::claim_of`) has failed, or is kept for
 /// another claim: this one ends, and is not to be taken from anybody any more."
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withdraw {
