@@ -398,7 +398,7 @@ impl Content {
                 self.staged.remove(index);
             }
         }
-        self.base_len = version.size.min(self.low);
+        self.base_len = self.kept_of(version.size);
         (self.base, self.opened) = (Some(version), Some(file));
         self.since = now;
         // What a head says of the draft is of an older base from now on.
@@ -413,6 +413,16 @@ impl Content {
             return Ok(said);
         }
         Ok(false)
+    }
+
+    /// How much of a version of this length still counts, which was just made. Of its last chunk
+    /// nothing does if the file's has another length now and is not staged: then it is a hole,
+    /// which nobody had to stage to make it longer or shorter.
+    fn kept_of(&self, made: u64) -> u64 {
+        let kept = made.min(self.low);
+        let last = kept / CHUNK;
+        let same = chunk_len(made, last) == chunk_len(self.size, last);
+        if same || self.staged.contains_key(&last) { kept } else { last * CHUNK }
     }
 
     /// Removes the draft.
@@ -474,5 +484,30 @@ impl Content {
     /// Nobody shall find the draft after a crash.
     pub(super) fn unname_draft(&self, fs: &dyn Fs) -> io::Result<()> {
         self.draft.as_ref().map_or(Ok(()), |draft| draft.remove(fs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_that_became_longer_or_shorter_while_a_version_was_made_is_none_of_it() {
+        let now = Time::ZERO;
+        let resized = |sizes: [u64; 3]| {
+            let body = Body::new(InodeId([1; 16]), None);
+            let mut content = body.lock();
+            content.resize(sizes[0], now).unwrap();
+            let made = content.snapshot(1).size;
+            content.resize(sizes[1], now).unwrap();
+            content.resize(sizes[2], now).unwrap();
+            content.kept_of(made)
+        };
+        let part = CHUNK + 500;
+        assert_eq!(resized([part, 3 * CHUNK, 3 * CHUNK]), CHUNK);
+        assert_eq!(resized([3 * CHUNK, part, part]), CHUNK);
+        assert_eq!(resized([part, part, part]), part);
+        assert_eq!(resized([2 * CHUNK, 3 * CHUNK, 3 * CHUNK]), 2 * CHUNK);
+        assert_eq!(resized([3 * CHUNK, part, 3 * CHUNK]), part, "all of it is zero");
     }
 }
