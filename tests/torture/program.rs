@@ -122,6 +122,7 @@ impl Program {
             // In the long form names go from file to file, too.
             79..89 if is_full() => self.save(stop),
             89..92 if is_full() => self.remove_or_make(stop),
+            79..92 => self.sync(EDITED, stop),
             92..94 => self.make_dir(stop),
             _ => {
                 let pause = [5, 50, 400][self.dice.below(3) as usize];
