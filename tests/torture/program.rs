@@ -2,7 +2,7 @@
 //! it: what it has synced, and of what it did since then the old or the new, for each 16 bytes and
 //! each name. Owns that book; who dies, and when, is the test's business.
 
-use crate::machine::Dice;
+use crate::machine::{Dice, is_full};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
@@ -119,8 +119,10 @@ impl Program {
             56..72 => self.sync(EDITED, stop),
             72..77 => self.reopen(false),
             77..79 => self.reopen(true),
-            79..89 => self.save(stop),
-            89..92 => self.remove_or_make(stop),
+            // In the long form names go from file to file, too.
+            79..89 if is_full() => self.save(stop),
+            89..92 if is_full() => self.remove_or_make(stop),
+            79..92 => self.sync(EDITED, stop),
             92..94 => self.make_dir(stop),
             _ => {
                 let pause = [5, 50, 400][self.dice.below(3) as usize];
@@ -220,11 +222,8 @@ impl Program {
     }
 
     fn sync_file(&mut self, name: &str, file: &File, stop: &AtomicBool) -> io::Result<()> {
-        if self.dice.below(2) == 0 {
-            file.sync_all()?;
-        } else {
-            file.sync_data()?;
-        }
+        let all = self.dice.below(2) == 0;
+        if all { file.sync_all() } else { file.sync_data() }?;
         if !stop.load(Ordering::SeqCst) {
             let text = self.leads(name).unwrap();
             self.texts[text].sync();

@@ -621,4 +621,24 @@ mod tests {
         assert_eq!(content.fresh.len(), DOORS_MAX);
         assert!(!content.opened_by(NO_DOOR) && !content.opened_by(NO_DOOR));
     }
+
+    #[test]
+    fn a_hole_that_became_longer_or_shorter_while_a_version_was_made_is_none_of_it() {
+        let now = Time::ZERO;
+        let resized = |sizes: [u64; 3]| {
+            let body = Body::new(InodeId([1; 16]), None);
+            let mut content = body.lock();
+            content.resize(sizes[0], now).unwrap();
+            let made = content.snapshot(1).size;
+            content.resize(sizes[1], now).unwrap();
+            content.resize(sizes[2], now).unwrap();
+            made.min(content.low)
+        };
+        let part = CHUNK + 500;
+        assert_eq!(resized([part, 3 * CHUNK, 3 * CHUNK]), CHUNK);
+        assert_eq!(resized([3 * CHUNK, part, part]), CHUNK);
+        assert_eq!(resized([part, part, part]), part);
+        assert_eq!(resized([2 * CHUNK, 3 * CHUNK, 3 * CHUNK]), 2 * CHUNK);
+        assert_eq!(resized([3 * CHUNK, part, 3 * CHUNK]), CHUNK);
+    }
 }

@@ -22,9 +22,13 @@ impl Shared {
     /// of one name the later one has taken it from the other.
     pub(super) async fn restore_drafts(self: &Arc<Self>) -> Result<(), WorkError> {
         let shared = self.clone();
-        let drafts = self.job(move || Draft::all(shared.drafts())).await;
+        let drafts = self.job(move || Draft::all(shared.drafts())).await??;
+        if !drafts.is_empty() {
+            // Others may have a version that this disk has not.
+            self.reconcile_at_start().await;
+        }
         let mut restored = Vec::new();
-        for found in drafts?? {
+        for found in drafts {
             let id = found.head.id;
             if lock(&self.work.state).bodies.contains_key(&id) {
                 continue;

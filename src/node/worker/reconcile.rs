@@ -40,6 +40,8 @@ pub(super) enum ReconcileError {
 const LATELY: u32 = 120;
 /// How long a neighbour may take to tell what it knows.
 const TOLD_MAX: Duration = Duration::from_secs(5);
+/// The same after a start.
+const START_MAX: Duration = Duration::from_secs(2);
 /// Neighbours that are reconciled with at once: one that hangs must not keep the others waiting.
 const AT_ONCE: usize = 3;
 
@@ -176,8 +178,20 @@ impl Shared {
     /// Whether this node knows what all its neighbours know, as of a while ago; one that knows of
     /// others must have some.
     pub(super) fn has_reconciled_lately(&self) -> bool {
+        self.is_told(&self.reconciled.borrow())
+    }
+
+    fn is_told(&self, reconciled: &BTreeMap<NodeId, Time>) -> bool {
         let told = !self.links().is_empty() || self.view().others().next().is_none();
-        told && self.have_reconciled(&self.reconciled.borrow())
+        told && self.have_reconciled(reconciled)
+    }
+
+    /// Waits after a start until this node knows what its neighbours know, also what it had told
+    /// them itself and lost; not long, for there may be nobody.
+    pub(in crate::node) async fn reconcile_at_start(&self) {
+        let mut reconciled = self.reconciled.subscribe();
+        let told = reconciled.wait_for(|reconciled| self.is_told(reconciled));
+        drop(tokio::time::timeout(START_MAX, told).await);
     }
 
     /// Waits until this node knows what all its neighbours know, but not long for those that do not
