@@ -194,6 +194,27 @@ fn a_file_that_is_written_on_and_on_gets_few_versions() {
 }
 
 #[test]
+fn a_name_that_a_new_file_has_is_not_the_moved_ones_any_more() {
+    let test = "a_name_that_a_new_file_has_is_not_the_moved_ones_any_more";
+    let Some(swarm) = mounted(test, 2) else { return };
+    let (here, there) = known(&swarm, "new", b"first");
+    fs::rename(&here, swarm.at(0).join("saved")).unwrap();
+    // As long as it is written to, it has no version.
+    let mut open = File::create(&here).unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        open.write_all(b"on and on").unwrap();
+        if holds(&swarm.at(1).join("saved"), b"first") {
+            assert!(!there.exists() || !holds(&there, b"first"), "one file, two names");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(holds(&swarm.at(1).join("saved"), b"first"), "the other one did not wait");
+    drop(open);
+    until("the new one", || fs::read(&there).is_ok_and(|now| now.starts_with(b"on and on")));
+}
+
+#[test]
 fn what_has_no_name_any_more_holds_nothing_up() {
     let Some(swarm) = mounted("what_has_no_name_any_more_holds_nothing_up", 2) else { return };
     let (one, two) = (swarm.at(0).join("one"), swarm.at(0).join("two"));

@@ -6,6 +6,7 @@ use super::{Held, Own, Spot, What, Working, place_of};
 use crate::core::catalogue::{Attributes, Change, FileVersion, Name, Node, Target};
 use crate::core::tree::{Heads, Tree, TreeError};
 use crate::id::{InodeId, RecordId};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -94,11 +95,18 @@ impl Working {
                 attributes.changed_ns = attributes.changed_ns.max(Some(modified_ns));
             }
         }
-        let mut names: BTreeMap<InodeId, Vec<(&Spot, &Held)>> = BTreeMap::new();
+        let mut names: BTreeMap<InodeId, Vec<(&Spot, Cow<'_, Held>)>> = BTreeMap::new();
         let mut planned = Planned::default();
         for (spot, held) in &self.names {
             match held.now.or(held.was) {
-                Some(id) => names.entry(id).or_default().push((spot, held)),
+                Some(id) if self.waits(&id, editions) => {
+                    if let Some(was) = held.was.filter(|was| self.is_elsewhere(was)) {
+                        // What has another name now gives this one up without waiting.
+                        let given_up = Held { now: None, changed: 0, ..held.clone() };
+                        names.entry(was).or_default().push((spot, Cow::Owned(given_up)));
+                    }
+                }
+                Some(id) => names.entry(id).or_default().push((spot, Cow::Borrowed(held))),
                 // Made and removed again before anybody knew of it.
                 None => _ = planned.names.insert(spot.clone(), (held.changed, None, false)),
             }
@@ -114,7 +122,7 @@ impl Working {
         for id in ids {
             let Some(own) = self.inodes.get(&id) else { continue };
             let edition = editions.get(&id);
-            if own.what == What::File(None) && edition.is_none() && !own.names.is_empty() {
+            if self.waits(&id, editions) {
                 continue;
             }
             let names = names.remove(&id).unwrap_or_default();
@@ -123,12 +131,18 @@ impl Working {
         Ok(planned)
     }
 
+    /// Whether an inode cannot be named yet: it is a new file of which no version is stored.
+    fn waits(&self, id: &InodeId, editions: &BTreeMap<InodeId, Edition>) -> bool {
+        let Some(own) = self.inodes.get(id) else { return false };
+        own.what == What::File(None) && !editions.contains_key(id) && !own.names.is_empty()
+    }
+
     fn plan_one(
         &self,
         tree: &Tree<'_>,
         (id, own): (InodeId, &Own),
         edition: Option<&Edition>,
-        names: &[(&Spot, &Held)],
+        names: &[(&Spot, Cow<'_, Held>)],
         planned: &mut Planned,
     ) -> io::Result<()> {
         let mut changes = Vec::new();
