@@ -368,7 +368,8 @@ mod tests {
             (
                 PermissionDenied,
                 "fusermount3: option allow_other only allowed if 'user_allow_other' is set\n",
-                "/m may not be mounted: option allow_other only allowed if 'user_allow_other' is set",
+                "/m may not be mounted: option allow_other only allowed if 'user_allow_other' \
+                 is set",
             ),
             (
                 PermissionDenied,

@@ -12,6 +12,9 @@ use std::io;
 /// Names that an edit of a file says again.
 const KEPT_MAX: usize = 8;
 
+/// Changes of one inode that go into one record: so many have room there, however long the names.
+const TOGETHER_MAX: usize = 32;
+
 /// A content that was stored, to be written down.
 #[derive(Debug, Clone)]
 pub struct Edition {
@@ -141,9 +144,16 @@ impl Working {
             self.keep_names(tree, id, own, &mut changes)?;
         }
         planned.inodes.insert(id, (own.changed, what, attributes));
-        if !changes.is_empty() {
-            planned.groups.push(Group { changes });
+        if changes.len() > TOGETHER_MAX {
+            // What has many names has one at every moment.
+            changes.sort_by_key(|(change, _)| match change {
+                Change::Inode { .. } => 0,
+                Change::Entry { target: Target::Linked(_) | Target::Kept(_), .. } => 1,
+                Change::Entry { .. } => 2,
+            });
         }
+        let parts = changes.chunks(TOGETHER_MAX);
+        planned.groups.extend(parts.map(|part| Group { changes: part.to_vec() }));
         Ok(())
     }
 
