@@ -131,15 +131,16 @@ fn a_user_without_rights_mounts_and_unmounts() {
         assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied, "it is that user's alone");
     }
     // A daemon that comes back finds a dead mount there, and detaches it.
+    until("the files to be known", || swarm[0].run(&["stat", "/d/sh"]).code == 0);
     swarm[0].kill();
     assert!(!shell(&swarm[0], "cat d/g").0);
     swarm[0].start();
+    let file = point.join("d/g");
+    let there = ["cat", file.to_str().unwrap()];
     until("the mount to be back", || {
-        program_of(&swarm[0], &swarm[0].work, &["ls", point.join("d/g").to_str().unwrap()])
-            .output()
-            .is_ok_and(|output| output.status.success())
+        let output = program_of(&swarm[0], &swarm[0].work, &there).output().unwrap();
+        output.stdout == b"one\n"
     });
-    assert_eq!(shell(&swarm[0], "cat d/g"), (true, "one\n".to_owned()));
     let place = point.to_str().unwrap();
     let mut user = program_of(&swarm[0], &point, &["sleep", "600"]).spawn().unwrap();
     let said = swarm[0].run(&["umount", place]);
