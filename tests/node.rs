@@ -14,6 +14,8 @@ mod files;
 mod fixture;
 #[path = "harness/member.rs"]
 mod member;
+#[path = "node/news.rs"]
+mod news;
 #[path = "node/scrub.rs"]
 mod scrub;
 #[path = "harness/segments.rs"]

@@ -282,17 +282,27 @@ fn not_there(err: &WorkError, path: &PathText) -> Failure {
 
 fn not_mounted(point: &Path, err: &io::Error) -> Failure {
     let name = shown_path(point);
-    let why = shown(&reason(err)).into_owned();
-    let failure = Failure::new(Code::Failed, format!("{name} cannot be mounted: {why}"));
+    let text = err.to_string();
+    // What the helper says has its name and a line's end around it.
+    let helper = text.trim().strip_prefix("fusermount3: ");
+    let why = helper.map_or_else(|| reason(err), |said| shown(said).into_owned());
+    let denied = || Failure::new(Code::Denied, format!("{name} may not be mounted: {why}"));
     match err.kind() {
         io::ErrorKind::NotFound => {
-            failure.hint("this needs fusermount3 (package fuse3) and /dev/fuse:  modprobe fuse")
+            Failure::new(Code::Failed, format!("{name} cannot be mounted: {why}"))
+                .hint("this needs fusermount3 (package fuse3) and /dev/fuse:  modprobe fuse")
+        }
+        io::ErrorKind::PermissionDenied if helper.is_some() => {
+            denied().hint("--allow-other needs the line  user_allow_other  in /etc/fuse.conf")
         }
         io::ErrorKind::PermissionDenied => {
-            Failure::new(Code::Denied, format!("{name} may not be mounted: {why}"))
-                .hint("--allow-other needs the line  user_allow_other  in /etc/fuse.conf")
+            Failure::new(Code::Denied, "this user may not open /dev/fuse")
+                .hint("let everybody, as most systems do:  sudo chmod 666 /dev/fuse")
         }
-        _ => failure,
+        _ if why.contains("no write access") => {
+            denied().hint("without root, mount on a directory that is yours")
+        }
+        _ => Failure::new(Code::Failed, format!("{name} cannot be mounted: {why}")),
     }
 }
 
@@ -356,5 +366,32 @@ mod tests {
         assert_eq!((failure.code, &*failure.message), (Code::Unreachable, "/far does not answer"));
         release.send(()).unwrap();
         assert_eq!(answered(Path::new("/near"), ANSWER, || Ok(5)).await.unwrap(), 5);
+    }
+
+    #[test]
+    fn why_it_is_not_mounted_is_said_in_one_line() {
+        use io::ErrorKind::{Other, PermissionDenied};
+        for (kind, text, words) in [
+            (
+                PermissionDenied,
+                "fusermount3: option allow_other only allowed if 'user_allow_other' is set\n",
+                "/m may not be mounted: option allow_other only allowed if 'user_allow_other' \
+                 is set",
+            ),
+            (
+                PermissionDenied,
+                "Permission denied (os error 13)",
+                "this user may not open /dev/fuse",
+            ),
+            (
+                Other,
+                "fusermount3: user has no write access to mountpoint /m\n",
+                "/m may not be mounted: user has no write access to mountpoint /m",
+            ),
+        ] {
+            let failure = not_mounted(Path::new("/m"), &io::Error::new(kind, text));
+            assert_eq!((failure.code, &*failure.message), (Code::Denied, words));
+            assert_eq!(failure.hints.len(), 1);
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! How mounts come and go: commands that say what is wrong, programs that use one, daemons that
 //! are killed and started again, and edits that were synced before.
 
-use crate::daemon::{Swarm, names, until};
-use crate::mounted::{can_mount, detach, mount, mounted};
+use crate::daemon::{Daemon, Swarm, names, noise, until};
+use crate::mounted::{can_mount, detach, mount, mounted, program_of, unprivileged};
+use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -152,4 +154,79 @@ fn a_dead_mount_is_detached_when_it_is_mounted_again() {
     until("the list to know that it was ended", || {
         swarm[0].status()["mounts"].as_array().unwrap().is_empty()
     });
+}
+
+#[test]
+fn a_user_without_rights_mounts_and_unmounts() {
+    let test = "a_user_without_rights_mounts_and_unmounts";
+    let Some(mut swarm) = unprivileged(test) else { return };
+    let point = swarm.at(0).to_owned();
+    let shell = |node: &Daemon, line: &str| {
+        let output = program_of(node, &point, &["sh", "-euc", line]).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let work = "echo one > f; mkdir d; mv f d/g; ln d/g d/h; cat d/h; chmod 700 d/g
+                cp /bin/sh d/sh; d/sh -c 'echo ran'; stat -c %U d/g | grep -qx \"$(id -un)\"";
+    assert_eq!(shell(&swarm[0], work), (true, "one\nran\n".to_owned()));
+    if swarm[0].user.is_some() {
+        let refused = fs::read_dir(&point).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied, "it is that user's alone");
+    }
+    // A daemon that comes back finds a dead mount there, and detaches it.
+    until("the files to be known", || swarm[0].run(&["stat", "/d/sh"]).code == 0);
+    swarm[0].kill();
+    assert!(!shell(&swarm[0], "cat d/g").0);
+    swarm[0].start();
+    let file = point.join("d/g");
+    let there = ["cat", file.to_str().unwrap()];
+    until("the mount to be back", || {
+        let output = program_of(&swarm[0], &swarm[0].work, &there).output().unwrap();
+        output.stdout == b"one\n"
+    });
+    let place = point.to_str().unwrap();
+    let mut user = program_of(&swarm[0], &point, &["sleep", "600"]).spawn().unwrap();
+    let said = swarm[0].run(&["umount", place]);
+    assert_eq!(said.code, 11, "{}", said.err);
+    assert!(said.err.contains(&format!("sleep (pid {})", user.id())), "{}", said.err);
+    let said = swarm[0].run(&["umount", "--force", place]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(names(&point).is_empty());
+    user.kill().unwrap();
+    user.wait().unwrap();
+    mount(&swarm[0], &point, &[]);
+    let said = swarm[0].run(&["umount", place]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(swarm[0].get("/d/g"), b"one\n");
+    if swarm[0].user.is_some() {
+        let closed = tempfile::tempdir().unwrap();
+        fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let said = swarm[0].run(&["mount", closed.path().to_str().unwrap()]);
+        assert_eq!((said.code, said.err.contains("no write access")), (7, true), "{}", said.err);
+    }
+}
+
+#[test]
+fn what_was_changed_is_at_the_others_when_an_unmount_returns() {
+    let test = "what_was_changed_is_at_the_others_when_an_unmount_returns";
+    let Some(swarm) = mounted(test, 3) else { return };
+    let bytes = noise(11, (20 << 20) + 3);
+    fs::write(swarm.at(0).join("synced"), &bytes[..1000]).unwrap();
+    until("the file to be known", || swarm[0].run(&["stat", "/synced"]).code == 0);
+    fs::create_dir(swarm.at(0).join("d")).unwrap();
+    fs::write(swarm.at(0).join("d/dirty"), &bytes).unwrap();
+    fs::rename(swarm.at(0).join("synced"), swarm.at(0).join("d/renamed")).unwrap();
+    let said = swarm[0].run(&["umount", swarm.at(0).to_str().unwrap()]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    // From here on the node says nothing any more.
+    swarm[0].signal(Signal::STOP);
+    let there = |node: usize, name: &str| swarm.at(node).join(name).exists();
+    until("one of them to know of it", || there(1, "d/dirty") || there(2, "d/dirty"));
+    for node in [1, 2] {
+        until("the others to tell each other", || {
+            there(node, "d/dirty") && there(node, "d/renamed") && !there(node, "synced")
+        });
+        assert!(fs::read(swarm.at(node).join("d/dirty")).unwrap() == bytes);
+        assert!(fs::read(swarm.at(node).join("d/renamed")).unwrap() == bytes[..1000]);
+    }
+    swarm[0].signal(Signal::CONT);
 }

@@ -4,8 +4,13 @@
 use crate::daemon::{Daemon, Swarm};
 use std::io::Write;
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The user without rights.
+const NOBODY: u32 = 65534;
 
 /// A swarm of which every node has a mount.
 pub(crate) struct Mounted {
@@ -28,6 +33,44 @@ pub(crate) fn mounted(test: &str, nodes: usize) -> Option<Mounted> {
         }
         Mounted { swarm, points, _dir: dir }
     })
+}
+
+/// A node of a user without rights, and a directory of that user to mount on: nobody's, when the
+/// tests run as root. None where that cannot be, which is noted.
+pub(crate) fn unprivileged(test: &str) -> Option<Mounted> {
+    let mode = std::fs::metadata("/dev/fuse").map_or(0, |stat| stat.permissions().mode());
+    if !can_mount(test) || !programs(test, &["fusermount3"]) {
+        return None;
+    }
+    if mode & 0o006 != 0o006 {
+        skipped(test, "/dev/fuse is closed to other users");
+        return None;
+    }
+    let (mut swarm, dir) = (Swarm::empty(), tempfile::tempdir().unwrap());
+    let (mut node, point) = (swarm.draft(), dir.path().join("mount"));
+    std::fs::create_dir(&point).unwrap();
+    if rustix::process::geteuid().is_root() {
+        let program = dir.path().join("p2pfs");
+        std::fs::copy(&node.program, &program).unwrap();
+        for path in [dir.path(), &point, node.work.parent().unwrap(), &node.work] {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        (node.program, node.user) = (program, Some(NOBODY));
+    }
+    node.start();
+    swarm.add(node);
+    mount(&swarm[0], &point, &[]);
+    Some(Mounted { swarm, points: vec![point], _dir: dir })
+}
+
+/// A program that a node's user runs.
+pub(crate) fn program_of(node: &Daemon, dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).current_dir(dir);
+    if let Some(user) = node.user {
+        command.uid(user).gid(user);
+    }
+    command
 }
 
 /// Mounts, which must succeed.

@@ -9,6 +9,7 @@ use rustix::fs::{
     Timestamps, UTIME_OMIT, XattrFlags,
 };
 use rustix::io::Errno;
+use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -24,6 +25,7 @@ const POINTS: &[(&str, Point)] = &[
     ("rename_over_open", rename_over_open),
     ("unlink_open", unlink_open),
     ("write_after_rename", write_after_rename),
+    ("mmap_shared_write", mmap_shared_write),
     ("truncate_grow", truncate_grow),
     ("sparse_blocks", sparse_blocks),
     ("hardlink", hardlink),
@@ -33,6 +35,7 @@ const POINTS: &[(&str, Point)] = &[
     ("chown", chown),
     ("utime_ns", utime_ns),
     ("flock_excl", flock_excl),
+    ("fcntl_lock", fcntl_lock),
     ("stable_inode", stable_inode),
     ("rename_dir_nonempty_target", rename_dir_nonempty_target),
     ("rename_dir_then_write", rename_dir_then_write),
@@ -159,6 +162,35 @@ fn write_after_rename(dir: &Path) {
     assert_eq!((names(dir), read(dir, "b")), (vec!["b".into()], b"12".to_vec()));
 }
 
+#[allow(unsafe_code, reason = "memory that is a file cannot be had otherwise")]
+fn mmap_shared_write(dir: &Path) {
+    const LEN: usize = (2 << 20) + 4096;
+    let file = edit(dir, "f");
+    file.set_len(LEN as u64).unwrap();
+    file.write_all_at(b"head", 0).unwrap();
+    let (access, kind) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+    // SAFETY: the system chooses where, and nothing else knows of the place.
+    let start =
+        unsafe { rustix::mm::mmap(std::ptr::null_mut(), LEN, access, kind, &file, 0) }.unwrap();
+    // SAFETY: so many bytes are mapped there until the end of this function.
+    let memory = unsafe { std::slice::from_raw_parts_mut(start.cast::<u8>(), LEN) };
+    assert_eq!(&memory[..5], b"head\0");
+    memory[1..3].copy_from_slice(b"XX");
+    memory[LEN - 3..].copy_from_slice(b"end");
+    // SAFETY: it is mapped, see above; the slice is not used afterwards.
+    unsafe {
+        rustix::mm::msync(start, LEN, MsyncFlags::SYNC).unwrap();
+        rustix::mm::munmap(start, LEN).unwrap();
+    }
+    drop(file);
+    let bytes = read(dir, "f");
+    assert_eq!((bytes.len(), &bytes[..5], &bytes[LEN - 4..]), (LEN, &b"hXXd\0"[..], &b"\0end"[..]));
+    let hash = blake3::hash(&bytes).to_string();
+    until("the version to have what was written", || {
+        get_xattr(&dir.join("f"), "user.p2pfs.hash").is_ok_and(|now| now == hash.as_bytes())
+    });
+}
+
 fn truncate_grow(dir: &Path) {
     write(dir, "f", b"abc");
     let file = edit(dir, "f");
@@ -191,6 +223,10 @@ fn hardlink(dir: &Path) {
     assert_eq!(read(dir, "a"), b"22");
     fs::remove_file(dir.join("a")).unwrap();
     assert_eq!((of("b").nlink(), read(dir, "b")), (1, b"22".to_vec()));
+    for number in 1..1000 {
+        fs::hard_link(dir.join("b"), dir.join(number.to_string())).unwrap();
+    }
+    assert_eq!(raw(fs::hard_link(dir.join("b"), dir.join("one more"))), Errno::MLINK);
 }
 
 fn symbolic_link(dir: &Path) {
@@ -270,7 +306,41 @@ fn flock_excl(dir: &Path) {
     rustix::fs::flock(&one, FlockOperation::NonBlockingLockExclusive).unwrap();
     let refused = rustix::fs::flock(&two, FlockOperation::NonBlockingLockExclusive);
     assert_eq!(refused, Err(Errno::WOULDBLOCK));
-    rustix::fs::fcntl_lock(&one, FlockOperation::NonBlockingLockExclusive).unwrap();
+    drop(one);
+    rustix::fs::flock(&two, FlockOperation::NonBlockingLockExclusive).unwrap();
+}
+
+fn fcntl_lock(dir: &Path) {
+    write(dir, "f", b"");
+    let other = || {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--ignored", "--exact", "probe::another_process_locks"]);
+        let done = command.env(LOCK, dir.join("f")).output().unwrap();
+        assert!(done.status.success());
+        fs::read_to_string(dir.join("f.said")).unwrap()
+    };
+    let file = edit(dir, "f");
+    rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert_eq!(other(), "refused");
+    rustix::fs::fcntl_lock(&file, FlockOperation::Unlock).unwrap();
+    assert_eq!(other(), "locked");
+}
+
+/// Tells the other process what to lock; it writes beside that what came of it.
+const LOCK: &str = "P2PFS_TEST_LOCK";
+
+/// Locks of this kind are between processes: `fcntl_lock` runs this one as another one.
+#[test]
+#[ignore = "it is the other process of `fcntl_lock`"]
+fn another_process_locks() {
+    let Some(path) = std::env::var_os(LOCK) else { return };
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let said = match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => "locked",
+        Err(Errno::AGAIN | Errno::ACCESS) => "refused",
+        Err(err) => panic!("{err}"),
+    };
+    fs::write(Path::new(&path).with_extension("said"), said).unwrap();
 }
 
 fn stable_inode(dir: &Path) {
@@ -335,6 +405,21 @@ fn fallocate(dir: &Path) {
     let file = edit(dir, "f");
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 100_000).unwrap();
     assert_eq!(file.metadata().unwrap().len(), 100_000);
+    file.write_all_at(b"later", 99_990).unwrap();
+    rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, 200_000).unwrap();
+    // What is there stays, whatever is asked for.
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 50_000).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 100_000);
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 100_000, 3 << 20).unwrap();
+    file.write_all_at(b"more", (2 << 20) - 2).unwrap();
+    let bytes = read(dir, "f");
+    assert_eq!(bytes.len(), 100_000 + (3 << 20));
+    let written = |at: usize| match at {
+        99_990..99_995 => b"later"[at - 99_990],
+        0x1f_fffe..0x20_0002 => b"more"[at - 0x1f_fffe],
+        _ => 0,
+    };
+    assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == written(at)));
     let collapse = rustix::fs::fallocate(&file, FallocateFlags::COLLAPSE_RANGE, 0, 4096);
     assert_eq!(collapse, Err(Errno::OPNOTSUPP));
 }
@@ -342,11 +427,27 @@ fn fallocate(dir: &Path) {
 fn punch_hole(dir: &Path) {
     write(dir, "f", &[b'z'; 300_000]);
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    rustix::fs::fallocate(edit(dir, "f"), flags, 4096, 8192).unwrap();
-    let bytes = read(dir, "f");
-    assert_eq!(bytes.len(), 300_000);
-    let zero = |at: usize| (4096..12_288).contains(&at);
+    let file = edit(dir, "f");
+    rustix::fs::fallocate(&file, flags, 4096, 8192).unwrap();
+    // Behind the end there is nothing to punch, and the file does not get longer.
+    rustix::fs::fallocate(&file, flags, 299_000, 100_000).unwrap();
+    let zero = |at: usize| (4096..12_288).contains(&at) || at >= 299_000;
+    let holes = || {
+        let bytes = read(dir, "f");
+        bytes.len() == 300_000
+            && bytes.iter().enumerate().all(|(at, byte)| (*byte == 0) == zero(at))
+    };
+    assert!(holes());
+    // Also of what was stored, whole chunks among it.
+    write(dir, "g", &[b'z'; 4 << 20]);
+    until("the version to be made", || get_xattr(&dir.join("g"), "user.p2pfs.hash").is_ok());
+    let stored = edit(dir, "g");
+    rustix::fs::fallocate(&stored, flags, 1000, 3 << 20).unwrap();
+    let bytes = read(dir, "g");
+    let zero = |at: usize| (1000..1000 + (3 << 20)).contains(&at);
+    assert_eq!(bytes.len(), 4 << 20);
     assert!(bytes.iter().enumerate().all(|(at, byte)| (*byte == 0) == zero(at)));
+    assert!(holes());
 }
 
 fn o_direct(dir: &Path) {

@@ -504,8 +504,9 @@ impl Working {
     /// Gives a file without a name, whose removal is known, the names that others have given it
     /// since; whether there are any.
     pub fn find_names(&mut self, tree: &Tree<'_>, id: &InodeId) -> io::Result<bool> {
-        let removed = self.names.values().any(|held| held.was == Some(*id) && held.now.is_none());
-        if removed || !self.is_orphan(id) {
+        // As long as what took a name of it waits to be known, the tree still shows that name.
+        let waits = |held: &Held| held.was == Some(*id) && held.now != Some(*id);
+        if !self.is_orphan(id) || self.names.values().any(waits) {
             return Ok(false);
         }
         let names: BTreeSet<Spot> = tree.names_of(id)?.into_iter().collect();

@@ -13,6 +13,9 @@ use std::io;
 /// Names that an edit of a file says again.
 const KEPT_MAX: usize = 8;
 
+/// Changes of one inode that go into one record: so many have room there, however long the names.
+const TOGETHER_MAX: usize = 32;
+
 /// A content that was stored, to be written down.
 #[derive(Debug, Clone)]
 pub struct Edition {
@@ -183,10 +186,20 @@ impl Working {
         }
         let written = Written { changed: own.changed, what, attributes, is_said };
         planned.inodes.insert(id, written);
-        if !changes.is_empty() {
-            let names = names.iter().map(|(spot, _)| (*spot).clone()).collect();
-            planned.groups.push(Group { inode: id, changes, names });
+        if changes.len() > TOGETHER_MAX {
+            // What has many names has one at every moment.
+            changes.sort_by_key(|(change, _)| match change {
+                Change::Inode { .. } => 0,
+                Change::Entry { target: Target::Linked(_) | Target::Kept(_), .. } => 1,
+                Change::Entry { .. } => 2,
+            });
         }
+        let names: Vec<Spot> = names.iter().map(|(spot, _)| (*spot).clone()).collect();
+        let parts = changes.chunks(TOGETHER_MAX);
+        planned.groups.extend(parts.map(|part| {
+            let (changes, names) = (part.to_vec(), names.clone());
+            Group { inode: id, changes, names }
+        }));
         Ok(())
     }
 

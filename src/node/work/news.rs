@@ -61,8 +61,9 @@ impl Work {
 }
 
 impl News {
-    /// The next news; none when the node has ended. Who is too slow misses some: what programs
-    /// were told is right again after a while.
+    /// The next news; none when the node has ended. Who is too slow misses some: then everything
+    /// of which the content is remembered is news, and what programs were told of names and of the
+    /// attributes of others is right again after a while.
     pub async fn next(&mut self) -> Option<Vec<Stale>> {
         loop {
             tokio::select! {
@@ -74,7 +75,7 @@ impl News {
                             return Some(stale);
                         }
                     }
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => return Some(self.missed()),
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
                 record = self.records.recv() => match record {
@@ -83,7 +84,8 @@ impl News {
                         Ok(stale) => return Some(stale),
                         Err(err) => tracing::debug!(%err, "news of a record cannot be told"),
                     },
-                    Ok(Changed::Member(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Ok(Changed::Member(_)) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => return Some(self.missed()),
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
             }
@@ -95,14 +97,28 @@ impl News {
     /// What was told by others, and what was told since: a program that writes says the same often.
     fn with_more(&mut self, first: Told) -> Vec<Stale> {
         let mut all = BTreeSet::new();
-        let mut next = Some(first);
-        while let Some(told) = next {
-            if told.by != self.work.door {
-                all.insert(told.stale);
+        let mut next = Ok(first);
+        loop {
+            match next {
+                Ok(told) if told.by != self.work.door => _ = all.insert(told.stale),
+                Ok(_) => {}
+                Err(broadcast::error::TryRecvError::Lagged(_)) => all.extend(self.missed()),
+                Err(_) => break,
             }
-            next = if all.len() < BATCH { self.others.try_recv().ok() } else { None };
+            if all.len() >= BATCH {
+                break;
+            }
+            next = self.others.try_recv();
         }
         all.into_iter().collect()
+    }
+
+    /// What may be news after some was missed: what that was is in the tree already.
+    fn missed(&self) -> Vec<Stale> {
+        self.work.remembered().unwrap_or_else(|err| {
+            tracing::warn!(%err, "programs may see former content for a while");
+            Vec::new()
+        })
     }
 }
 
@@ -133,7 +149,35 @@ impl Work {
     }
 }
 
+impl Work {
+    /// Every file of which the content is remembered, and is the others' now unless it is edited.
+    fn remembered(&self) -> Result<Vec<Stale>, WorkError> {
+        let state = &mut *lock(&self.shared.work.state);
+        let bodies: Vec<_> = state.bodies.values().cloned().collect();
+        self.shared.tree(|tree| {
+            let mut out = Vec::with_capacity(bodies.len());
+            for body in &bodies {
+                state.work.find_names(tree, &body.id)?;
+                state.follow(tree, &body.id)?;
+                out.push(Stale::Inode(state.number(tree, body.id)?));
+            }
+            Ok(out)
+        })
+    }
+}
+
 impl State {
+    /// A content that nobody edits becomes the newest one.
+    fn follow(&mut self, tree: &Tree<'_>, id: &InodeId) -> Result<(), WorkError> {
+        if let Some(body) = self.bodies.get(id).map(Arc::clone)
+            && let Some(now) = self.work.inode(tree, id)?
+            && let What::File(Some(version)) = now.what
+        {
+            body.lock().rebase(&version);
+        }
+        Ok(())
+    }
+
     fn stale(
         &mut self,
         tree: &Tree<'_>,
@@ -156,12 +200,7 @@ impl State {
                         self.stale_name(tree, at.parent, at.name.as_bytes(), made_ns, out)?;
                     }
                 }
-                if let Some(body) = self.bodies.get(inode).map(Arc::clone)
-                    && let Some(now) = self.work.inode(tree, inode)?
-                    && let What::File(Some(version)) = now.what
-                {
-                    body.lock().rebase(&version);
-                }
+                self.follow(tree, inode)?;
                 out.push(Stale::Inode(self.number(tree, *inode)?));
             }
         }
