@@ -7,6 +7,8 @@
 //! medians of `RUNS`; the reference is the system's own file system in the same run.
 
 mod harness;
+#[path = "harness/signal.rs"]
+mod signal;
 
 use harness::{Swarm, number, timed};
 use std::fs;

@@ -88,12 +88,6 @@ impl Swarm {
         since.elapsed()
     }
 
-    pub(crate) fn signal(&self, node: usize, name: &str) {
-        let pid = self.daemons[node].id().to_string();
-        let sent = Command::new("kill").args([name, &pid]).status().expect("kill runs");
-        assert!(sent.success());
-    }
-
     /// A line of a daemon's `/proc/PID/status`, in MiB.
     pub(crate) fn memory_of(&self, node: usize, line: &str) -> f64 {
         let path = format!("/proc/{}/status", self.daemons[node].id());
