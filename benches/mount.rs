@@ -66,7 +66,7 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         for (node, point) in self.points.iter().enumerate() {
-            self.swarm.try_at(node, &["umount", "--lazy", point.to_str().expect("a text")]);
+            self.swarm.try_at(node, &["umount", "--force", point.to_str().expect("a text")]);
         }
     }
 }
