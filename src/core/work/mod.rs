@@ -213,7 +213,7 @@ impl Working {
             let Ok(held) = self.held(tree, &spot.0, &spot.1) else { continue };
             let before = held.now.replace(*id);
             held.changed = tick;
-            if *taken || held.was.is_some_and(|was| was != *id) {
+            if *taken {
                 // Somebody else's, of whom the file that is taken up has seen nothing.
                 held.seen = Heads::default();
             }
