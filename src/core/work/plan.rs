@@ -63,6 +63,8 @@ pub struct Planned {
     pub groups: Vec<Group>,
     inodes: BTreeMap<InodeId, Written>,
     names: BTreeMap<Spot, (u64, Option<InodeId>, bool)>,
+    /// Names that edits say again though nobody touched them.
+    kept: Vec<Spot>,
 }
 
 impl Planned {
@@ -182,7 +184,12 @@ impl Working {
             planned.names.insert((*spot).clone(), (held.changed, held.now, now_dir));
         }
         if edition.is_some() && own.known {
+            let said = changes.len();
             self.keep_names(tree, id, own, &mut changes)?;
+            planned.kept.extend(changes[said..].iter().filter_map(|(change, _)| match change {
+                Change::Entry { parent, name, .. } => Some((*parent, name.as_bytes().to_vec())),
+                Change::Inode { .. } => None,
+            }));
         }
         let written = Written { changed: own.changed, what, attributes, is_said };
         planned.inodes.insert(id, written);
@@ -251,6 +258,12 @@ impl Working {
                     (held.was, held.was_dir, held.seen) = (now, now_dir, seen.clone());
                 }
                 _ => _ = self.names.remove(&spot),
+            }
+        }
+        for spot in planned.kept {
+            // Touched while that was under way: whoever did so has seen it.
+            if let Some(held) = self.names.get_mut(&spot) {
+                held.seen.extend(seen.clone());
             }
         }
         for (id, written) in planned.inodes {
