@@ -79,7 +79,7 @@ impl CacheFiles {
             self.start_file(shared)?;
         }
         let tables = shared.tables()?;
-        let change = tables.begin()?;
+        let mut change = tables.begin()?;
         let len = change.edit(|tables| {
             let mut counts = Counts::default();
             let mut index = Index::new(tables, &mut counts, follow, shared.reader());
@@ -154,7 +154,7 @@ impl CacheFiles {
         }
         let cids = cids(shared, number, len);
         let tables = shared.tables()?;
-        let change = tables.begin()?;
+        let mut change = tables.begin()?;
         change.edit(|tables| {
             let mut counts = Counts::default();
             let mut index = Index::new(tables, &mut counts, follow, shared.reader());

@@ -32,6 +32,7 @@ mod segment;
 mod shared;
 mod switch;
 mod sync;
+mod table_file;
 mod tables;
 mod writer;
 

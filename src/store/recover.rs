@@ -530,7 +530,7 @@ impl Run<'_> {
 
     /// One transaction.
     fn change(&mut self, work: impl FnOnce(&mut Index<'_>) -> io::Result<()>) -> io::Result<()> {
-        let change = self.tables.begin()?;
+        let mut change = self.tables.begin()?;
         let (position, follow) = (self.position, self.recovery.follow);
         let (files, check) = (self.recovery.files, self.recovery.check);
         let reader = Reader { files, check, fresh: false };

@@ -1,129 +1,142 @@
-//! Ordered tables in one redb file: the only module that knows redb. All tables share one redb
-//! table whose keys begin with the table's name, so that opening a table costs nothing. Commits
-//! are not durable; a checkpoint is. Invariant: an error of this module never loses data, it means
-//! that the tables are to be rebuilt from the segments ([`Tables::is_broken`]).
+//! Ordered tables: rows that are settled in the table file, and above them those that changed
+//! since, in memory. A change adds to the rows in memory and costs no page of the file. When there
+//! are many of them, or at a checkpoint, they are settled all at once and in the order of their
+//! keys, so that each page of the file that they come to is written once and not for every row:
+//! most keys are random, and a large file has far more pages than its cache. Invariant: an error
+//! of this module never loses data, it means that the tables are to be rebuilt from the segments
+//! ([`Tables::is_broken`]); so does a process that dies before rows were settled mean that the
+//! segments behind them are read again.
 
 use super::format::Checker;
-use super::pages::{CheckedPages, Health};
-use crate::sys::{Fs, OpenMode, Table, TableRead, TableWrite};
-use redb::{
-    Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
-};
+use super::sync::{Mutex, PoisonError};
+use super::table_file::{Row, Settled, TableFile};
+use crate::sys::{Fs, Table, TableRead, TableWrite};
+use imbl::OrdMap;
+use std::cmp::Ordering;
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
+use std::sync::Arc;
 
-/// Memory that redb may use for pages; it is all that the tables use, whatever they hold.
-const CACHE: usize = 8 << 20;
+/// Rows in memory may take so many bytes before they are settled.
+const RECENT_BYTES: usize = 8 << 20;
+/// What a row in memory takes besides its key and its value: two allocations and its place.
+const ROW_COST: usize = 96;
 
-const ALL: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("all");
+/// A row's value; none: there is no such row, whatever the file says.
+type Value = Option<Arc<[u8]>>;
 
-type Bytes = &'static [u8];
-
-/// The open table file.
+/// The open tables.
 pub(super) struct Tables {
-    db: Database,
-    health: Health,
+    file: TableFile,
+    now: Mutex<Snapshot>,
 }
 
 impl Tables {
     /// Opens the table file, creating it when it is missing.
     pub(super) fn open(fs: &dyn Fs, path: &Path, check: &Checker) -> io::Result<Self> {
-        let health = Health::default();
-        let file = fs.open(path, OpenMode::Create)?;
-        let pages = CheckedPages::new(file, check.clone(), health.clone());
-        let db =
-            Builder::new().set_cache_size(CACHE).create_with_backend(pages).map_err(redb_error)?;
-        let tables = Self { db, health };
-        let fresh = tables.db.begin_read().map_err(redb_error)?.open_table(ALL).is_err();
-        if fresh {
-            let change = tables.begin()?;
-            change.txn.open_table(ALL).map_err(redb_error)?;
-            change.commit()?;
-        }
-        Ok(tables)
+        let file = TableFile::open(fs, path, check)?;
+        let now = Mutex::new(Snapshot::of(file.read()?));
+        Ok(Self { file, now })
     }
 
     /// Whether the file failed; nothing works any more then.
     pub(super) fn is_broken(&self) -> bool {
-        self.health.is_broken()
+        self.file.is_broken()
     }
 
     /// What was committed, as of now. A reader kept for long makes the file grow.
     pub(super) fn read(&self) -> io::Result<Snapshot> {
-        let open = || {
-            let txn = self.db.begin_read().map_err(redb_error)?;
-            txn.open_table(ALL).map_err(redb_error)
-        };
-        Ok(Snapshot { table: self.note(open())?, health: self.health.clone() })
+        if self.is_broken() {
+            return Err(io::Error::other("the table file failed"));
+        }
+        Ok(self.now.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Begins a change; there can be one at a time, by the writer.
     pub(super) fn begin(&self) -> io::Result<Change<'_>> {
-        let mut txn = self.note(self.db.begin_write().map_err(redb_error))?;
-        self.note(txn.set_durability(Durability::None).map_err(io::Error::other))?;
-        Ok(Change { txn, tables: self })
+        Ok(Change { rows: self.read()?, tables: self })
     }
 
-    /// Makes everything committed so far durable, such that the next open need not repair.
+    /// Makes everything committed so far durable, such that the next open need not repair. By the
+    /// writer, and not during a change.
     pub(super) fn checkpoint(&self) -> io::Result<()> {
-        let run = || {
-            let mut txn = self.db.begin_write().map_err(redb_error)?;
-            txn.set_durability(Durability::Immediate).map_err(io::Error::other)?;
-            txn.set_quick_repair(true);
-            txn.commit().map_err(redb_error)
-        };
-        self.note(run())
+        let Snapshot { recent, .. } = self.read()?;
+        self.file.settle(recent.iter().map(|(key, value)| (&**key, value.as_deref())))?;
+        self.show(Snapshot::of(self.file.read()?));
+        Ok(())
     }
 
-    fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        if result.is_err() {
-            self.health.break_down();
-        }
-        result
-    }
-}
-
-fn redb_error(err: impl Into<redb::Error>) -> io::Error {
-    match err.into() {
-        redb::Error::Io(err) => err,
-        other => io::Error::other(other),
+    fn show(&self, rows: Snapshot) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *now, rows);
+        drop(now);
+        // The last one to hold many rows frees them: not under the lock.
+        drop(old);
     }
 }
 
 /// A change under way; dropped without a commit it never was.
 pub(super) struct Change<'t> {
-    txn: WriteTransaction,
+    rows: Snapshot,
     tables: &'t Tables,
 }
 
 impl Change<'_> {
     /// Runs `work` on the tables of this change.
     pub(super) fn edit<T>(
-        &self,
+        &mut self,
         work: impl FnOnce(&mut dyn TableWrite) -> io::Result<T>,
     ) -> io::Result<T> {
-        let table = self.tables.note(self.txn.open_table(ALL).map_err(redb_error))?;
-        work(&mut Editor { table, health: &self.tables.health })
+        work(&mut self.rows)
     }
 
-    /// Makes the change visible; not durable before the next checkpoint.
+    /// Makes the change visible; not durable before the next checkpoint, which may be this one.
     pub(super) fn commit(self) -> io::Result<()> {
-        let Self { txn, tables } = self;
-        tables.note(txn.commit().map_err(redb_error))
+        let Self { rows, tables } = self;
+        let full = rows.bytes >= RECENT_BYTES;
+        tables.show(rows);
+        if full { tables.checkpoint() } else { Ok(()) }
     }
 }
 
 /// Tables as they were at one moment.
+#[derive(Clone)]
 pub(super) struct Snapshot {
-    table: ReadOnlyTable<Bytes, Bytes>,
-    health: Health,
+    recent: OrdMap<Arc<[u8]>, Value>,
+    /// What the recent rows take.
+    bytes: usize,
+    settled: Settled,
 }
 
-/// The tables of a change.
-struct Editor<'a> {
-    table: redb::Table<'a, Bytes, Bytes>,
-    health: &'a Health,
+impl Snapshot {
+    fn of(settled: Settled) -> Self {
+        Self { recent: OrdMap::new(), bytes: 0, settled }
+    }
+
+    fn value(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        match self.recent.get(key) {
+            Some(value) => Ok(value.as_ref().map(|value| value.to_vec())),
+            None => self.settled.get(key),
+        }
+    }
+
+    fn set(&mut self, key: Vec<u8>, value: Value) {
+        let cost = |value: &Value| value.as_ref().map_or(0, |value| value.len());
+        let new = ROW_COST + key.len() + cost(&value);
+        let old = ROW_COST + key.len();
+        let replaced = self.recent.insert(key.into(), value);
+        self.bytes = self.bytes + new - replaced.map_or(0, |value| old + cost(&value));
+    }
+
+    /// The recent rows of a range.
+    fn recent(
+        &self,
+        from: &[u8],
+        to: &[u8],
+    ) -> impl DoubleEndedIterator<Item = (&Arc<[u8]>, &Value)> {
+        self.recent.range::<_, [u8]>((Bound::Included(from), Bound::Excluded(to)))
+    }
 }
 
 /// `table`'s part of the shared key space: length of the name, name, key.
@@ -149,106 +162,88 @@ fn bounds(table: Table, from: &[u8], to: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
     (full_key(table, from), end)
 }
 
-fn get(
-    all: &impl ReadableTable<Bytes, Bytes>,
-    table: Table,
-    key: &[u8],
-) -> io::Result<Option<Vec<u8>>> {
-    let value = all.get(full_key(table, key).as_slice()).map_err(redb_error)?;
-    Ok(value.map(|value| value.value().to_vec()))
-}
-
-fn range(
-    all: &impl ReadableTable<Bytes, Bytes>,
-    table: Table,
-    from: &[u8],
-    to: Option<&[u8]>,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+/// Calls `visit` with the rows of two sequences that `order` says the order of, until it returns
+/// false. Of a key that both have the recent row counts.
+fn merge<'a>(
+    recent: impl Iterator<Item = (&'a Arc<[u8]>, &'a Value)>,
+    settled: impl Iterator<Item = io::Result<Row>>,
+    order: impl Fn(&[u8], &[u8]) -> Ordering,
+    mut visit: impl FnMut(&[u8], &[u8]) -> bool,
 ) -> io::Result<()> {
-    let (from, to) = bounds(table, from, to);
-    if from >= to {
-        return Ok(());
-    }
-    for entry in all.range(from.as_slice()..to.as_slice()).map_err(redb_error)? {
-        let (key, value) = entry.map_err(redb_error)?;
-        if !visit(&key.value()[1 + table.0.len()..], value.value()) {
-            break;
+    let mut recent = recent.peekable();
+    for row in settled {
+        let (key, value) = row?;
+        let mut hidden = false;
+        while let Some((young, change)) =
+            recent.next_if(|(young, _)| order(young, &key) != Ordering::Greater)
+        {
+            hidden = **young == *key;
+            if change.as_ref().is_some_and(|value| !visit(young, value)) {
+                return Ok(());
+            }
+        }
+        if !hidden && !visit(&key, &value) {
+            return Ok(());
         }
     }
+    recent.all(|(key, change)| change.as_ref().is_none_or(|value| visit(key, value)));
     Ok(())
 }
 
-fn last(
-    all: &impl ReadableTable<Bytes, Bytes>,
-    table: Table,
-    from: &[u8],
-    to: Option<&[u8]>,
-) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
-    let (from, to) = bounds(table, from, to);
-    if from >= to {
-        return Ok(None);
+impl TableRead for Snapshot {
+    fn get(&self, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.value(&full_key(table, key))
     }
-    let entry = all.range(from.as_slice()..to.as_slice()).map_err(redb_error)?.next_back();
-    entry
-        .map(|entry| {
-            let (key, value) = entry.map_err(redb_error)?;
-            Ok((key.value()[1 + table.0.len()..].to_vec(), value.value().to_vec()))
-        })
-        .transpose()
-}
 
-macro_rules! readable {
-    ($type:ty) => {
-        impl TableRead for $type {
-            fn get(&self, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-                get(&self.table, table, key).inspect_err(|_| self.health.break_down())
-            }
-
-            fn range(
-                &self,
-                table: Table,
-                from: &[u8],
-                to: Option<&[u8]>,
-                visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-            ) -> io::Result<()> {
-                range(&self.table, table, from, to, visit).inspect_err(|_| self.health.break_down())
-            }
-
-            fn last(
-                &self,
-                table: Table,
-                from: &[u8],
-                to: Option<&[u8]>,
-            ) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
-                last(&self.table, table, from, to).inspect_err(|_| self.health.break_down())
-            }
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()> {
+        let (from, to) = bounds(table, from, to);
+        if from >= to {
+            return Ok(());
         }
-    };
+        let name = 1 + table.0.len();
+        let visit = |key: &[u8], value: &[u8]| visit(&key[name..], value);
+        merge(self.recent(&from, &to), self.settled.range(&from, &to)?, <[u8]>::cmp, visit)
+    }
+
+    fn last(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let (from, to) = bounds(table, from, to);
+        if from >= to {
+            return Ok(None);
+        }
+        let mut found = None;
+        let visit = |key: &[u8], value: &[u8]| {
+            found = Some((key[1 + table.0.len()..].to_vec(), value.to_vec()));
+            false
+        };
+        let settled = self.settled.range(&from, &to)?.rev();
+        merge(self.recent(&from, &to).rev(), settled, |a, b| b.cmp(a), visit)?;
+        Ok(found)
+    }
 }
 
-readable!(Snapshot);
-readable!(Editor<'_>);
-
-impl TableWrite for Editor<'_> {
+impl TableWrite for Snapshot {
     fn insert(&mut self, table: Table, key: &[u8], value: &[u8]) -> io::Result<()> {
-        let key = full_key(table, key);
-        match self.table.insert(key.as_slice(), value) {
-            Ok(_) => Ok(()),
-            Err(err) => {
-                self.health.break_down();
-                Err(redb_error(err))
-            }
-        }
+        self.set(full_key(table, key), Some(value.into()));
+        Ok(())
     }
 
     fn remove(&mut self, table: Table, key: &[u8]) -> io::Result<bool> {
         let key = full_key(table, key);
-        match self.table.remove(key.as_slice()) {
-            Ok(old) => Ok(old.is_some()),
-            Err(err) => {
-                self.health.break_down();
-                Err(redb_error(err))
-            }
+        let there = self.value(&key)?.is_some();
+        if there {
+            self.set(key, None);
         }
+        Ok(there)
     }
 }

@@ -261,7 +261,7 @@ impl Writer {
         let shared = self.shared.clone();
         let tables = shared.tables().map_err(Fault::Tables)?;
         let Some(segment) = &mut self.segment else { return Err(Fault::Full) };
-        let change = tables.begin().map_err(Fault::Tables)?;
+        let mut change = tables.begin().map_err(Fault::Tables)?;
         let mut plan = Plan::new(segment.number, segment.at);
         if !segment.marked {
             plan.push(&Entry::Mark, None, &shared.check);
@@ -466,7 +466,7 @@ impl Writer {
         work: impl FnOnce(&mut Index<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let tables = self.shared.tables()?;
-        let change = tables.begin()?;
+        let mut change = tables.begin()?;
         let mut counts = self.counts;
         change.edit(|tables| {
             let reader = self.shared.reader();
