@@ -203,6 +203,10 @@ impl Records for Both<'_> {
 }
 
 impl Follow for Catalogue {
+    fn version(&self) -> u32 {
+        catalogue::TABLES_VERSION
+    }
+
     fn apply(&self, _: RecordId, record: &[u8], tables: &mut dyn FollowTables) -> io::Result<()> {
         let Ok(checked) = Checked::kept(record.to_vec()) else { return Ok(()) };
         let mut both = Both(tables);

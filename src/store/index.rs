@@ -249,8 +249,9 @@ impl Index<'_> {
 
     /// Writes the ledger, the position and the counts, the last act of every transaction.
     pub(super) fn finish(self, position: Position) -> io::Result<()> {
-        let Self { tables, counts, ledger, .. } = self;
+        let Self { tables, counts, ledger, follow, .. } = self;
         ledger.write(tables, counts)?;
-        tables.insert(rows::META, b"state", &counts.encode(position))
+        let state = counts.encode(follow.version(), position);
+        tables.insert(rows::META, b"state", &state)
     }
 }

@@ -20,6 +20,7 @@ mod files;
 mod following;
 mod format;
 mod index;
+mod key_space;
 mod ledger;
 mod list;
 mod moves;
@@ -95,6 +96,10 @@ impl Options {
 /// failure of the tables, which are then rebuilt: it passes up errors of `tables` and makes none of
 /// its own.
 pub trait Follow: Send + Sync + 'static {
+    /// The version of what it writes into the tables. Those that another version wrote are made
+    /// anew.
+    fn version(&self) -> u32;
+
     /// Called once for each new record, in the transaction that makes it visible.
     fn apply(&self, id: RecordId, record: &[u8], tables: &mut dyn FollowTables) -> io::Result<()>;
 

@@ -147,7 +147,7 @@ impl Recovery<'_> {
         fs.remove_file(&opening).map_err(say)?;
         let (tables, state) = opened?;
         let Some((position, counts)) = state else {
-            return Err("the table file is empty".into());
+            return Err("the table file is empty or of another version".into());
         };
         if self.is_ahead(position).map_err(say)? {
             return Err("the tables are ahead of the segments".into());
@@ -157,7 +157,7 @@ impl Recovery<'_> {
 
     fn open_tables(&self) -> io::Result<(Tables, Option<(Position, Counts)>)> {
         let tables = Tables::open(&*self.files.fs, &self.files.table_path(), self.check)?;
-        let state = rows::state(&tables.read()?)?;
+        let state = rows::state(&tables.read()?, self.follow.version())?;
         Ok((tables, state))
     }
 

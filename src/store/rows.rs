@@ -3,18 +3,18 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `@chunk` | chunk id | place 14, flags 1 (bit 0 damaged, bit 1 hint), replicas 1, [hint 32] |
-//! | `@claim` | chunk id, claim id | replicas 1, renewed 8, maker 8 |
+//! | `chunk/place` | chunk id | place 14, flags 1 (bit 0 damaged, bit 1 hint), replicas 1, [hint 32] |
+//! | `chunk/claim` | chunk id, claim id | replicas 1, renewed 8, maker 8 |
 //! | `@by_claim` | claim id, chunk id | |
 //! | `@pending` | claim id that has claims here and is not committed | |
 //! | `@done` | claim id that is committed | maker 8 |
 //! | `@released` | claim id whose claims have ended for good | maker 8 |
 //! | `@condemned` | chunk id of a replica without a claim | round 8, or empty: not seen yet |
-//! | `@record` | record id | place 14, flags 1 (bit 0 damaged) |
+//! | `record/place` | record id | place 14, flags 1 (bit 0 damaged) |
 //! | `@cached` | chunk id | place 14 |
 //! | `@rot` | segment number 4 (big-endian), offset 8 (big-endian) | length 8 |
 //! | `@segment` | segment number 4 (big-endian) | end 8, total 8, live 8, ends 8 (see `ledger`) |
-//! | `@meta` | `state` | position 4 + 8, counts 8 × 8 |
+//! | `@meta` | `state` | versions 4 (these tables), 4 (the follower's), position 4 + 8, counts 8 × 8 |
 //!
 //! A place is segment number 4, offset 4, length of head and body 2, of the payload 4. A maker is
 //! segment number 4, offset 4: where the entry stands that the row is made from.
@@ -24,18 +24,21 @@ use crate::id::{ChunkId, ClaimId, NodeId, RecordId};
 use crate::sys::{Table, TableRead};
 use std::io;
 
-pub(super) const CHUNK: Table = Table("@chunk");
-pub(super) const CLAIM: Table = Table("@claim");
+pub(super) const CHUNK: Table = Table("chunk/place");
+pub(super) const CLAIM: Table = Table("chunk/claim");
 pub(super) const BY_CLAIM: Table = Table("@by_claim");
 pub(super) const PENDING: Table = Table("@pending");
 pub(super) const DONE: Table = Table("@done");
 pub(super) const RELEASED: Table = Table("@released");
 pub(super) const CONDEMNED: Table = Table("@condemned");
-pub(super) const RECORD: Table = Table("@record");
+pub(super) const RECORD: Table = Table("record/place");
 pub(super) const CACHED: Table = Table("@cached");
 pub(super) const ROT: Table = Table("@rot");
 pub(super) const SEGMENT: Table = Table("@segment");
 pub(super) const META: Table = Table("@meta");
+
+/// The version of these tables. Those of another version are made anew.
+const VERSION: u32 = 2;
 
 /// Rows that are taken from a table at a time.
 const PAGE: usize = 1024;
@@ -127,7 +130,7 @@ impl Maker {
     }
 }
 
-/// A row of `@chunk`.
+/// A row of `chunk/place`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ChunkRow {
     /// Where the replica lies.
@@ -227,8 +230,10 @@ impl Counts {
     }
 
     /// The row of `@meta`.
-    pub(super) fn encode(&self, position: Position) -> Vec<u8> {
-        let mut row = position.number.to_le_bytes().to_vec();
+    pub(super) fn encode(&self, followed: u32, position: Position) -> Vec<u8> {
+        let mut row = VERSION.to_le_bytes().to_vec();
+        row.extend_from_slice(&followed.to_le_bytes());
+        row.extend_from_slice(&position.number.to_le_bytes());
         for value in [
             position.offset,
             self.replicas,
@@ -260,9 +265,15 @@ pub(super) fn bad_row(table: Table) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("a row of {} makes no sense", table.0))
 }
 
-/// The position and counts as committed last; `None` in a new table file.
-pub(super) fn state(tables: &dyn TableRead) -> io::Result<Option<(Position, Counts)>> {
+/// The position and counts as committed last; `None` in a new table file, and in one of another
+/// version. `followed` is the version of the follower's tables.
+pub(super) fn state(
+    tables: &dyn TableRead,
+    followed: u32,
+) -> io::Result<Option<(Position, Counts)>> {
     let Some(row) = tables.get(META, b"state")? else { return Ok(None) };
+    let versions = [VERSION.to_le_bytes(), followed.to_le_bytes()].concat();
+    let Some(row) = row.strip_prefix(versions.as_slice()) else { return Ok(None) };
     let read = || {
         let (number, mut rest) = row.split_first_chunk()?;
         let mut next = || {
@@ -325,7 +336,7 @@ pub(super) fn records(
     found.collect()
 }
 
-/// A row of `@claim`.
+/// A row of `chunk/claim`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClaimRow {
     /// The claim, merged from all entries that set it.
@@ -358,7 +369,7 @@ impl ClaimRow {
     }
 }
 
-/// The key in `@claim`.
+/// The key in `chunk/claim`.
 pub(super) fn claim_key(cid: ChunkId, id: ClaimId) -> [u8; 48] {
     let mut key = [0; 48];
     key[..32].copy_from_slice(&cid.0);

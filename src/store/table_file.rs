@@ -14,6 +14,10 @@ use std::sync::Arc;
 /// Memory that redb may use for pages.
 const CACHE: usize = 8 << 20;
 
+/// Rows that are settled in one transaction. The pages that they change, at most about as many,
+/// find room in the cache: redb reads the others once more when it commits.
+const STEP: usize = 1024;
+
 const ALL: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("all");
 
 type Bytes = &'static [u8];
@@ -62,24 +66,42 @@ impl TableFile {
     /// durable then, such that the next open need not repair.
     pub(super) fn settle<'a>(
         &self,
+        rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) -> io::Result<()> {
+        let mut rows = rows.peekable();
+        loop {
+            let step = rows.by_ref().take(STEP);
+            noted(&self.health, self.step(step))?;
+            if rows.peek().is_none() {
+                return noted(&self.health, self.make_durable());
+            }
+        }
+    }
+
+    fn step<'a>(
+        &self,
         mut rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     ) -> io::Result<()> {
-        let mut run = || {
-            let mut txn = self.db.begin_write().map_err(redb_error)?;
-            txn.set_durability(Durability::Immediate).map_err(io::Error::other)?;
-            txn.set_quick_repair(true);
-            let mut table = txn.open_table(ALL).map_err(redb_error)?;
-            rows.try_for_each(|(key, value)| {
-                match value {
-                    Some(value) => table.insert(key, value).map(drop),
-                    None => table.remove(key).map(drop),
-                }
-                .map_err(redb_error)
-            })?;
-            drop(table);
-            txn.commit().map_err(redb_error)
-        };
-        noted(&self.health, run())
+        let mut txn = self.db.begin_write().map_err(redb_error)?;
+        txn.set_durability(Durability::None).map_err(io::Error::other)?;
+        let mut table = txn.open_table(ALL).map_err(redb_error)?;
+        rows.try_for_each(|(key, value)| {
+            match value {
+                Some(value) => table.insert(key, value).map(drop),
+                None => table.remove(key).map(drop),
+            }
+            .map_err(redb_error)
+        })?;
+        drop(table);
+        txn.commit().map_err(redb_error)
+    }
+
+    /// Until now a crash undoes all steps since the last time.
+    fn make_durable(&self) -> io::Result<()> {
+        let mut txn = self.db.begin_write().map_err(redb_error)?;
+        txn.set_durability(Durability::Immediate).map_err(io::Error::other)?;
+        txn.set_quick_repair(true);
+        txn.commit().map_err(redb_error)
     }
 }
 

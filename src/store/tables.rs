@@ -8,6 +8,7 @@
 //! segments behind them are read again.
 
 use super::format::Checker;
+use super::key_space::Keys;
 use super::sync::{Mutex, PoisonError};
 use super::table_file::{Row, Settled, TableFile};
 use crate::sys::{Fs, Table, TableRead, TableWrite};
@@ -19,9 +20,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Rows in memory may take so many bytes before they are settled.
-const RECENT_BYTES: usize = 8 << 20;
+const RECENT_BYTES: usize = 16 << 20;
 /// What a row in memory takes besides its key and its value: two allocations and its place.
-const ROW_COST: usize = 96;
+const ROW_COST: usize = 112;
 
 /// A row's value; none: there is no such row, whatever the file says.
 type Value = Option<Arc<[u8]>>;
@@ -139,29 +140,6 @@ impl Snapshot {
     }
 }
 
-/// `table`'s part of the shared key space: length of the name, name, key.
-fn full_key(table: Table, key: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 + table.0.len() + key.len());
-    out.push(u8::try_from(table.0.len()).expect("a table's name is short"));
-    out.extend_from_slice(table.0.as_bytes());
-    out.extend_from_slice(key);
-    out
-}
-
-/// The bounds of a range in the shared key space.
-fn bounds(table: Table, from: &[u8], to: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
-    let end = match to {
-        Some(to) => full_key(table, to),
-        None => {
-            let mut end = full_key(table, &[]);
-            let last = end.last_mut().expect("a name is not empty");
-            *last += 1;
-            end
-        }
-    };
-    (full_key(table, from), end)
-}
-
 /// Calls `visit` with the rows of two sequences that `order` says the order of, until it returns
 /// false. Of a key that both have the recent row counts.
 fn merge<'a>(
@@ -192,7 +170,7 @@ fn merge<'a>(
 
 impl TableRead for Snapshot {
     fn get(&self, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        self.value(&full_key(table, key))
+        self.value(&Keys::of(table).full(key))
     }
 
     fn range(
@@ -202,12 +180,14 @@ impl TableRead for Snapshot {
         to: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> io::Result<()> {
-        let (from, to) = bounds(table, from, to);
+        let keys = Keys::of(table);
+        let (from, to) = keys.bounds(from, to);
         if from >= to {
             return Ok(());
         }
-        let name = 1 + table.0.len();
-        let visit = |key: &[u8], value: &[u8]| visit(&key[name..], value);
+        let mut own = Vec::new();
+        let visit =
+            |key: &[u8], value: &[u8]| keys.own(key, &mut own).is_none_or(|key| visit(key, value));
         merge(self.recent(&from, &to), self.settled.range(&from, &to)?, <[u8]>::cmp, visit)
     }
 
@@ -217,14 +197,15 @@ impl TableRead for Snapshot {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
-        let (from, to) = bounds(table, from, to);
+        let keys = Keys::of(table);
+        let (from, to) = keys.bounds(from, to);
         if from >= to {
             return Ok(None);
         }
-        let mut found = None;
+        let (mut own, mut found) = (Vec::new(), None);
         let visit = |key: &[u8], value: &[u8]| {
-            found = Some((key[1 + table.0.len()..].to_vec(), value.to_vec()));
-            false
+            found = keys.own(key, &mut own).map(|key| (key.to_vec(), value.to_vec()));
+            found.is_none()
         };
         let settled = self.settled.range(&from, &to)?.rev();
         merge(self.recent(&from, &to).rev(), settled, |a, b| b.cmp(a), visit)?;
@@ -234,12 +215,12 @@ impl TableRead for Snapshot {
 
 impl TableWrite for Snapshot {
     fn insert(&mut self, table: Table, key: &[u8], value: &[u8]) -> io::Result<()> {
-        self.set(full_key(table, key), Some(value.into()));
+        self.set(Keys::of(table).full(key), Some(value.into()));
         Ok(())
     }
 
     fn remove(&mut self, table: Table, key: &[u8]) -> io::Result<bool> {
-        let key = full_key(table, key);
+        let key = Keys::of(table).full(key);
         let there = self.value(&key)?.is_some();
         if there {
             self.set(key, None);

@@ -37,7 +37,7 @@ const CHANGES: usize = 64;
 /// The tables are made durable after so many bytes of segments …
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// … or so many entries: what a start after a crash reads again.
-const CHECKPOINT_ENTRIES: u64 = 8192;
+const CHECKPOINT_ENTRIES: u64 = 32_768;
 /// Without work for so long, reserved space is given back.
 const IDLE: Duration = Duration::from_secs(60);
 /// Enough for thousands of claims and drops on a disk that others have filled.

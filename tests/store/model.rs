@@ -45,6 +45,10 @@ const SEEN: Table = Table("seen");
 pub(crate) const LATE: Table = Table("late");
 
 impl Follow for Seen {
+    fn version(&self) -> u32 {
+        1
+    }
+
     fn apply(&self, id: RecordId, record: &[u8], tables: &mut dyn FollowTables) -> io::Result<()> {
         let count = tables.get(SEEN, b"")?.map_or(0, |row| row[0]);
         tables.insert(SEEN, b"", &[count + 1])?;
@@ -130,14 +134,14 @@ type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 /// All tables that a rebuild must make anew just as they were.
 pub(crate) fn dump(store: &Store) -> io::Result<BTreeMap<&'static str, Rows>> {
     let names = [
-        "@chunk",
-        "@claim",
+        "chunk/place",
+        "chunk/claim",
         "@by_claim",
         "@pending",
         "@done",
         "@released",
         "@condemned",
-        "@record",
+        "record/place",
         "@segment",
         "seen",
     ];

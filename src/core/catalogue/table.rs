@@ -12,7 +12,7 @@
 //! | | 1 | files in the tree u64, their bytes u64 |
 //! | | 2 | records that wait for a grant u64 |
 //! | `cat_clock` | clock 8, id 32 | kind u8 |
-//! | `cat_record` | id 32 | clock u64, kind u8, author 32 |
+//! | `record/known` | id 32 | clock u64, kind u8, author 32 |
 //! | `cat_sum` | level 1, clock prefix 8 | number u64, sum 32 (see `sums`) |
 //! | `cat_lookup` | lookup 32, !clock 8, id 32 | author 32 |
 //! | `cat_claim` | claim 16, id 32 | |
@@ -51,11 +51,11 @@ use std::io;
 use std::sync::Arc;
 
 /// The version of this format. Tables of another version are thrown away and rebuilt.
-pub const TABLES_VERSION: u32 = 4;
+pub const TABLES_VERSION: u32 = 5;
 
 pub(super) const TOTAL: Table = Table("cat_total");
 pub(super) const CLOCK: Table = Table("cat_clock");
-pub(super) const RECORD: Table = Table("cat_record");
+pub(super) const RECORD: Table = Table("record/known");
 pub(super) const SUM: Table = Table("cat_sum");
 pub(super) const LOOKUP: Table = Table("cat_lookup");
 pub(super) const CLAIM: Table = Table("cat_claim");
@@ -173,7 +173,7 @@ impl Parts<'_> {
     }
 }
 
-/// What every member knows of a record without opening its bytes: the value of `cat_record`.
+/// What every member knows of a record without opening its bytes: the value of `record/known`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     /// Its clock.

@@ -16,6 +16,10 @@ use std::sync::Arc;
 struct NoFollow;
 
 impl Follow for NoFollow {
+    fn version(&self) -> u32 {
+        p2pfs::core::catalogue::TABLES_VERSION
+    }
+
     fn apply(&self, _: RecordId, _: &[u8], _: &mut dyn FollowTables) -> io::Result<()> {
         Ok(())
     }
