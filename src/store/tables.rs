@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Rows in memory may take so many bytes before they are settled.
-const RECENT_BYTES: usize = 16 << 20;
+const RECENT_BYTES: usize = 12 << 20;
 /// What a row in memory takes besides its key and its value: two allocations and its place.
 const ROW_COST: usize = 112;
 
