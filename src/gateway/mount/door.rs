@@ -699,7 +699,7 @@ impl Filesystem for Door {
             if !keep && end > file.size() {
                 file.resize(end).await?;
             }
-            if zero { file.zero(offset, length, false).await } else { Ok(()) }
+            if zero { file.punch(offset, length).await } else { Ok(()) }
         };
         self.later(work, move |done| tell_empty(done, reply));
     }

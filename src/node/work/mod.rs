@@ -15,6 +15,7 @@ mod door;
 mod draft;
 mod edition;
 mod file;
+mod holes;
 mod news;
 mod restore;
 mod sealed;
