@@ -362,6 +362,7 @@ fn status() -> Status {
         ],
         read_only: None,
         draining: false,
+        files_refused: 0,
         mounts: Vec::new(),
     }
 }

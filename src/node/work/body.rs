@@ -75,6 +75,8 @@ pub(super) struct Content {
     pub(super) urgent: bool,
     /// Versions that were begun and are not known.
     pub(super) tried: u32,
+    /// When a version was refused for want of room; what is less since then may find some.
+    refused: Option<Time>,
     /// The doors through which it was opened, and not changed by others since.
     fresh: Vec<u64>,
     /// The chunk that was read last.
@@ -146,6 +148,7 @@ impl Body {
             writers: 0,
             urgent: false,
             tried: 0,
+            refused: None,
             fresh: Vec::new(),
             read: u64::MAX,
             run: Run::default(),
@@ -255,6 +258,27 @@ impl Content {
         staged + base
     }
 
+    /// How much the draft takes at most.
+    pub(super) fn drafted(&self) -> u64 {
+        (self.staged.len() as u64 * CHUNK).min(self.size)
+    }
+
+    /// When a version was refused for want of room, if that is so.
+    pub(super) const fn refused(&self) -> Option<Time> {
+        self.refused
+    }
+
+    /// There is no room for a version: it is not tried again before others have had their turn.
+    pub(super) const fn refuse(&mut self, now: Time) {
+        (self.refused, self.urgent) = (Some(now), false);
+    }
+
+    /// Before when no version of it is worth a try.
+    pub(super) fn not_before(&self) -> Option<Time> {
+        let refused = self.refused.filter(|_| !self.urgent)?;
+        Some(super::room::again_at(refused, self.tried))
+    }
+
     /// The next offset from `at` on with data, or with a hole; none: there is no more data.
     pub(super) fn seek(&self, at: u64, data: bool) -> Option<u64> {
         if at >= self.size {
@@ -352,6 +376,7 @@ impl Content {
     /// the room of them in the draft back.
     pub(super) fn punch(&mut self, at: u64, end: u64, now: Time) -> io::Result<()> {
         self.edit(now);
+        self.refused = None;
         if let Some(draft) = &self.draft {
             draft.punch(at, end - at)?;
         }
@@ -477,6 +502,7 @@ impl Content {
         if to > self.size {
             self.grown();
         } else {
+            self.refused = None;
             if let Some(draft) = &self.draft {
                 draft.cut(to)?;
             }
@@ -546,7 +572,7 @@ impl Content {
         for (first, number) in snapshot.holes.runs(u64::MAX) {
             self.holes.remove(first..first + number);
         }
-        self.tried = 0;
+        (self.tried, self.refused) = (0, None);
         self.base_len = version.size.min(self.low);
         (self.base, self.opened) = (Some(version), Some(file));
         self.since = now;
@@ -567,7 +593,7 @@ impl Content {
     pub(super) fn drop_draft(&mut self, fs: &dyn Fs) -> io::Result<()> {
         self.staged.clear();
         self.holes.clear();
-        self.ahead = None;
+        (self.ahead, self.refused) = (None, None);
         self.unclean = 0;
         self.draft.take().map_or(Ok(()), |draft| draft.remove(fs))
     }

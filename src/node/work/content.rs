@@ -241,12 +241,12 @@ impl Shared {
             return Err(WorkError::TooLarge);
         }
         self.begin_edit(body)?;
+        self.room_for(bytes.len() as u64)?;
         let now = self.sys.clock.now();
         let mut content = body.lock();
         if let Some(index) = content.missing_to_write(at, bytes.len() as u64) {
             return Ok(Some(index));
         }
-        self.room_for(bytes.len() as u64)?;
         let left = content.write(self.drafts(), &body.id, at, bytes, now)?;
         content.modified_ns = Some(self.now_ns());
         match &content.ahead {
@@ -363,15 +363,6 @@ impl Shared {
         }
         body.lock().urgent = true;
         self.round(false).await?.map_or(Ok(()), Err)
-    }
-
-    /// Whether drafts may take so much more of the disk.
-    fn room_for(&self, bytes: u64) -> Result<(), WorkError> {
-        let space = self.sys.fs.space(&self.config.data_dir)?;
-        if space.available.saturating_sub(bytes) < self.config.free_floor {
-            return Err(WorkError::NoSpace);
-        }
-        Ok(())
     }
 }
 

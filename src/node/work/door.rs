@@ -393,6 +393,10 @@ impl Work {
             total = total.saturating_add(capacity);
             free = free.saturating_add(capacity.saturating_sub(used));
         }
+        // What no version has room for does not fit, whatever the shares of nodes say.
+        if self.shared.is_short_of_room() {
+            free = 0;
+        }
         let copies = replicas.min(view.with_room().max(1) as u64);
         let tally = self.shared.read_records(|view| crate::core::catalogue::tally(view))?;
         Ok(Space { total: total / copies, free: free / copies, files: tally.files })

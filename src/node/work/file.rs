@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 /// A file that a program has open.
 pub struct OpenedFile {
-    work: Work,
-    body: Arc<Body>,
+    pub(super) work: Work,
+    pub(super) body: Arc<Body>,
     number: u64,
-    writes: bool,
+    pub(super) writes: bool,
     same: bool,
 }
 
@@ -47,6 +47,12 @@ impl OpenedFile {
     /// Bytes of it, fewer at its end.
     pub async fn read(&self, at: u64, len: usize) -> Result<Vec<u8>, WorkError> {
         self.work.shared.read_body(&self.body, at, len).await
+    }
+
+    /// Whether a version of it was refused for want of room. Who writes is told; what a program
+    /// has written through a memory map comes too late for that, and is taken.
+    pub fn is_refused(&self) -> bool {
+        self.body.lock().refused().is_some()
     }
 
     /// Writes bytes if nothing has to be brought for that; false: [`Self::write`] does.

@@ -243,6 +243,9 @@ pub struct Status {
     /// Whether this node is being emptied.
     #[serde(default)]
     pub draining: bool,
+    /// Files changed here of which no version could be stored for want of room.
+    #[serde(default)]
+    pub files_refused: u64,
     /// The directories of this machine in which the swarm's files are seen.
     #[serde(default)]
     pub mounts: Vec<MountInfo>,
