@@ -61,6 +61,8 @@ pub(super) struct Content {
     edited: bool,
     /// Whether that is about to be so: what was seen of the inode is remembered from then on.
     touched: bool,
+    /// Whether it is that of another file, and no version was made of it since.
+    copied: bool,
     /// The least size since a version was begun.
     low: u64,
     /// When a program wrote last, unless another time was said since.
@@ -140,6 +142,7 @@ impl Body {
             edits: 0,
             edited,
             touched: false,
+            copied: false,
             low: size,
             modified_ns: None,
             since: Time::ZERO,
@@ -155,6 +158,17 @@ impl Body {
             ahead: None,
         };
         Self { id, content: Mutex::new(content) }
+    }
+
+    /// The content of a new file that is what a version of another one was.
+    pub(super) fn copied(id: InodeId, version: FileVersion, now: Time) -> Self {
+        let body = Self::new(id, Some(version));
+        {
+            let mut content = body.lock();
+            content.edit(now);
+            content.copied = true;
+        }
+        body
     }
 
     /// What a draft is.
@@ -572,7 +586,7 @@ impl Content {
         for (first, number) in snapshot.holes.runs(u64::MAX) {
             self.holes.remove(first..first + number);
         }
-        (self.tried, self.refused) = (0, None);
+        (self.tried, self.refused, self.copied) = (0, None, false);
         self.base_len = version.size.min(self.low);
         (self.base, self.opened) = (Some(version), Some(file));
         self.since = now;
@@ -623,9 +637,9 @@ impl Content {
     }
 
     /// Whether nothing but a draft says its names after a crash: one that was synced, or that of a
-    /// new file that a program still writes to.
+    /// new file that a program still writes to, or that was a conflict copy.
     pub(super) fn has_own_name(&self) -> bool {
-        self.is_said() || self.base.is_none() && self.writers > 0
+        self.is_said() || self.copied || self.base.is_none() && self.writers > 0
     }
 
     /// The chunks in the draft as runs.

@@ -66,7 +66,7 @@ impl Shared {
         };
         let sealing = match ahead.filter(|ahead| ahead.is_for(&snapshot)) {
             Some(sealing) => sealing,
-            None => self.sealing(snapshot.base.as_ref(), base.as_deref(), keys).await?,
+            None => self.sealing(&body.id, snapshot.base.as_ref(), base.as_deref(), keys).await?,
         };
         let mut edition = Edition { shared: self.clone(), snapshot, base, sealing };
         edition.seal_all().await?;
