@@ -25,6 +25,7 @@ mod past;
 mod plan;
 mod planner;
 mod resolve;
+mod suspects;
 mod thin;
 mod which;
 
