@@ -11,6 +11,7 @@ pub(super) mod gc;
 pub(super) mod handover;
 pub(super) mod issue;
 mod judge;
+mod looks;
 pub(super) mod mend;
 mod passes;
 pub(super) mod pin;
