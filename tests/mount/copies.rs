@@ -79,6 +79,13 @@ fn a_conflict_copy_is_read_and_copied_and_ends_when_it_is_removed() {
     fs::remove_file(&copy).unwrap();
     assert_eq!(names(swarm.at(0)), ["copied", "f"]);
     settled(&swarm, &[("copied", other(&winner)), ("f", &winner)]);
+    fs::remove_file(swarm.at(0).join("copied")).unwrap();
+    fs::remove_file(swarm.at(0).join("f")).unwrap();
+    settled(&swarm, &[]);
+    // The same of two files that were made at once.
+    let (winner, copy) = conflict(&swarm, "g");
+    fs::remove_file(&copy).unwrap();
+    settled(&swarm, &[("g", &winner)]);
 }
 
 #[test]

@@ -189,6 +189,10 @@ impl Working {
         let held = self.held(tree, parent, name)?;
         held.seen.extend(all);
         (held.again, held.changed) = (true, tick);
+        if let Some(winner) = held.now {
+            // Only what was touched is written down.
+            self.own(tree, &winner)?;
+        }
         Ok(())
     }
 }

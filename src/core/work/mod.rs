@@ -1,7 +1,8 @@
 //! The working tree of a node: what its own mount has changed and nobody else knows of yet, laid
-//! over the replicated tree. Owns what is seen through both, and (in `names` and `copies`) the rules
-//! of a file system for names; `plan` turns the changes into those of records, `numbers` gives inodes the
-//! numbers that programs see. File contents are not here: an edited file is known by its inode.
+//! over the replicated tree. Owns what is seen through both, and (in `names` and `copies`) the
+//! rules of a file system for names; `plan` turns the changes into those of records, `numbers`
+//! gives inodes the numbers that programs see. File contents are not here: an edited file is known
+//! by its inode.
 //!
 //! Invariant: a change remembers what its author had seen of the register ([`Heads`]) when it was
 //! first touched, so that what others did meanwhile is never superseded unseen.
