@@ -19,6 +19,7 @@ mod find;
 mod heads;
 mod history;
 mod inode;
+mod kept;
 mod list;
 mod news;
 mod past;

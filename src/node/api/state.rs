@@ -124,6 +124,7 @@ impl Shared {
         let elsewhere = counted.fold(0, u64::saturating_add);
         let space = self.sys.fs.space(&self.config.data_dir)?;
         let member = self.standing().is_some();
+        let counted = *self.counted.borrow();
         let mut status = Status {
             identity: self.identity(),
             state: if member { NodeState::Member } else { NodeState::Waiting },
@@ -136,6 +137,8 @@ impl Shared {
             waiting: self.waiting_infos(),
             files: tally.files,
             files_bytes: tally.bytes,
+            history_bytes: counted.map(|counted| counted.bytes),
+            history_ms: counted.map(|counted| millis(self.sys.clock.now().since(counted.at))),
             replicas: self.config.replicas,
             chunks_here: usage.claimed(),
             bytes_here: usage.replica_bytes,

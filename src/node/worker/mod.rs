@@ -6,6 +6,7 @@ pub(super) mod board;
 pub(super) mod bootstrap;
 mod claims;
 mod copy;
+pub(super) mod count;
 pub(super) mod describe;
 pub(super) mod gc;
 pub(super) mod handover;

@@ -10,6 +10,7 @@
 //! longer than the one before it.
 
 use super::board::Report;
+use super::count::Count;
 use super::looks::Looks;
 use super::shape::{Next, Worked, Worker};
 use crate::core::catalogue::{Release, Scope, owed, released, settle_owed};
@@ -65,6 +66,8 @@ pub(in crate::node) struct Releases {
     wrong: BTreeMap<ClaimId, usize>,
     /// Whether there was too little room when that was looked at last.
     lacked: bool,
+    /// What history keeps.
+    count: Count,
     /// Releases done here since the start.
     settled: u64,
 }
@@ -74,7 +77,7 @@ impl Releases {
         let (changes, due) = (shared.records_changed.subscribe(), shared.sys.clock.now());
         let (left, wrong, views) = (BTreeSet::new(), BTreeMap::new(), shared.views());
         let (over, thinned, lacked) = (Looks::default(), Default::default(), false);
-        let (now_ms, settled) = (0, 0);
+        let (now_ms, settled, count) = (0, 0, Count::default());
         Self {
             shared,
             changes,
@@ -86,6 +89,7 @@ impl Releases {
             left,
             wrong,
             lacked,
+            count,
             settled,
         }
     }
@@ -108,7 +112,9 @@ impl Worker for Releases {
                 self.due = self.due.min(self.shared.sys.clock.now() + LOOK_ON_AFTER);
             }
         }
-        Ok(Next::Idle(self.due))
+        let every = (self.shared.config.gc_grace / 4).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
+        self.count.work(&self.shared, every).await;
+        Ok(Next::Idle(self.due.min(self.count.due)))
     }
 
     async fn wait(&mut self) {
