@@ -1,11 +1,14 @@
 //! Mounts of real daemons on `/dev/fuse`: what programs expect of a disk and what a shared one
 //! adds. `probe` has what applications rely on, one by one; `programs` whole programs; `shared`
 //! several nodes; `edited` files to which something happens meanwhile; `ends` how mounts come and
-//! go; `write` changes without a mount; `fsx` random operations.
+//! go; `copies` conflict copies; `full` what happens without room; `holes` the room that holes give
+//! back; `write` changes without a mount; `fsx` random operations.
 
 // The lint's exception for tests does not reach what several tests share.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "mount/copies.rs"]
+mod copies;
 #[path = "harness/daemon.rs"]
 mod daemon;
 #[path = "mount/edited.rs"]
@@ -14,6 +17,10 @@ mod edited;
 mod ends;
 #[path = "mount/fsx.rs"]
 mod fsx;
+#[path = "mount/full.rs"]
+mod full;
+#[path = "mount/holes.rs"]
+mod holes;
 #[path = "mount/mounted.rs"]
 mod mounted;
 #[path = "mount/probe.rs"]

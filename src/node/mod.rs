@@ -159,6 +159,8 @@ pub(crate) struct Shared {
     /// Whether some chunks were not handed to repair because too many waited.
     repair_missed: AtomicBool,
     repair_tally: watch::Sender<RepairTally>,
+    /// What only history keeps, once it was counted.
+    counted: watch::Sender<Option<worker::count::Counted>>,
     /// Damaged chunks of this node that nobody had when they were last asked for.
     lost: Mutex<BTreeSet<ChunkId>>,
     scrub: worker::scrub::Desk,

@@ -375,6 +375,7 @@ fn share(
         board: Default::default(),
         late: Default::default(),
         repair_tally: watch::Sender::default(),
+        counted: watch::Sender::default(),
         links: Mutex::default(),
         pointers: Mutex::default(),
         withdrawn: Mutex::default(),

@@ -94,6 +94,10 @@ pub trait File: Send + Sync {
     /// Reserves space for a range without changing the length.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Gives the room of a range back, which reads as zeros then; the length stays. A file system
+    /// that cannot do that stores the zeros.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
+
     /// Sets the length; what lies behind is dropped, reserved space too.
     fn set_len(&self, len: u64) -> io::Result<()>;
 

@@ -17,6 +17,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 #[derive(Debug, Default, Clone, Copy)]
 pub struct OsFs;
 
+/// Zeros that are written at a time.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 struct OsFile(std::fs::File);
 
 struct OsLock {
@@ -96,6 +99,19 @@ impl Fs for OsFs {
     }
 }
 
+impl OsFile {
+    fn write_zeros(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = offset + len;
+        let mut at = offset;
+        while at < end {
+            let step = (end - at).min(ZEROS.len() as u64);
+            self.write_at(&[&ZEROS[..step as usize]], at)?;
+            at += step;
+        }
+        Ok(())
+    }
+}
+
 impl File for OsFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         use std::os::unix::fs::FileExt;
@@ -148,6 +164,18 @@ impl File for OsFile {
         match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, offset, len) {
             // A file system without the call still stores the bytes, only less quickly.
             Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            other => other.map_err(Into::into),
+        }
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let len = len.min(self.len()?.saturating_sub(offset));
+        if len == 0 {
+            return Ok(());
+        }
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.0, how, offset, len) {
+            Err(rustix::io::Errno::OPNOTSUPP) => self.write_zeros(offset, len),
             other => other.map_err(Into::into),
         }
     }

@@ -33,6 +33,44 @@ fn keep(by: &mut Replica, path: &str, called: &str) -> Result<(), TreeError> {
     Ok(())
 }
 
+/// Where the tables say that something may be in conflict.
+fn suspects(at: &Replica) -> Vec<String> {
+    let paths = at.tree().suspects().unwrap().unwrap().into_iter();
+    paths.map(|path| String::from_utf8(path).unwrap()).collect()
+}
+
+#[test]
+fn conflicts_are_found_without_a_look_at_every_name() {
+    for known_before in [true, false] {
+        let (mut a, mut b) = in_conflict(known_before);
+        for number in 0..50 {
+            a.put(&format!("/d/other {number}"), number).unwrap();
+            a.put(&format!("/d/other {number}"), number + 1).unwrap();
+        }
+        // Directories of one name, one of them beside a file; and the same content twice.
+        a.mkdir("/twice").unwrap();
+        b.mkdir("/twice").unwrap();
+        a.put("/twice/x", 1).unwrap();
+        b.put("/twice/y", 1).unwrap();
+        a.mkdir("/mixed").unwrap();
+        b.put("/mixed", 9).unwrap();
+        a.put("/same", 7).unwrap();
+        b.put("/same", 7).unwrap();
+        meet(&mut a, &mut b);
+        let tree = a.tree();
+        let found: Vec<String> = suspects(&a)
+            .into_iter()
+            .filter(|path| tree.suspected(path.as_bytes()).unwrap().is_some())
+            .collect();
+        assert_eq!(found, ["/d/f.txt", "/mixed", "/twice"], "{:?}", a.lines());
+        assert_eq!(suspects(&b), suspects(&a));
+        keep(&mut a, "/d/f.txt", "/d/f.txt").unwrap();
+        assert!(!suspects(&a).contains(&"/d/f.txt".to_owned()));
+    }
+    // What was named under another epoch has to be looked at.
+    assert!(Replica::new(12, 2).tree().suspects().unwrap().is_none());
+}
+
 fn copy_of(at: &Replica) -> String {
     let lines = at.lines();
     let copy = lines.iter().find(|line| line.contains(".conflict-")).unwrap();

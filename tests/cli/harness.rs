@@ -343,6 +343,8 @@ fn status() -> Status {
         waiting: Vec::new(),
         files: 0,
         files_bytes: 0,
+        history_bytes: None,
+        history_ms: None,
         replicas: 3,
         chunks_here: 0,
         bytes_here: 0,
@@ -362,6 +364,7 @@ fn status() -> Status {
         ],
         read_only: None,
         draining: false,
+        files_refused: 0,
         mounts: Vec::new(),
     }
 }

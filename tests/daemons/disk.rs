@@ -82,6 +82,11 @@ impl File for AsideFile {
         self.0.allocate(offset, len)
     }
 
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _aside = Books::aside();
+        self.0.punch(offset, len)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         let _aside = Books::aside();
         self.0.set_len(len)

@@ -615,6 +615,19 @@ impl File for SimFile {
         )
     }
 
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let offset = usize::try_from(offset).expect("simulated files are small");
+        self.change(
+            |_| 0,
+            |inode, failed| {
+                let len = inode.bytes.len().saturating_sub(offset).min(len as usize);
+                if !failed && len > 0 {
+                    inode.write(offset, &vec![0; len]);
+                }
+            },
+        )
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         let new = usize::try_from(len).expect("simulated files are small");
         self.change(

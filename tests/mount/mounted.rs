@@ -21,8 +21,13 @@ pub(crate) struct Mounted {
 
 /// So many nodes, each with a mount; none where that cannot be, which is noted.
 pub(crate) fn mounted(test: &str, nodes: usize) -> Option<Mounted> {
+    mounted_with(test, nodes, &[])
+}
+
+/// The same, each node started with these flags.
+pub(crate) fn mounted_with(test: &str, nodes: usize, flags: &[&str]) -> Option<Mounted> {
     can_mount(test).then(|| {
-        let swarm = Swarm::of(nodes);
+        let swarm = Swarm::with(nodes, flags);
         let dir = tempfile::tempdir().unwrap();
         let mut points = Vec::new();
         for node in 0..nodes {

@@ -4,7 +4,6 @@
 use crate::daemon::{names, noise, until};
 use crate::mounted::{mount, mounted};
 use rustix::fs::{AtFlags, StatxFlags};
-use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -198,45 +197,6 @@ fn what_is_written_again_or_cut_off_behind_a_writer_counts() {
         });
         assert!(swarm[1].get(name) == wanted);
     }
-}
-
-#[test]
-fn edits_on_both_sides_are_both_kept() {
-    let Some(mut swarm) = mounted("edits_on_both_sides_are_both_kept", 2) else { return };
-    fs::write(swarm.at(0).join("f"), "base").unwrap();
-    let there = swarm.at(1).join("f");
-    until("the file to appear", || fs::read(&there).is_ok_and(|bytes| bytes == b"base"));
-    // Each writes what the other one has not seen.
-    swarm[1].signal(Signal::STOP);
-    fs::write(swarm.at(0).join("f"), "zero").unwrap();
-    until("the version of the first", || {
-        swarm[0].list(&["ls"])[0]["hash"] == blake3::hash(b"zero").to_string()
-    });
-    swarm[0].signal(Signal::STOP);
-    swarm[1].signal(Signal::CONT);
-    fs::write(&there, "one").unwrap();
-    until("the version of the second", || {
-        let list = swarm[1].list(&["ls"]);
-        list.iter().any(|entry| entry["hash"] == blake3::hash(b"one").to_string())
-    });
-    swarm[0].signal(Signal::CONT);
-    for node in [0, 1] {
-        until("both versions to be seen", || {
-            let mut all: Vec<_> = names(swarm.at(node))
-                .iter()
-                .map(|name| fs::read_to_string(swarm.at(node).join(name)).unwrap_or_default())
-                .collect();
-            all.sort();
-            all == ["one", "zero"]
-        });
-    }
-    // A conflict copy is read, not changed, and can be removed.
-    let copy = names(swarm.at(0)).into_iter().find(|name| name.contains(".conflict-")).unwrap();
-    let copy = swarm.at(0).join(copy);
-    assert!(fs::write(&copy, "more").is_err());
-    fs::remove_file(&copy).unwrap();
-    until("the copy to be gone at the other", || names(swarm.at(1)) == ["f"]);
-    swarm[1].kill();
 }
 
 #[test]

@@ -348,3 +348,25 @@ fn a_watch_and_a_conflict_of_nothing_are_refused() {
     let said = swarm[0].run(&["conflicts"]);
     assert!(said.code == 0 && said.out.is_empty(), "{}", said.out);
 }
+
+#[test]
+fn status_says_what_only_history_keeps() {
+    let swarm = Swarm::with(2, &["--gc-grace", "1s"]);
+    let bytes = |node: usize| swarm[node].status()["history_bytes"].clone();
+    until("nothing to be counted", || bytes(0) == 0);
+    let text = |status: &str| status.contains("  History up to ");
+    assert!(!text(&swarm[0].run(&["status"]).out));
+    swarm[0].put("/f", &noise(1, 100_000), &[]);
+    swarm[0].put("/f", &noise(2, 200_000), &[]);
+    swarm[0].put("/gone", &noise(3, 4_000), &[]);
+    assert_eq!(swarm[0].run(&["rm", "/gone"]).code, 0);
+    // The first version, and all of what was removed.
+    (0..2).for_each(|node| until("both to be counted", || bytes(node) == 104_000));
+    assert!(text(&swarm[0].run(&["status"]).out));
+    // What is seen again is no history: now the second version is.
+    assert_eq!(swarm[0].run(&["restore", "/gone"]).code, 0);
+    swarm[0].put("/f", &noise(1, 100_000), &[]);
+    until("what is seen again to count no more", || bytes(1) == 200_000);
+    assert_eq!(swarm[1].run(&["rm", "--purge", "--yes", "/f"]).code, 0);
+    until("what was purged to count no more", || bytes(1) == 0);
+}

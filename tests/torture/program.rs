@@ -3,6 +3,7 @@
 //! each name. Owns that book; who dies, and when, is the test's business.
 
 use crate::machine::{Dice, is_full};
+use rustix::fs::FallocateFlags;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
@@ -115,7 +116,8 @@ impl Program {
         match self.dice.below(100) {
             0..40 => self.write(EDITED, false),
             40..48 => self.write(EDITED, true),
-            48..56 => self.truncate(),
+            48..53 => self.truncate(),
+            53..56 => self.punch(),
             56..72 => self.sync(EDITED, stop),
             72..77 => self.reopen(false),
             77..79 => self.reopen(true),
@@ -204,6 +206,20 @@ impl Program {
         next.resize(size as usize, 0);
         text.change(next);
         file.set_len(size)
+    }
+
+    /// Makes a hole, chunks or a part of one.
+    fn punch(&mut self) -> io::Result<()> {
+        let file = self.edited()?.try_clone()?;
+        let (at, len) = (self.dice.below(FILE_MAX), self.len(FILE_MAX / 2));
+        let text = &mut self.texts[self.names[EDITED].last().unwrap().unwrap()];
+        let mut next = text.now.clone();
+        let (from, to) = (at as usize, (at + len) as usize);
+        let end = next.len();
+        next[from.min(end)..to.min(end)].fill(0);
+        text.change(next);
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&file, how, at, len)?)
     }
 
     fn sync(&mut self, name: &str, stop: &AtomicBool) -> io::Result<()> {

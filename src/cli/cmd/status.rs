@@ -83,6 +83,13 @@ fn member(status: &Status) -> Vec<String> {
             text::size(status.free_bytes)
         ),
     ];
+    if let (Some(bytes), Some(ms)) = (status.history_bytes.filter(|b| *b > 0), status.history_ms) {
+        let bytes = text::size(bytes);
+        lines.push(format!(
+            "  History up to {bytes} in former versions and removed files, counted {} ago",
+            text::span(ms)
+        ));
+    }
     if status.cached_bytes > 0 {
         lines.push(format!("  Cached  {}, freed when needed", text::size(status.cached_bytes)));
     }

@@ -23,7 +23,14 @@ pub(crate) struct Named {
     pub(crate) child: Child,
 }
 
+/// What the key of a name in a directory begins with: the directory, and the tag of the name.
+const SPOT_LEN: usize = InodeId::LEN + Tag::LEN;
+
 impl Named {
+    fn is_same_name(&self, other: &Self) -> bool {
+        (self.parent, self.tag) == (other.parent, other.tag)
+    }
+
     fn read(key: &[u8], row: &[u8]) -> io::Result<Self> {
         let ((parent, tag), at) = ChangeAt::of_child_key(key)?;
         Ok(Self { parent, tag, at, child: value(row)? })
@@ -226,6 +233,44 @@ pub(crate) fn dir_row(tables: &dyn TableRead, inode: &InodeId) -> io::Result<Opt
 /// Whether lost+found exists.
 pub(crate) fn has_lost(tables: &dyn TableRead) -> io::Result<bool> {
     any(tables, CHILD, &LOST_AND_FOUND.0)
+}
+
+/// The first row of each name that several rows lead from, and the inodes of which several versions
+/// are the newest; none: there are more than `limit` of either. It reads all rows.
+pub(crate) fn doubled(
+    tables: &dyn TableRead,
+    limit: usize,
+) -> io::Result<Option<(Vec<Named>, Vec<InodeId>)>> {
+    let (mut names, mut fault) = (Vec::<Named>::new(), Ok(()));
+    let mut before = [0; SPOT_LEN];
+    tables.range(CHILD, &[], None, &mut |key, row| {
+        let spot = key.first_chunk::<SPOT_LEN>().copied().unwrap_or_default();
+        if std::mem::replace(&mut before, spot) == spot {
+            match Named::read(key, row) {
+                Ok(row) if names.last().is_some_and(|last| last.is_same_name(&row)) => {}
+                Ok(row) => names.push(row),
+                Err(err) => fault = Err(err),
+            }
+        }
+        fault.is_ok() && names.len() <= limit
+    })?;
+    fault?;
+    let (mut inodes, mut fault) = (Vec::new(), Ok(()));
+    let head = register_prefix(&Tag([0; Tag::LEN]), State::Head)[Tag::LEN];
+    let mut before = [u8::MAX; Tag::LEN + 1];
+    tables.range(REGISTER, &[], None, &mut |key, row| {
+        let tag = key.first_chunk::<{ Tag::LEN + 1 }>().copied().unwrap_or_default();
+        if std::mem::replace(&mut before, tag) == tag && tag[Tag::LEN] == head {
+            match Version::read(key, row).map(|version| version.fact) {
+                Ok(Fact::Version { inode }) if inodes.last() != Some(&inode) => inodes.push(inode),
+                Ok(_) => {}
+                Err(err) => fault = Err(err),
+            }
+        }
+        fault.is_ok() && inodes.len() <= limit
+    })?;
+    fault?;
+    Ok((names.len() <= limit && inodes.len() <= limit).then_some((names, inodes)))
 }
 
 /// File versions of which the hash begins with the same four bytes, at most `limit`.

@@ -19,12 +19,14 @@ mod find;
 mod heads;
 mod history;
 mod inode;
+mod kept;
 mod list;
 mod news;
 mod past;
 mod plan;
 mod planner;
 mod resolve;
+mod suspects;
 mod thin;
 mod which;
 

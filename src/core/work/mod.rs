@@ -1,16 +1,19 @@
 //! The working tree of a node: what its own mount has changed and nobody else knows of yet, laid
-//! over the replicated tree. Owns what is seen through both, and (in `names`) the rules of a file
-//! system for names; `plan` turns the changes into those of records, `numbers` gives inodes the
-//! numbers that programs see. File contents are not here: an edited file is known by its inode.
+//! over the replicated tree. Owns what is seen through both, and (in `names` and `copies`) the
+//! rules of a file system for names; `plan` turns the changes into those of records, `numbers`
+//! gives inodes the numbers that programs see. File contents are not here: an edited file is known
+//! by its inode.
 //!
 //! Invariant: a change remembers what its author had seen of the register ([`Heads`]) when it was
 //! first touched, so that what others did meanwhile is never superseded unseen.
 
+mod copies;
 mod names;
 mod numbers;
 mod plan;
 mod recent;
 
+pub use copies::Named;
 pub use names::{Renaming, Unlinked};
 pub use numbers::{Number, Numbers, ROOT_NUMBER};
 pub use plan::{Edition, Group, Need, Planned};
@@ -125,6 +128,8 @@ pub struct Working {
     names: BTreeMap<Spot, Held>,
     /// Conflict copies that were removed.
     dropped: BTreeSet<(InodeId, RecordId)>,
+    /// Those of them that end when a new inode has their content.
+    ending: BTreeMap<InodeId, (InodeId, RecordId)>,
     /// Counts the changes.
     tick: u64,
 }
@@ -138,8 +143,6 @@ pub struct Synced {
     pub seen: Heads,
     /// Its attributes.
     pub attributes: Attributes,
-    /// The version that it was made from.
-    pub base: Option<FileVersion>,
     /// Names that nobody else knows of, each with whether others have given it to something else:
     /// then both are kept.
     pub names: Vec<(Spot, bool)>,
@@ -188,14 +191,15 @@ impl Working {
 
     /// A file as it was when this node ended: with these names, wherever they can be had.
     pub fn restore(&mut self, tree: &Tree<'_>, synced: &Synced) -> Result<(), TreeError> {
-        let Synced { id, seen, attributes, base, names } = synced;
+        let Synced { id, seen, attributes, names } = synced;
         let tick = self.next();
         if tree.inode(id)?.is_some() {
             let own = self.own(tree, id)?;
             (own.attributes, own.seen, own.changed) = (attributes.clone(), seen.clone(), tick);
         } else {
             let own = Own {
-                what: What::File(base.clone()),
+                // Named when its content is a version: that of the base may be of another claim.
+                what: What::File(None),
                 attributes: attributes.clone(),
                 clock: 0,
                 names: BTreeSet::new(),

@@ -94,7 +94,7 @@ impl Working {
     }
 
     /// Makes sure that something can be put into a directory.
-    fn live_dir(&self, tree: &Tree<'_>, dir: &InodeId) -> Result<(), TreeError> {
+    pub(super) fn live_dir(&self, tree: &Tree<'_>, dir: &InodeId) -> Result<(), TreeError> {
         let inode = self.inode(tree, dir)?.ok_or(TreeError::NotFound)?;
         if !inode.is_dir() {
             return Err(TreeError::NotADirectory(Vec::new()));
@@ -124,37 +124,12 @@ impl Working {
         self.detach(tree, &(*parent, name.clone()), id)
     }
 
-    /// Removes a conflict copy: what is seen under the name is said again, by somebody who has seen
-    /// both.
-    fn drop_copy(
+    pub(super) fn detach(
         &mut self,
         tree: &Tree<'_>,
-        parent: &InodeId,
-        name: &[u8],
+        spot: &Spot,
+        id: InodeId,
     ) -> Result<Unlinked, TreeError> {
-        let entry = tree.lookup(parent, name)?.ok_or(TreeError::NotFound)?;
-        let places = tree.names_of(&entry.inode)?;
-        let place = places.into_iter().find(|(dir, base)| {
-            dir == parent && name.starts_with(&base[..base.len().min(name.len() / 2)])
-        });
-        let (_, base) = place.ok_or(TreeError::ConflictCopy)?;
-        let winner = tree.lookup(parent, &base)?.map(|winner| winner.inode);
-        let tick = self.next();
-        if winner == Some(entry.inode) {
-            let own = self.own(tree, &entry.inode)?;
-            own.seen.add(entry.version.record);
-            own.changed = tick;
-        } else {
-            let all = tree.all_heads_of_name(parent, &base)?;
-            let held = self.held(tree, parent, &base)?;
-            held.seen.extend(all);
-            (held.again, held.changed) = (true, tick);
-        }
-        self.dropped.insert((entry.inode, entry.version.record));
-        Ok(Unlinked { id: entry.inode, last: false })
-    }
-
-    fn detach(&mut self, tree: &Tree<'_>, spot: &Spot, id: InodeId) -> Result<Unlinked, TreeError> {
         let tick = self.next();
         let held = self.held(tree, &spot.0, &spot.1)?;
         (held.now, held.changed) = (None, tick);
@@ -244,7 +219,12 @@ impl Working {
     }
 
     /// Whether `dir` is `above` or somewhere below it.
-    fn is_inside(&self, tree: &Tree<'_>, dir: InodeId, above: &InodeId) -> io::Result<bool> {
+    pub(super) fn is_inside(
+        &self,
+        tree: &Tree<'_>,
+        dir: InodeId,
+        above: &InodeId,
+    ) -> io::Result<bool> {
         let mut at = Some(dir);
         for _ in 0..DEPTH_MAX {
             match at {

@@ -66,6 +66,15 @@ impl Numbers {
         Ok(first(tree, work, number)?.map(Number::Inode))
     }
 
+    /// What has a number of its own is something else now: whoever knows it by that finds this.
+    pub fn become_of(&mut self, what: &Number, now: Number) {
+        if let Some(number) = self.numbers.remove(what)
+            && let Some((_, leads)) = self.strange.get_mut(&number)
+        {
+            *leads = now;
+        }
+    }
+
     /// Whether a new inode can have the number that follows from its id.
     pub fn is_free(&self, tree: &Tree<'_>, work: &Working, id: &InodeId) -> io::Result<bool> {
         let number = natural(id);

@@ -87,6 +87,10 @@ impl Working {
         tree: &Tree<'_>,
         editions: &BTreeMap<InodeId, Edition>,
     ) -> io::Result<Planned> {
+        self.end_copies(tree, editions).map_err(|err| match err {
+            TreeError::Io(err) => err,
+            err => io::Error::other(err),
+        })?;
         for (id, edition) in editions {
             match self.own(tree, id) {
                 // What is gone altogether needs no version.
@@ -314,7 +318,7 @@ impl Working {
                     Need::None => false,
                 }
         });
-        if names.is_empty() && self.inodes.is_empty() {
+        if names.is_empty() && self.inodes.is_empty() && self.ending.is_empty() {
             self.dropped.clear();
         }
     }

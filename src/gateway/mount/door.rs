@@ -506,6 +506,9 @@ impl Filesystem for Door {
                 return reply.error(errno(&err));
             }
         }
+        if file.is_refused() && !flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            return reply.error(Errno::ENOSPC);
+        }
         let len = data.len() as u32;
         match file.write_now(offset, data) {
             Ok(true) => reply.written(len),
@@ -521,8 +524,14 @@ impl Filesystem for Door {
         }
     }
 
-    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
+    fn flush(&self, _: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        match self.file(fh) {
+            Ok(file) if file.may_be_refused() => {
+                let close = async move { file.close().await };
+                self.later(close, move |done| tell_empty(done, reply));
+            }
+            _ => reply.ok(),
+        }
     }
 
     fn release(
@@ -696,10 +705,13 @@ impl Filesystem for Door {
         };
         let end = offset.saturating_add(length);
         let work = async move {
+            if !zero {
+                file.room_for(length)?;
+            }
             if !keep && end > file.size() {
                 file.resize(end).await?;
             }
-            if zero { file.zero(offset, length, false).await } else { Ok(()) }
+            if zero { file.punch(offset, length).await } else { Ok(()) }
         };
         self.later(work, move |done| tell_empty(done, reply));
     }

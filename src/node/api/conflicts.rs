@@ -13,8 +13,9 @@ use crate::node::{PublishError, Shared, joined};
 use crate::wire::control::{ConflictInfo, PathText, Resolved};
 use std::sync::Arc;
 
-/// Names that are looked at with one look at the tables.
-const PAGE: usize = 256;
+/// Names that are looked at with one look at the tables, where each has to be: all names of a
+/// directory are read for each look.
+const PAGE: usize = 4096;
 /// Most directories that are remembered to be looked into.
 const DIRS_MAX: usize = 256 * 1024;
 /// How often it is begun anew because what is in conflict has changed meanwhile.
@@ -53,9 +54,35 @@ impl Shared {
             return Ok(());
         }
         let base = path.0.strip_suffix(b"/").unwrap_or(&path.0).to_vec();
+        if let Some(paths) = self.with_tree(|tree| Ok(tree.suspects()?))? {
+            return self.conflicts_among(&base, paths, visit);
+        }
         let mut open = vec![Look { dir: top.inode, path: base, after: None }];
         while let Some(look) = open.pop() {
             if !self.conflicts_in(look, &mut open)?.into_iter().all(&mut *visit) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` for what is in conflict among these paths, as far as they are below another.
+    fn conflicts_among(
+        &self,
+        base: &[u8],
+        paths: Vec<Vec<u8>>,
+        visit: &mut dyn FnMut(ConflictInfo) -> bool,
+    ) -> Outcome<()> {
+        let keyring = self.catalogue.keyring();
+        let is_below =
+            |path: &Vec<u8>| path.strip_prefix(base).is_some_and(|rest| rest.starts_with(b"/"));
+        for path in paths.into_iter().filter(is_below) {
+            let found = self.read_records(|view| {
+                let conflict = Tree::new(view, &keyring).suspected(&path)?;
+                let dir = dir_of(&path);
+                Ok(conflict.map(|conflict| self.conflict_info(view, dir, conflict.entries())))
+            })?;
+            if !found.is_none_or(&mut *visit) {
                 break;
             }
         }

@@ -6,6 +6,7 @@ use super::{Error, Outcome};
 use crate::core::catalogue;
 use crate::id::NodeId;
 use crate::node::view::Member;
+use crate::node::work::Refused;
 use crate::node::{Shared, files};
 use crate::text;
 use crate::wire::control::{
@@ -123,6 +124,7 @@ impl Shared {
         let elsewhere = counted.fold(0, u64::saturating_add);
         let space = self.sys.fs.space(&self.config.data_dir)?;
         let member = self.standing().is_some();
+        let counted = *self.counted.borrow();
         let mut status = Status {
             identity: self.identity(),
             state: if member { NodeState::Member } else { NodeState::Waiting },
@@ -135,6 +137,8 @@ impl Shared {
             waiting: self.waiting_infos(),
             files: tally.files,
             files_bytes: tally.bytes,
+            history_bytes: counted.map(|counted| counted.bytes),
+            history_ms: counted.map(|counted| millis(self.sys.clock.now().since(counted.at))),
             replicas: self.config.replicas,
             chunks_here: usage.claimed(),
             bytes_here: usage.replica_bytes,
@@ -152,9 +156,13 @@ impl Shared {
             problems: Vec::new(),
             read_only: usage.read_only.clone(),
             draining: *self.draining.borrow(),
+            files_refused: 0,
             mounts: Vec::new(),
         };
+        let refused = self.waiting_for_room();
+        status.files_refused = refused.files;
         status.problems = self.problems(&status, usage.damaged);
+        status.problems.extend(waiting_for_room(refused));
         Ok(status)
     }
 
@@ -301,6 +309,20 @@ fn lacking(status: &Status, with_room: usize) -> Option<String> {
         1 => format!("{fewer}: another node with room is needed"),
         more => format!("{fewer}: {more} more nodes with room are needed"),
     })
+}
+
+/// What is said about files of which no version could be stored.
+fn waiting_for_room(refused: Refused) -> Option<String> {
+    let what = match refused.files {
+        0 => return None,
+        1 => "1 file that was changed in a mount waits".to_owned(),
+        more => format!("{more} files that were changed in a mount wait"),
+    };
+    Some(format!(
+        "{what} for room in the swarm ({}): what was synced is on this node's disk, and is stored \
+         when a node has room",
+        text::size(refused.bytes)
+    ))
 }
 
 /// `1 chunk is`, `2 chunks are`.

@@ -118,7 +118,7 @@ async fn follow(
             _ => shared.base_of(&body).await?,
         };
         let keys = shared.keys()?;
-        shared.sealing(version.as_ref(), base.as_deref(), keys).await?
+        shared.sealing(&body.id, version.as_ref(), base.as_deref(), keys).await?
     };
     let mut next = 0;
     while matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {

@@ -2,14 +2,16 @@
 //! and which are as in the version that it was made from. Owns that bookkeeping; bringing chunks
 //! from there is `content`'s, making a version of it `edition`'s.
 //!
-//! Invariants: a chunk that is not staged is the base's, whole and of the same length, or a hole;
-//! in the draft, what is behind the bytes of a staged chunk is zero. So a change to a part of a
-//! chunk, or of its length, stages it first, and the draft of a node that was killed, in which
-//! anything may lie, is made so.
+//! Invariants: a chunk that is not staged is the base's, whole and of the same length, or a hole:
+//! behind the end of the base, or made one by a program. In the draft, what is behind the bytes of
+//! a staged chunk is zero, and so is all of a hole. So a change to a part of a chunk, or of its
+//! length, stages it first, and the draft of a node that was killed, in which anything may lie, is
+//! made so.
 
 use super::NO_DOOR;
 use super::ahead::{Ahead, Run};
 use super::draft::{Draft, Head, Place};
+use super::holes::Holes;
 use super::sealing::Staged;
 use crate::chunk::{self, CHUNK_LEN, chunk_count, chunk_len, chunks_of};
 use crate::core::catalogue::{Attributes, FileVersion};
@@ -22,8 +24,6 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 const CHUNK: u64 = CHUNK_LEN as u64;
-static ZEROS: [u8; CHUNK_LEN] = [0; CHUNK_LEN];
-
 /// Doors of which it is remembered what they have seen of a content.
 const DOORS_MAX: usize = 16;
 
@@ -51,6 +51,8 @@ pub(super) struct Content {
     size: u64,
     /// The chunks in the draft, with the number of their last edit.
     staged: BTreeMap<u64, u64>,
+    /// Chunks that are zero whatever the base has there.
+    holes: Holes,
     draft: Option<Draft>,
     /// Below this, chunks of the draft that are not staged may hold what was never synced.
     unclean: u64,
@@ -59,6 +61,8 @@ pub(super) struct Content {
     edited: bool,
     /// Whether that is about to be so: what was seen of the inode is remembered from then on.
     touched: bool,
+    /// Whether it is that of another file, and no version was made of it since.
+    copied: bool,
     /// The least size since a version was begun.
     low: u64,
     /// When a program wrote last, unless another time was said since.
@@ -73,6 +77,8 @@ pub(super) struct Content {
     pub(super) urgent: bool,
     /// Versions that were begun and are not known.
     pub(super) tried: u32,
+    /// When a version was refused for want of room; what is less since then may find some.
+    refused: Option<Time>,
     /// The doors through which it was opened, and not changed by others since.
     fresh: Vec<u64>,
     /// The chunk that was read last.
@@ -88,6 +94,7 @@ pub(super) struct Snapshot {
     pub(super) base_len: u64,
     pub(super) size: u64,
     pub(super) staged: BTreeMap<u64, u64>,
+    pub(super) holes: Holes,
     pub(super) draft: Option<Draft>,
     pub(super) edits: u64,
     pub(super) modified_ns: Option<i64>,
@@ -98,14 +105,20 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// Where the bytes of a chunk were.
     pub(super) fn at(&self, index: u64) -> At {
-        place(&self.staged, self.base_len, index)
+        place(&self.staged, &self.holes, self.base_len, index)
+    }
+
+    /// Whether all these chunks are the base's, as far as it counts.
+    pub(super) fn is_base(&self, first: u64, last: u64) -> bool {
+        self.staged.range(first..=last).next().is_none()
+            && self.holes.next(first).is_none_or(|hole| hole > last)
     }
 }
 
-fn place(staged: &BTreeMap<u64, u64>, base_len: u64, index: u64) -> At {
+fn place(staged: &BTreeMap<u64, u64>, holes: &Holes, base_len: u64, index: u64) -> At {
     if staged.contains_key(&index) {
         At::Draft
-    } else if index.saturating_mul(CHUNK) < base_len {
+    } else if index.saturating_mul(CHUNK) < base_len && !holes.contains(index) {
         At::Base
     } else {
         At::Hole
@@ -123,11 +136,13 @@ impl Body {
             base_len: size,
             size,
             staged: BTreeMap::new(),
+            holes: Holes::default(),
             draft: None,
             unclean: 0,
             edits: 0,
             edited,
             touched: false,
+            copied: false,
             low: size,
             modified_ns: None,
             since: Time::ZERO,
@@ -136,12 +151,24 @@ impl Body {
             writers: 0,
             urgent: false,
             tried: 0,
+            refused: None,
             fresh: Vec::new(),
             read: u64::MAX,
             run: Run::default(),
             ahead: None,
         };
         Self { id, content: Mutex::new(content) }
+    }
+
+    /// The content of a new file that is what a version of another one was.
+    pub(super) fn copied(id: InodeId, version: FileVersion, now: Time) -> Self {
+        let body = Self::new(id, Some(version));
+        {
+            let mut content = body.lock();
+            content.edit(now);
+            content.copied = true;
+        }
+        body
     }
 
     /// What a draft is.
@@ -154,6 +181,7 @@ impl Body {
             (content.size, content.low, content.unclean) = (head.size, head.size, head.size);
             let chunks = head.runs.iter().flat_map(|(first, count)| *first..first + count);
             content.staged = chunks.map(|index| (index, 0)).collect();
+            head.holes.iter().for_each(|(first, count)| content.holes.add(*first..first + count));
             (content.draft, content.edited) = (Some(draft), true);
             content.modified_ns = head.modified_ns;
         }
@@ -221,7 +249,7 @@ impl Content {
 
     /// Where the bytes of a chunk are.
     pub(super) fn at(&self, index: u64) -> At {
-        place(&self.staged, self.base_len, index)
+        place(&self.staged, &self.holes, self.base_len, index)
     }
 
     /// The bytes that count as used, as far as that is known without opening anything.
@@ -235,11 +263,34 @@ impl Content {
                 kept.map(|(_, index)| chunk_len(self.base_len, index) as u64).sum()
             }
             _ => {
-                let covered = self.staged.range(..chunk_count(self.base_len)).count() as u64;
+                let count = chunk_count(self.base_len);
+                let staged = self.staged.range(..count).count() as u64;
+                let covered = staged + self.holes.count(count);
                 self.base_len.saturating_sub(covered * CHUNK)
             }
         };
         staged + base
+    }
+
+    /// How much the draft takes at most.
+    pub(super) fn drafted(&self) -> u64 {
+        (self.staged.len() as u64 * CHUNK).min(self.size)
+    }
+
+    /// When a version was refused for want of room, if that is so.
+    pub(super) const fn refused(&self) -> Option<Time> {
+        self.refused
+    }
+
+    /// There is no room for a version: it is not tried again before others have had their turn.
+    pub(super) const fn refuse(&mut self, now: Time) {
+        (self.refused, self.urgent) = (Some(now), false);
+    }
+
+    /// Before when no version of it is worth a try.
+    pub(super) fn not_before(&self) -> Option<Time> {
+        let refused = self.refused.filter(|_| !self.urgent)?;
+        Some(super::room::again_at(refused, self.tried))
     }
 
     /// The next offset from `at` on with data, or with a hole; none: there is no more data.
@@ -262,14 +313,15 @@ impl Content {
     /// be asked: there are as many as the file has staged chunks and rows, however long it is.
     fn run(&self, index: u64) -> (bool, u64) {
         let staged = || self.staged.range(index..).next().map_or(u64::MAX, |(next, _)| *next);
+        let hole = || self.holes.next(index).unwrap_or(u64::MAX);
         match (self.at(index), &self.opened) {
             (At::Draft, _) => (true, index + 1),
-            (At::Hole, _) => (false, staged()),
+            (At::Hole, _) => (false, self.holes.end_of(index).unwrap_or_else(staged)),
             (At::Base, Some(file)) if !file.manifest.is_paged() => {
                 let row = file.manifest.rows.get(index as usize);
                 (row.is_none_or(|row| !row.is_zero()), index + 1)
             }
-            (At::Base, _) => (true, staged().min(chunk_count(self.base_len))),
+            (At::Base, _) => (true, staged().min(hole()).min(chunk_count(self.base_len))),
         }
     }
 
@@ -318,8 +370,43 @@ impl Content {
         {
             return Some(index);
         }
-        let covered = |index: u64| at <= index * CHUNK && end >= self.size.min((index + 1) * CHUNK);
-        chunks_of(u64::MAX, at..end).find(|index| self.at(*index) == At::Base && !covered(*index))
+        chunks_of(u64::MAX, at..end)
+            .find(|index| self.at(*index) == At::Base && !self.is_covered(*index, at, end))
+    }
+
+    fn is_covered(&self, index: u64, at: u64, end: u64) -> bool {
+        at <= index * CHUNK && end >= self.size.min((index + 1) * CHUNK)
+    }
+
+    /// The chunk that has to be staged before these bytes, which are not behind the end, can be
+    /// made a hole: only those at the ends of it are not covered.
+    pub(super) fn missing_to_punch(&self, at: u64, end: u64) -> Option<u64> {
+        [at / CHUNK, end.saturating_sub(1) / CHUNK]
+            .into_iter()
+            .find(|index| self.at(*index) == At::Base && !self.is_covered(*index, at, end))
+    }
+
+    /// Makes bytes that are not behind the end zero, all that is missing being staged, and gives
+    /// the room of them in the draft back.
+    pub(super) fn punch(&mut self, at: u64, end: u64, now: Time) -> io::Result<()> {
+        self.edit(now);
+        self.refused = None;
+        if let Some(draft) = &self.draft {
+            draft.punch(at, end - at)?;
+        }
+        let last = if end == self.size { chunk_count(end) } else { end / CHUNK };
+        let whole = at.div_ceil(CHUNK)..last;
+        if whole.start < whole.end {
+            let mut cut = self.staged.split_off(&whole.start);
+            self.staged.append(&mut cut.split_off(&whole.end));
+            self.holes.add(whole);
+        }
+        for index in [at / CHUNK, (end - 1) / CHUNK] {
+            if let Some(edit) = self.staged.get_mut(&index) {
+                *edit = self.edits;
+            }
+        }
+        Ok(())
     }
 
     /// The chunk that has to be staged before the file can get longer.
@@ -377,6 +464,7 @@ impl Content {
         for index in chunks_of(u64::MAX, at..end) {
             self.staged.insert(index, self.edits);
         }
+        self.holes.remove(at / CHUNK..end.div_ceil(CHUNK));
         if end > self.size {
             self.grown();
             self.size = end;
@@ -401,12 +489,12 @@ impl Content {
         Some(Staged { index, edit, place: chunk::Place::At(index), len: CHUNK_LEN, draft })
     }
 
-    /// Zeroes chunks that are about to be staged, where something else may lie in the draft.
+    /// Empties chunks that are about to be staged, where something else may lie in the draft.
     fn clean(&self, chunks: Range<u64>) -> io::Result<()> {
         let Some(draft) = self.draft.as_ref().filter(|_| self.unclean > 0) else { return Ok(()) };
         let chunks = chunks.start..chunks.end.min(self.unclean.div_ceil(CHUNK));
         for index in chunks.filter(|index| self.at(*index) != At::Draft) {
-            draft.write(&ZEROS, index * CHUNK)?;
+            draft.punch(index * CHUNK, CHUNK)?;
         }
         Ok(())
     }
@@ -428,10 +516,12 @@ impl Content {
         if to > self.size {
             self.grown();
         } else {
+            self.refused = None;
             if let Some(draft) = &self.draft {
                 draft.cut(to)?;
             }
             self.staged.split_off(&chunk_count(to));
+            self.holes.remove(chunk_count(to)..u64::MAX);
             if let Some(edit) = self.staged.get_mut(&(to / CHUNK)) {
                 *edit = self.edits;
             }
@@ -469,6 +559,7 @@ impl Content {
             base_len: self.base_len,
             size: self.size,
             staged: self.staged.clone(),
+            holes: self.holes.clone(),
             draft: self.reader(),
             edits: self.edits,
             modified_ns: self.modified_ns,
@@ -491,7 +582,11 @@ impl Content {
                 self.staged.remove(index);
             }
         }
-        self.tried = 0;
+        // They are the base's from now on, which has zeros there.
+        for (first, number) in snapshot.holes.runs(u64::MAX) {
+            self.holes.remove(first..first + number);
+        }
+        (self.tried, self.refused, self.copied) = (0, None, false);
         self.base_len = version.size.min(self.low);
         (self.base, self.opened) = (Some(version), Some(file));
         self.since = now;
@@ -511,7 +606,8 @@ impl Content {
     /// Removes the draft.
     pub(super) fn drop_draft(&mut self, fs: &dyn Fs) -> io::Result<()> {
         self.staged.clear();
-        self.ahead = None;
+        self.holes.clear();
+        (self.ahead, self.refused) = (None, None);
         self.unclean = 0;
         self.draft.take().map_or(Ok(()), |draft| draft.remove(fs))
     }
@@ -525,23 +621,25 @@ impl Content {
     /// `size`.
     pub(super) fn head(&self, id: InodeId, size: u64) -> Head {
         let size = self.size.min(size);
+        let base_len = self.base_len.min(size);
         Head {
             id,
             size,
-            base_len: self.base_len.min(size),
+            base_len,
             base: self.base.clone(),
             seen: Vec::new(),
             attributes: Attributes::default(),
             names: Vec::new(),
             runs: self.runs(chunk_count(size)),
+            holes: self.holes.runs(chunk_count(base_len)).collect(),
             modified_ns: self.modified_ns,
         }
     }
 
     /// Whether nothing but a draft says its names after a crash: one that was synced, or that of a
-    /// new file that a program still writes to.
+    /// new file that a program still writes to, or that was a conflict copy.
     pub(super) fn has_own_name(&self) -> bool {
-        self.is_said() || self.base.is_none() && self.writers > 0
+        self.is_said() || self.copied || self.base.is_none() && self.writers > 0
     }
 
     /// The chunks in the draft as runs.
@@ -574,8 +672,9 @@ impl Content {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::MAX_FILE_LEN;
-    use crate::id::{ClaimId, FileHash};
+    use crate::chunk::{MAX_FILE_LEN, Manifest};
+    use crate::core::catalogue::{Content as Where, FileRecord};
+    use crate::id::{ClaimId, FileHash, LookupId};
     use crate::sys::os::OsFs;
 
     #[test]
@@ -605,6 +704,43 @@ mod tests {
         assert_eq!(content.seek(at, false), Some(at + CHUNK));
         assert_eq!(content.seek(at + CHUNK, true), None);
         assert_eq!(content.run(1_000_001), (false, u64::MAX));
+    }
+
+    #[test]
+    fn a_hole_takes_the_place_of_what_was_staged_and_of_the_base() {
+        let (hash, claim) = (FileHash([1; 32]), ClaimId([2; 16]));
+        let version = FileVersion { hash, size: 9 * CHUNK, claim, record: None };
+        let body = Body::new(InodeId([3; 16]), Some(version.clone()));
+        let mut content = body.lock();
+        let (dir, key) =
+            (tempfile::tempdir().unwrap(), crate::crypto::NodeKey::from_seed(&[4; 32]));
+        let place = Place { fs: &OsFs, dir: dir.path(), key: &key };
+        content.write(place, &body.id, 2 * CHUNK, &[9; 2 * CHUNK_LEN], Time::ZERO).unwrap();
+        assert_eq!(content.missing_to_punch(3 * CHUNK + 1, 9 * CHUNK), None, "it is staged");
+        assert_eq!(content.missing_to_punch(3 * CHUNK, 5 * CHUNK + 1), Some(5));
+        content.punch(3 * CHUNK + 1, 6 * CHUNK, Time::ZERO).unwrap();
+        let all = |content: &Content| (0..9).map(|at| content.at(at)).collect::<Vec<_>>();
+        let (base, draft, hole) = (At::Base, At::Draft, At::Hole);
+        assert_eq!(all(&content), [base, base, draft, draft, hole, hole, base, base, base]);
+        assert_eq!((content.used(), content.seek(2 * CHUNK, false)), (7 * CHUNK, Some(4 * CHUNK)));
+        assert_eq!(content.seek(4 * CHUNK, true), Some(6 * CHUNK));
+        let head = content.head(body.id, u64::MAX);
+        assert_eq!((head.runs, head.holes), (vec![(2, 2)], vec![(4, 2)]));
+        // A version is made of that; meanwhile there is another hole, and one is written to.
+        let snapshot = content.snapshot(1);
+        assert!(!snapshot.is_base(3, 8) && !snapshot.is_base(5, 8) && snapshot.is_base(6, 8));
+        content.punch(7 * CHUNK, 9 * CHUNK, Time::ZERO).unwrap();
+        content.punch(3 * CHUNK, 4 * CHUNK, Time::ZERO).unwrap();
+        content.write(place, &body.id, 4 * CHUNK, b"x", Time::ZERO).unwrap();
+        let mut byte = [1; 2];
+        content.reader().unwrap().read(&mut byte, 3 * CHUNK).unwrap();
+        assert_eq!(byte, [0; 2]);
+        let (lookup, at) = (LookupId([5; 32]), Where::Inline(Vec::new()));
+        let record = FileRecord { claim, lookup, content: at, replicas: 1, flags: 0 };
+        let manifest = Manifest { length: 9 * CHUNK, rows: Vec::new() };
+        let file = Arc::new(OpenFile::made(record, manifest));
+        content.made(&OsFs, &snapshot, version, file, Time::ZERO).unwrap();
+        assert_eq!(all(&content), [base, base, base, hole, draft, base, base, hole, hole]);
     }
 
     #[test]

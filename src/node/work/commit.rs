@@ -108,8 +108,11 @@ impl Worker for Commit {
             Ok(missing) => round.missing = missing.map(Arc::new),
             Err(err) => round.failed = Some(Arc::new(err)),
         }
+        self.shared.count_refused();
         let why = round.failed.as_ref().or(round.missing.as_ref());
-        self.pause = why.map(|_| self.shared.sys.clock.now() + PAUSE);
+        // A file that there is no room for has pauses of its own, and holds up no other one.
+        let pauses = why.filter(|err| !err.is_no_room());
+        self.pause = pauses.map(|_| self.shared.sys.clock.now() + PAUSE);
         if let Some(err) = why {
             self.shared.worker_failed(Self::NAME, err);
         }
@@ -163,7 +166,13 @@ impl Storing {
             && let Some(body) = self.waiting.pop_front()
         {
             let (shared, keys) = (shared.clone(), keys.clone());
-            self.running.spawn(async move { shared.edition(body, keys).await });
+            self.running.spawn(async move {
+                let made = shared.edition(body.clone(), keys).await;
+                if made.as_ref().is_err_and(WorkError::is_no_room) {
+                    body.lock().refuse(shared.sys.clock.now());
+                }
+                made
+            });
         }
         !self.running.is_empty()
     }
@@ -245,7 +254,9 @@ impl Shared {
                 0 => gathered.unwrap_or(now),
                 _ => (content.last + QUIET).min(content.since + CONTINUOUS),
             };
-            if at <= now || asked && content.writers == 0 {
+            let least = content.not_before();
+            let at = least.map_or(at, |least| at.max(least));
+            if at <= now || asked && content.writers == 0 && least.is_none() {
                 ready.push((!content.urgent, content.tried, content.since, body.clone()));
             } else {
                 next = Some(next.map_or(at, |next| next.min(at)));
@@ -362,7 +373,12 @@ impl Shared {
             if let Err(err) = self.publish(publication).await {
                 // What is on this disk will reach the others.
                 if !self.read_records(|view| Ok(known(view, &ids[0])?.is_some()))? {
-                    return Err(err.into());
+                    let err = WorkError::from(err);
+                    if err.is_no_room() {
+                        let now = self.sys.clock.now();
+                        made.iter().for_each(|one| one.body.lock().refuse(now));
+                    }
+                    return Err(err);
                 }
                 tracing::debug!(%err, "changes of the mount are here and not at enough others yet");
             }

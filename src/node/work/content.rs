@@ -241,12 +241,12 @@ impl Shared {
             return Err(WorkError::TooLarge);
         }
         self.begin_edit(body)?;
+        self.room_for(bytes.len() as u64)?;
         let now = self.sys.clock.now();
         let mut content = body.lock();
         if let Some(index) = content.missing_to_write(at, bytes.len() as u64) {
             return Ok(Some(index));
         }
-        self.room_for(bytes.len() as u64)?;
         let left = content.write(self.drafts(), &body.id, at, bytes, now)?;
         content.modified_ns = Some(self.now_ns());
         match &content.ahead {
@@ -312,6 +312,49 @@ impl Shared {
         }
     }
 
+    /// Makes bytes of a file zero, as far as it goes, and gives their room back.
+    pub(super) async fn punch_body(
+        self: &Arc<Self>,
+        body: &Arc<Body>,
+        at: u64,
+        len: u64,
+    ) -> Result<(), WorkError> {
+        loop {
+            self.begin_edit(body)?;
+            let missing = {
+                let content = body.lock();
+                let end = at.saturating_add(len).min(content.size());
+                if at >= end {
+                    return Ok(());
+                }
+                content.missing_to_punch(at, end)
+            };
+            if let Some(index) = missing {
+                self.stage_chunk(body, index).await?;
+                continue;
+            }
+            let (shared, body) = (self.clone(), body.clone());
+            if self.job(move || shared.punch_staged(&body, at, len)).await?? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The same if nothing has to be staged for that; whether it was so. A large draft takes a
+    /// file system a while.
+    fn punch_staged(&self, body: &Body, at: u64, len: u64) -> Result<bool, WorkError> {
+        let mut content = body.lock();
+        let end = at.saturating_add(len).min(content.size());
+        if at < end {
+            if content.missing_to_punch(at, end).is_some() || !content.is_touched() {
+                return Ok(false);
+            }
+            content.punch(at, end, self.sys.clock.now())?;
+            content.modified_ns = Some(self.now_ns());
+        }
+        Ok(true)
+    }
+
     /// Makes a file shorter of which something was synced, or has it written down before.
     async fn resize_synced(self: &Arc<Self>, body: &Arc<Body>, to: u64) -> Result<(), WorkError> {
         let (shared, cut) = (self.clone(), body.clone());
@@ -320,15 +363,6 @@ impl Shared {
         }
         body.lock().urgent = true;
         self.round(false).await?.map_or(Ok(()), Err)
-    }
-
-    /// Whether drafts may take so much more of the disk.
-    fn room_for(&self, bytes: u64) -> Result<(), WorkError> {
-        let space = self.sys.fs.space(&self.config.data_dir)?;
-        if space.available.saturating_sub(bytes) < self.config.free_floor {
-            return Err(WorkError::NoSpace);
-        }
-        Ok(())
     }
 }
 

@@ -2,13 +2,14 @@
 //! from what is here; only the bytes of files (`file`) may have to come from others.
 
 use super::attributes::{Changes, Stat};
+use super::body::Body;
 use super::draft::sync_removals;
 use super::file::OpenedFile;
 use super::news::Stale;
 use super::{Desk, NO_DOOR, PENDING_MAX, Shared, State, WorkError};
 use crate::core::catalogue::{Attributes, Special};
 use crate::core::tree::{Spot, Tree, TreeError};
-use crate::core::work::{Inode, Renaming, Unlinked, What};
+use crate::core::work::{Inode, Number, Renaming, Unlinked, What};
 use crate::id::InodeId;
 use crate::node::{Node, lock};
 use crate::wire::control::PathText;
@@ -241,12 +242,7 @@ impl Work {
             owner = above.owner.map(|(_, group)| (owner.unwrap_or((0, 0)).0, group)).or(owner);
             mode |= if what == What::Dir { 0o2000 } else { 0 };
         }
-        let id = loop {
-            let id = self.shared.new_inode();
-            if state.numbers.is_free(tree, &state.work, &id)? {
-                break id;
-            }
-        };
+        let id = self.free_inode(state, tree)?;
         let now_ns = self.shared.now_ns();
         let (mtime_ns, changed_ns) = (now_ns, Some(now_ns));
         let attributes = Attributes { mode, mtime_ns, changed_ns, owner, ..Default::default() };
@@ -304,6 +300,9 @@ impl Work {
             let from: Spot = state.spot(tree, parent, name)?;
             let to: Spot = state.spot(tree, to_parent, to_name)?;
             let moved = state.work.lookup(tree, &from.0, &from.1)?;
+            if let Some(copy) = moved.as_ref().filter(|inode| inode.copy.is_some()) {
+                return self.name_copy(state, tree, copy, (from, to), how);
+            }
             let gone = state.work.rename(tree, &from, &to, how)?;
             [from.0, to.0].into_iter().for_each(|dir| state.recent.entered(dir, now_ns));
             let mut changed = Vec::new();
@@ -320,6 +319,44 @@ impl Work {
         let names = entered(parent, name).into_iter().chain(entered(to_parent, to_name));
         self.tell_others(names.chain(changed));
         Ok(())
+    }
+
+    /// Gives a conflict copy a name of its own. What is not as programs were told.
+    fn name_copy(
+        &self,
+        state: &mut State,
+        tree: &Tree<'_>,
+        copy: &Inode,
+        (from, to): (Spot, Spot),
+        how: Renaming,
+    ) -> Result<Vec<Stale>, WorkError> {
+        let new = self.free_inode(state, tree)?;
+        let named = state.work.name_copy(tree, &from, &to, how, new)?;
+        let now_ns = self.shared.now_ns();
+        [from.0, to.0].into_iter().for_each(|dir| state.recent.entered(dir, now_ns));
+        state.recent.changed(named.inode, now_ns);
+        if let Some(content) = named.content {
+            let body = Body::copied(named.inode, content, self.shared.sys.clock.now());
+            state.bodies.insert(named.inode, Arc::new(body));
+        }
+        // The system goes on to know it by the number that the copy had.
+        state.numbers.become_of(&copy.number(), Number::Inode(named.inode));
+        let mut changed = vec![Stale::Inode(state.number(tree, named.inode)?)];
+        if let Some(gone) = named.gone {
+            self.unlinked(state, gone, to, now_ns)?;
+            changed.push(Stale::Inode(state.number(tree, gone.id)?));
+        }
+        Ok(changed)
+    }
+
+    /// An inode that nothing has, nor its number.
+    fn free_inode(&self, state: &State, tree: &Tree<'_>) -> Result<InodeId, WorkError> {
+        loop {
+            let id = self.shared.new_inode();
+            if state.numbers.is_free(tree, &state.work, &id)? {
+                return Ok(id);
+            }
+        }
     }
 
     /// Gives an inode one more name.
@@ -392,6 +429,10 @@ impl Work {
             let used = capacity / 64 * u64::from(member.record.used);
             total = total.saturating_add(capacity);
             free = free.saturating_add(capacity.saturating_sub(used));
+        }
+        // What no version has room for does not fit, whatever the shares of nodes say.
+        if self.shared.is_short_of_room() {
+            free = 0;
         }
         let copies = replicas.min(view.with_room().max(1) as u64);
         let tally = self.shared.read_records(|view| crate::core::catalogue::tally(view))?;
@@ -474,7 +515,7 @@ fn entered(dir: u64, name: &[u8]) -> [Stale; 2] {
     [Stale::Name(dir, name.to_vec()), Stale::Inode(dir)]
 }
 
-/// The inode, unless it is of a conflict copy, which nobody changes.
+/// The inode, unless it is of a conflict copy, which nobody changes in place.
 fn mine(inode: &Inode) -> Result<InodeId, WorkError> {
     if inode.copy.is_some() { Err(TreeError::ConflictCopy.into()) } else { Ok(inode.id) }
 }

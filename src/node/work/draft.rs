@@ -11,16 +11,18 @@
 //!
 //! ```text
 //! body     = inode 16, length u64, base length u64, base, seen, attributes, names, chunks,
-//!            modified
+//!            holes, modified
 //! base     = 0 | 1, hash 32, size u64, claim 16, record   the version that it was made from
 //! seen     = count (0..=64), record id 32 …               attributes, record: see core::catalogue
 //! names    = count (0..=64), parent 16, name …
-//! chunks   = count (0..=16384), first u64, number u64 …
+//! chunks   = count (0..=16384), first u64, number u64 …  those that are in the draft
+//! holes    = the same, of those that are zero whatever is in the draft or the base
 //! modified = 0 | 1, ns i64
 //! ```
 //!
 //! Invariants: a head is written after the bytes that it speaks of are durable; bytes that the head
-//! speaks of are dropped after another one was written that does not.
+//! speaks of are dropped after another one was written that does not. Bytes that are made zero are
+//! written like others: who finds the draft after a crash before they were synced may find either.
 
 use super::sealed::SealedFile;
 use crate::core::catalogue::{Attributes, FileVersion, NAME_MAX, Name};
@@ -40,8 +42,8 @@ const SLOT: u64 = 512 << 10;
 const BYTES: u64 = 2 * SLOT;
 const HEAD: usize = MAGIC.len() + 8 + 4 + 32;
 const BODY_MAX: usize = SLOT as usize - HEAD;
-/// Most runs of chunks that a head lists.
-pub(super) const RUNS_MAX: usize = 16_384;
+/// Most runs of chunks that a head lists, holes included.
+const RUNS_MAX: usize = 16_384;
 const LIST_MAX: usize = 64;
 
 /// What a draft is a draft of.
@@ -58,7 +60,16 @@ pub(super) struct Head {
     pub names: Vec<(InodeId, Name)>,
     /// Runs of chunks that lie in the draft: the first of each, and how many.
     pub runs: Vec<(u64, u64)>,
+    /// The same of chunks of the base that are holes now.
+    pub holes: Vec<(u64, u64)>,
     pub modified_ns: Option<i64>,
+}
+
+impl Head {
+    /// Whether it is short enough to be written.
+    pub(super) const fn can_be_said(&self) -> bool {
+        self.runs.len() + self.holes.len() <= RUNS_MAX
+    }
 }
 
 /// Where drafts are, and what seals them.
@@ -174,6 +185,11 @@ impl Draft {
         self.file.let_go(BYTES + at, len)
     }
 
+    /// Makes bytes of the file zero, and gives their room back.
+    pub(super) fn punch(&self, at: u64, len: u64) -> io::Result<()> {
+        self.file.punch(BYTES + at, len)
+    }
+
     /// Drops what is behind a length of the file.
     pub(super) fn cut(&self, len: u64) -> io::Result<()> {
         self.file.cut(BYTES + len)
@@ -268,6 +284,7 @@ impl Encode for Head {
         self.attributes.encode(out);
         put_list(out, &self.names);
         put_list(out, &self.runs);
+        put_list(out, &self.holes);
         self.modified_ns.encode(out);
     }
 }
@@ -279,9 +296,9 @@ impl Decode for Head {
         let seen = from.list(LIST_MAX)?;
         let attributes = Attributes::decode(from)?;
         let names = from.list(LIST_MAX)?;
-        let runs = from.list(RUNS_MAX)?;
+        let (runs, holes) = (from.list(RUNS_MAX)?, from.list(RUNS_MAX)?);
         let modified_ns = Option::decode(from)?;
-        Ok(Self { id, size, base_len, base, seen, attributes, names, runs, modified_ns })
+        Ok(Self { id, size, base_len, base, seen, attributes, names, runs, holes, modified_ns })
     }
 }
 
@@ -308,6 +325,7 @@ mod tests {
             attributes: Attributes { mode: 0o640, mtime_ns: 7, ..Attributes::default() },
             names: vec![(InodeId::ROOT, Name::new(b"name").unwrap())],
             runs: vec![(1, 2)],
+            holes: vec![(0, 1)],
             modified_ns: Some(-9),
         }
     }

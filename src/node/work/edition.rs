@@ -66,7 +66,7 @@ impl Shared {
         };
         let sealing = match ahead.filter(|ahead| ahead.is_for(&snapshot)) {
             Some(sealing) => sealing,
-            None => self.sealing(snapshot.base.as_ref(), base.as_deref(), keys).await?,
+            None => self.sealing(&body.id, snapshot.base.as_ref(), base.as_deref(), keys).await?,
         };
         let mut edition = Edition { shared: self.clone(), snapshot, base, sealing };
         edition.seal_all().await?;
@@ -164,14 +164,14 @@ impl Edition {
     }
 
     fn same_page(&self, page: u64, first: u64, rows: u64) -> Option<Row> {
-        let Snapshot { size, base_len, staged, .. } = &self.snapshot;
+        let Snapshot { size, base_len, .. } = &self.snapshot;
         let base = self.base.as_ref().filter(|base| base.manifest.is_paged())?;
         let length = base.manifest.length;
         let last = first + rows - 1;
         let same = page_rows(length, page) as u64 == rows
             && chunk_len(length, last) == chunk_len(*size, last)
             && *base_len >= (*size).min((last + 1) * CHUNK)
-            && staged.range(first..=last).next().is_none();
+            && self.snapshot.is_base(first, last);
         base.manifest.rows.get(page as usize).filter(|_| same).cloned()
     }
 

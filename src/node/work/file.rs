@@ -1,28 +1,23 @@
 //! An open file: reading, writing, syncing. Owns the count of who uses a content; when the last
 //! writer is gone a version is made of it.
 
-use super::body::{At, Body, Content};
+use super::body::{Body, Content};
 use super::door::Work;
-use super::draft::{Head, RUNS_MAX, Saying};
+use super::draft::{Head, Saying};
 use super::news::Stale;
 use super::{State, WorkError, listed, named};
-use crate::chunk::CHUNK_LEN;
 use crate::core::tree::TreeError;
 use crate::core::work::What;
 use crate::id::{FileHash, InodeId};
 use crate::node::{Shared, lock};
 use std::sync::Arc;
 
-const CHUNK: u64 = CHUNK_LEN as u64;
-/// Zeros that are written at a time.
-static ZEROS: [u8; CHUNK_LEN] = [0; CHUNK_LEN];
-
 /// A file that a program has open.
 pub struct OpenedFile {
-    work: Work,
-    body: Arc<Body>,
+    pub(super) work: Work,
+    pub(super) body: Arc<Body>,
     number: u64,
-    writes: bool,
+    pub(super) writes: bool,
     same: bool,
 }
 
@@ -54,6 +49,12 @@ impl OpenedFile {
         self.work.shared.read_body(&self.body, at, len).await
     }
 
+    /// Whether a version of it was refused for want of room. Who writes is told; what a program
+    /// has written through a memory map comes too late for that, and is taken.
+    pub fn is_refused(&self) -> bool {
+        self.body.lock().refused().is_some()
+    }
+
     /// Writes bytes if nothing has to be brought for that; false: [`Self::write`] does.
     pub fn write_now(&self, at: u64, bytes: &[u8]) -> Result<bool, WorkError> {
         let done = self.work.shared.try_write(&self.body, at, bytes)?.is_none();
@@ -83,21 +84,10 @@ impl OpenedFile {
         self.work.tell_others([Stale::Inode(self.number)]);
     }
 
-    /// Writes zeros, as far as the file goes, or `grow`.
-    pub async fn zero(&self, at: u64, len: u64, grow: bool) -> Result<(), WorkError> {
-        let end = at.saturating_add(len);
-        let end = if grow { end } else { end.min(self.size()) };
-        let mut at = at;
-        while at < end {
-            let step = (CHUNK - at % CHUNK).min(end - at);
-            let hole = self.body.lock().at(at / CHUNK) == At::Hole;
-            if hole && at + step <= self.size() {
-                at += step;
-                continue;
-            }
-            self.write(at, &ZEROS[..step as usize]).await?;
-            at += step;
-        }
+    /// Makes bytes zero, as far as the file goes, and gives their room back.
+    pub async fn punch(&self, at: u64, len: u64) -> Result<(), WorkError> {
+        self.work.shared.punch_body(&self.body, at, len).await?;
+        self.changed();
         Ok(())
     }
 
@@ -201,7 +191,7 @@ impl Shared {
                 return Ok(true);
             }
             let saying = self.saying(state, body.id, &content, u64::MAX)?;
-            if saying.head.runs.len() > RUNS_MAX {
+            if !saying.head.can_be_said() {
                 return Ok(false);
             }
             (saying, content.draft_for_sync(place, &body.id)?)
@@ -224,7 +214,7 @@ impl Shared {
         };
         drop(state);
         if let (Some(draft), Some(saying)) = (content.reader(), saying) {
-            if saying.head.runs.len() > RUNS_MAX {
+            if !saying.head.can_be_said() {
                 return Ok(false);
             }
             draft.sync(&*self.sys.fs, &saying)?;

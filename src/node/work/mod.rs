@@ -15,8 +15,10 @@ mod door;
 mod draft;
 mod edition;
 mod file;
+mod holes;
 mod news;
 mod restore;
+mod room;
 mod sealed;
 mod sealing;
 mod write;
@@ -25,6 +27,7 @@ pub use attributes::{Changes, Kind, Stat};
 pub use door::{Made, Page, Space, Work, Xattr};
 pub use file::OpenedFile;
 pub use news::{News, Stale};
+pub(in crate::node) use room::Refused;
 pub use write::Written;
 
 use super::{GetError, NotReady, PublishError, PutError, Shared};
@@ -37,6 +40,7 @@ use body::Body;
 use commit::Rounds;
 use content::Clear;
 use news::Told;
+use room::Room;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::AtomicU64;
@@ -108,6 +112,7 @@ pub(super) struct Desk {
     /// Something was changed that is to be written down.
     changed: Notify,
     rounds: Rounds,
+    room: Room,
     /// What became stale by other ways than the catalogue's news.
     stale: broadcast::Sender<Told>,
     /// The number of the door that was opened last.
@@ -126,6 +131,7 @@ impl Default for Desk {
             writing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             rounds: Rounds::default(),
+            room: Room::default(),
             stale: broadcast::channel(STALE_MAX).0,
             doors: AtomicU64::new(NO_DOOR),
             pending: watch::Sender::default(),

@@ -89,8 +89,7 @@ impl Shared {
                 return Ok(None);
             }
         }
-        let base = head.base.clone();
-        Ok(Some(Synced { id: head.id, seen, attributes, base, names }))
+        Ok(Some(Synced { id: head.id, seen, attributes, names }))
     }
 
     fn known_record(&self, id: &RecordId) -> Result<Option<Known>, WorkError> {

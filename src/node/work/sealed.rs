@@ -78,6 +78,19 @@ impl SealedFile {
         self.file.set_len(end)
     }
 
+    /// Makes bytes zero, and gives back the room of those sectors that are nothing else.
+    pub(super) fn punch(&self, at: u64, len: u64) -> io::Result<()> {
+        let end = at.saturating_add(len).min(self.file.len()?);
+        let (first, last) = (at.next_multiple_of(LEN), end / LEN * LEN);
+        if first >= last {
+            // Both ends may be in one sector, or in two beside each other.
+            return self.write(&vec![0; end.saturating_sub(at) as usize], at);
+        }
+        self.write(&vec![0; (first - at) as usize], at)?;
+        self.write(&vec![0; (end - last) as usize], last)?;
+        self.file.punch(first, last - first)
+    }
+
     /// Has bytes written to the disk soon.
     pub(super) fn write_out(&self, at: u64, len: u64) -> io::Result<()> {
         self.file.write_out(at, len)
@@ -147,6 +160,7 @@ mod tests {
     enum Step {
         Write(usize, usize, u8),
         Cut(usize),
+        Punch(usize, usize),
         Read(usize, usize),
     }
 
@@ -155,6 +169,7 @@ mod tests {
             3 => (0..MAX, 0..90_000_usize, 1..=255_u8)
                 .prop_map(|(at, len, byte)| Step::Write(at, len, byte)),
             1 => (0..MAX).prop_map(Step::Cut),
+            1 => (0..MAX, 0..90_000_usize).prop_map(|(at, len)| Step::Punch(at, len)),
             2 => (0..MAX, 0..90_000_usize).prop_map(|(at, len)| Step::Read(at, len)),
         ];
         proptest::collection::vec(step, 1..20)
@@ -185,6 +200,10 @@ mod tests {
                     Step::Cut(len) => {
                         sealed.cut(len as u64).unwrap();
                         model[len..].fill(0);
+                    }
+                    Step::Punch(at, len) => {
+                        sealed.punch(at as u64, len as u64).unwrap();
+                        model[at..at + len].fill(0);
                     }
                     Step::Read(at, len) => {
                         let mut bytes = vec![9; len];

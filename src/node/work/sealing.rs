@@ -8,10 +8,11 @@ use super::WorkError;
 use super::body::Snapshot;
 use super::draft::Draft;
 use crate::chunk::{CHUNK_LEN, Place, Row};
-use crate::core::catalogue::{FileVersion, file_record, is_released};
+use crate::core::catalogue::{FileVersion, Node as TreeNode, file_record, is_released};
 use crate::core::hlc;
+use crate::core::tree::Version;
 use crate::crypto::{ChunkBuf, EpochKeys, Sealed};
-use crate::id::{ChunkId, ClaimId};
+use crate::id::{ChunkId, ClaimId, InodeId};
 use crate::node::attempt::Attempt;
 use crate::node::get::OpenFile;
 use crate::node::memory::{Slot, User};
@@ -66,11 +67,12 @@ impl Shared {
     /// still counts.
     pub(super) async fn sealing(
         self: &Arc<Self>,
+        id: &InodeId,
         version: Option<&FileVersion>,
         base: Option<&OpenFile>,
         keys: Arc<EpochKeys>,
     ) -> Result<Sealing, WorkError> {
-        let (claim, attempt) = self.claim_of_edition(version, base).await?;
+        let (claim, attempt) = self.claim_of_edition(id, version, base).await?;
         let tally = attempt.as_ref().map_or_else(Arc::default, |attempt| attempt.tally().clone());
         Ok(Sealing {
             shared: self.clone(),
@@ -86,9 +88,10 @@ impl Shared {
     }
 
     /// Under what the chunks of a version are kept: the claim of its file, or of a new file a new
-    /// one.
+    /// one. A file that begins as a version of another one is a new file.
     async fn claim_of_edition(
         self: &Arc<Self>,
+        id: &InodeId,
         version: Option<&FileVersion>,
         base: Option<&OpenFile>,
     ) -> Result<(Claim, Option<Attempt>), WorkError> {
@@ -99,7 +102,12 @@ impl Shared {
                 Ok((is_released(view, &version.claim)?, record?))
             })?;
             replicas = record.map_or(replicas, |record| record.replicas);
-            if !released {
+            let of_file = |known: &Version| match &known.node {
+                TreeNode::File(file) => file.claim == version.claim,
+                _ => false,
+            };
+            let own = self.tree(|tree| Ok(tree.versions(id)?.iter().any(of_file)))?;
+            if !released && own {
                 let renewed_ms = hlc::ms_of(self.tick());
                 return Ok((Claim { id: version.claim, replicas, renewed_ms }, None));
             }
@@ -107,7 +115,8 @@ impl Shared {
         let attempt = Attempt::new(self, replicas);
         let claim = attempt.claim();
         if let Some(base) = base {
-            // Somebody has let it go meanwhile: what is still there is kept for a new claim.
+            // Somebody has let it go meanwhile, or it is another file's: what is there is kept for
+            // a new claim.
             let offer = attempt.offer();
             if !self.claim_parts(base, offer).await {
                 let needed = Promise::now(&self.view(), replicas).nodes;

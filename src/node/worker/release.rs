@@ -10,6 +10,8 @@
 //! longer than the one before it.
 
 use super::board::Report;
+use super::count::Count;
+use super::looks::Looks;
 use super::shape::{Next, Worked, Worker};
 use crate::core::catalogue::{Release, Scope, owed, released, settle_owed};
 use crate::core::hlc;
@@ -42,6 +44,8 @@ const EARLY_MAX: usize = 64;
 /// Between two looks for what is due, at least and at most.
 const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(15 * 60);
+/// Until the next look when one has found more than it could take.
+const LOOK_ON_AFTER: Duration = Duration::from_secs(5);
 
 /// The worker.
 pub(in crate::node) struct Releases {
@@ -52,16 +56,18 @@ pub(in crate::node) struct Releases {
     due: Time,
     /// The wall clock of the look that runs.
     now_ms: u64,
-    /// Behind which that look goes on.
-    seen: Option<Ended>,
-    /// The same for each age at which versions are thinned.
-    thinned: [Option<Ended>; THINNED_AFTER_MS.len()],
+    /// Looks at what the history time is over for.
+    over: Looks,
+    /// Looks at what is thinned, for each age at which versions are.
+    thinned: [Looks; THINNED_AFTER_MS.len()],
     /// Files in front of that which could not be let go.
     left: BTreeSet<InodeId>,
     /// Claims that were released although their file has a name, and how often they were found.
     wrong: BTreeMap<ClaimId, usize>,
     /// Whether there was too little room when that was looked at last.
     lacked: bool,
+    /// What history keeps.
+    count: Count,
     /// Releases done here since the start.
     settled: u64,
 }
@@ -70,9 +76,22 @@ impl Releases {
     pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
         let (changes, due) = (shared.records_changed.subscribe(), shared.sys.clock.now());
         let (left, wrong, views) = (BTreeSet::new(), BTreeMap::new(), shared.views());
-        let (seen, thinned, lacked) = (None, Default::default(), false);
-        let (now_ms, settled) = (0, 0);
-        Self { shared, changes, views, due, now_ms, seen, thinned, left, wrong, lacked, settled }
+        let (over, thinned, lacked) = (Looks::default(), Default::default(), false);
+        let (now_ms, settled, count) = (0, 0, Count::default());
+        Self {
+            shared,
+            changes,
+            views,
+            due,
+            now_ms,
+            over,
+            thinned,
+            left,
+            wrong,
+            lacked,
+            count,
+            settled,
+        }
     }
 }
 
@@ -89,8 +108,13 @@ impl Worker for Releases {
             let every = (grace / 4).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
             self.due = now + if self.wrong.is_empty() { every } else { self.soon() };
             self.look_for_due().await;
+            if self.over.is_behind() || self.thinned.iter().any(Looks::is_behind) {
+                self.due = self.due.min(self.shared.sys.clock.now() + LOOK_ON_AFTER);
+            }
         }
-        Ok(Next::Idle(self.due))
+        let every = (self.shared.config.gc_grace / 4).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
+        self.count.work(&self.shared, every).await;
+        Ok(Next::Idle(self.due.min(self.count.due)))
     }
 
     async fn wait(&mut self) {
@@ -232,19 +256,22 @@ impl Releases {
             let horizon = before(self.now_ms, Duration::from_millis(after_ms));
             // Whoever's turn it was has thinned what was due long before.
             let settled = before(hlc::ms_of(horizon), TURN * TURNS_MAX);
-            let mut after = self.thinned[number];
-            while done.len() < PAGE * PAGE {
-                let page = self.ended_until(after.as_ref(), horizon)?;
+            let mut look = self.thinned[number].begin();
+            loop {
+                let page = self.ended_until(look.after.as_ref(), horizon)?;
                 let Some(last) = page.last().copied() else { break };
                 for ended in page {
                     if done.insert(ended.inode) {
                         self.try_release(&ended.inode, What::Thinned { now }).await?;
                     }
-                    if ended.ended <= settled {
-                        self.thinned[number] = Some(ended);
-                    }
+                    self.thinned[number].looked_at(&look, ended, ended.ended <= settled);
                 }
-                after = Some(last);
+                look.after = Some(last);
+                if done.len() >= PAGE * PAGE {
+                    // Memory stays bounded; the next look goes on there.
+                    self.thinned[number].leave_off(look);
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -257,7 +284,10 @@ impl Releases {
 
     /// Releases what ended before the horizon; all of it, or some that ended first.
     async fn release_until(&mut self, horizon: u64, all: bool) -> Result<(), ReleaseError> {
-        let mut after = self.seen;
+        let mut look = match all {
+            true => self.over.begin(),
+            false => self.over.aside(),
+        };
         let mut done = if all { self.left.clone() } else { BTreeSet::new() };
         for inode in &done {
             self.try_release(inode, What::Ended { horizon }).await?;
@@ -266,7 +296,7 @@ impl Releases {
         // What ended long before was released by whoever's turn it was.
         let settled = before(hlc::ms_of(horizon), TURN * TURNS_MAX);
         loop {
-            let page = self.ended_until(after.as_ref(), horizon)?;
+            let page = self.ended_until(look.after.as_ref(), horizon)?;
             let Some(last) = page.last().copied() else { return Ok(()) };
             for ended in &page {
                 if done.insert(ended.inode)
@@ -279,12 +309,16 @@ impl Releases {
                     return Ok(());
                 }
             }
-            after = Some(last);
-            if all && last.ended <= settled && self.left.len() < LEFT_MAX {
-                self.seen = after;
+            look.after = Some(last);
+            if all {
+                let settled = last.ended <= settled && self.left.len() < LEFT_MAX;
+                self.over.looked_at(&look, last, settled);
             }
-            if done.len() > PAGE * PAGE {
-                // Enough for one look; memory stays bounded.
+            if done.len() >= PAGE * PAGE {
+                // Memory stays bounded; the next look goes on there.
+                if all {
+                    self.over.leave_off(look);
+                }
                 return Ok(());
             }
         }

@@ -206,6 +206,13 @@ pub struct Status {
     pub files: u64,
     /// Bytes of those files.
     pub files_bytes: u64,
+    /// Bytes of former versions and removed files that are still kept, at most: versions of a
+    /// large file share what did not change. None: they were not counted yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub history_bytes: Option<u64>,
+    /// Milliseconds since they were counted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub history_ms: Option<u64>,
     /// Number of replicas that the swarm keeps.
     pub replicas: u8,
     /// Chunks stored here as replicas that somebody needs.
@@ -243,6 +250,9 @@ pub struct Status {
     /// Whether this node is being emptied.
     #[serde(default)]
     pub draining: bool,
+    /// Files changed here of which no version could be stored for want of room.
+    #[serde(default)]
+    pub files_refused: u64,
     /// The directories of this machine in which the swarm's files are seen.
     #[serde(default)]
     pub mounts: Vec<MountInfo>,
