@@ -533,15 +533,16 @@ impl Content {
             seen: Vec::new(),
             attributes: Attributes::default(),
             names: Vec::new(),
+            table: 0,
             runs: self.runs(chunk_count(size)),
             modified_ns: self.modified_ns,
         }
     }
 
-    /// Whether nothing but a draft says its names after a crash: one that was synced, or that of a
-    /// new file that a program still writes to.
-    pub(super) fn has_own_name(&self) -> bool {
-        self.is_said() || self.base.is_none() && self.writers > 0
+    /// Whether nothing at all says its names after a crash though a program may ask for that: it is
+    /// a new file which is still written to.
+    pub(super) fn is_unnamed(&self) -> bool {
+        !self.is_said() && self.base.is_none() && self.writers > 0
     }
 
     /// The chunks in the draft as runs.
