@@ -367,7 +367,7 @@ mod tests {
         };
         found(&later);
         // The power went while the newer one was written.
-        draft.file.write(&[0xff; 64], super::super::slot::HEAD as u64).unwrap();
+        draft.file.write(&[0xff; 64], crate::node::work::slot::HEAD as u64).unwrap();
         found(&head());
         // The next one takes its place.
         let mut all = Draft::all(place(&dir, &key)).unwrap();

@@ -254,7 +254,12 @@ impl Shared {
         self.tree(|tree| {
             let inode = state.work.inode(tree, &id)?.ok_or(TreeError::NotFound)?;
             let names = match state.work.is_known(&id) {
-                true => state.work.names(tree, &id, 64)?.into_iter().map(|spot| (spot, Heads::default())).collect(),
+                true => state
+                    .work
+                    .names(tree, &id, 64)?
+                    .into_iter()
+                    .map(|spot| (spot, Heads::default()))
+                    .collect(),
                 false => state.work.new_names(&id),
             };
             let head = Head {

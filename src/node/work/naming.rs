@@ -229,3 +229,58 @@ impl Decode for Names {
         Ok(Self { clock, files: files.into_iter().map(|File(id, names)| (id, names)).collect() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::catalogue::Name;
+    use crate::crypto::NodeKey;
+    use crate::id::{RecordId, to_hex};
+    use crate::sys::os::OsFs;
+
+    fn names(clock: u64) -> Names {
+        let name = Name::new(b"name").unwrap();
+        let named = Named { parent: InodeId::ROOT, name, seen: vec![RecordId([2; 32])] };
+        Names { clock, files: BTreeMap::from([(InodeId([1; 16]), vec![named])]) }
+    }
+
+    #[test]
+    fn a_table_keeps_its_bytes_and_the_newest_whole_one_counts() {
+        let (dir, key) = (tempfile::tempdir().unwrap(), NodeKey::from_seed(&[5; 32]));
+        let place = Place { fs: &OsFs, dir: dir.path(), key: &key };
+        let mut naming = Naming::default();
+        assert_eq!(naming.open(place).unwrap(), Names::default());
+        assert!(naming.write(place, &names(3)).unwrap());
+        let bytes = std::fs::read(dir.path().join(FILE)).unwrap();
+        let slot = &bytes[SLOTS.len as usize..];
+        let text: String = slot.chunks(32).map(|line| to_hex(line) + "\n").collect();
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/drafts/names-v1.hex");
+        if std::env::var_os("P2PFS_NEW_GOLDEN").is_some() {
+            std::fs::write(golden, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(golden).unwrap(), text);
+        assert!(naming.write(place, &names(4)).unwrap());
+        let mut again = Naming::default();
+        assert_eq!((again.open(place).unwrap(), again.number), (names(4), 2));
+        // The power went while the newer one was written.
+        naming.file.unwrap().write(&[0xff; 64], crate::node::work::slot::HEAD as u64).unwrap();
+        let mut again = Naming::default();
+        assert_eq!((again.open(place).unwrap(), again.number), (names(3), 1));
+        // The next one takes its place.
+        assert!(again.write(place, &names(5)).unwrap());
+        let mut again = Naming::default();
+        assert_eq!((again.open(place).unwrap(), again.number), (names(5), 2));
+    }
+
+    #[test]
+    fn what_has_no_room_in_a_table_is_not_written() {
+        let (dir, key) = (tempfile::tempdir().unwrap(), NodeKey::from_seed(&[5; 32]));
+        let place = Place { fs: &OsFs, dir: dir.path(), key: &key };
+        let mut naming = Naming::default();
+        naming.ready(place).unwrap();
+        let many = (0..=FILES_MAX as u128).map(|n| (InodeId(n.to_le_bytes()), Vec::new()));
+        let many = Names { clock: 1, files: many.collect() };
+        assert!(!naming.write(place, &many).unwrap());
+        assert_eq!(naming.number, 0);
+    }
+}
