@@ -195,14 +195,15 @@ impl Working {
         self.inodes.get(id).is_none_or(|own| own.known)
     }
 
-    /// The names of an inode that no record speaks of, each with what was seen of it: not of what
-    /// has another name now, so that it is kept whatever happens.
-    pub fn new_names(&self, id: &InodeId) -> Vec<(Spot, Heads)> {
+    /// The names of an inode that no record speaks of, each with what was seen of it; none where
+    /// something had it that has another name now: that must not be lost, whatever happens.
+    pub fn new_names(&self, id: &InodeId) -> Vec<(Spot, Option<Heads>)> {
         let own = self.inodes.get(id).filter(|own| !own.known);
         let names = own.into_iter().flat_map(|own| own.names.iter());
         let seen = |spot: &Spot| {
-            let held = self.names.get(spot).filter(|held| !self.has_moved(held, id));
-            held.map(|held| held.seen.clone()).unwrap_or_default()
+            let held = self.names.get(spot).filter(|held| !self.has_moved(held, id))?;
+            let left = self.leaving.get(spot).filter(|left| *left != id);
+            (!left.is_some_and(|left| self.is_elsewhere(left))).then(|| held.seen.clone())
         };
         names.map(|spot| (spot.clone(), seen(spot))).collect()
     }

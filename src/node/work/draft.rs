@@ -15,7 +15,7 @@
 //! base     = 0 | 1, hash 32, size u64, claim 16, record   the version that it was made from
 //! seen     = count (0..=64), record id 32 …               attributes, record: see core::catalogue
 //! names    = count (0..=64), parent 16, name, heads …     see `naming`, as is table
-//! heads    = count (0..=8), record id 32 …                what was seen of the name
+//! heads    = 0 | 1, count (0..=8), record id 32 …         what was seen of the name; 0: nothing
 //! chunks   = count (0..=16384), first u64, number u64 …
 //! modified = 0 | 1, ns i64
 //! ```
@@ -69,9 +69,13 @@ pub(super) struct Head {
 pub(super) struct Named {
     pub parent: InodeId,
     pub name: Name,
-    /// The records that were seen of the name.
-    pub seen: Vec<RecordId>,
+    /// What was seen of the name; none: nothing of it may be superseded.
+    pub seen: Option<Seen>,
 }
+
+/// The records of others that were seen of a name, and all of this node besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen(pub Vec<RecordId>);
 
 /// Where drafts are, and what seals them.
 #[derive(Clone, Copy)]
@@ -249,14 +253,26 @@ impl Encode for Named {
     fn encode(&self, out: &mut Vec<u8>) {
         self.parent.encode(out);
         self.name.encode(out);
-        put_list(out, &self.seen);
+        self.seen.encode(out);
+    }
+}
+
+impl Encode for Seen {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_list(out, &self.0);
+    }
+}
+
+impl Decode for Seen {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self(from.list(SEEN_MAX)?))
     }
 }
 
 impl Decode for Named {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let (parent, name) = (InodeId::decode(from)?, Name::decode(from)?);
-        Ok(Self { parent, name, seen: from.list(SEEN_MAX)? })
+        Ok(Self { parent, name, seen: Option::decode(from)? })
     }
 }
 
@@ -314,7 +330,7 @@ mod tests {
             names: vec![Named {
                 parent: InodeId::ROOT,
                 name: Name::new(b"name").unwrap(),
-                seen: vec![RecordId([6; 32])],
+                seen: Some(Seen(vec![RecordId([6; 32])])),
             }],
             table: 3,
             runs: vec![(1, 2)],

@@ -7,7 +7,7 @@ use super::draft::{Head, Saying};
 use super::news::Stale;
 use super::{State, WorkError, listed, named};
 use crate::chunk::CHUNK_LEN;
-use crate::core::tree::{Heads, TreeError};
+use crate::core::tree::TreeError;
 use crate::core::work::What;
 use crate::id::{FileHash, InodeId};
 use crate::node::{Shared, lock};
@@ -254,12 +254,9 @@ impl Shared {
         self.tree(|tree| {
             let inode = state.work.inode(tree, &id)?.ok_or(TreeError::NotFound)?;
             let names = match state.work.is_known(&id) {
-                true => state
-                    .work
-                    .names(tree, &id, 64)?
-                    .into_iter()
-                    .map(|spot| (spot, Heads::default()))
-                    .collect(),
+                true => {
+                    state.work.names(tree, &id, 64)?.into_iter().map(|spot| (spot, None)).collect()
+                }
                 false => state.work.new_names(&id),
             };
             let head = Head {

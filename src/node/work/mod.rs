@@ -38,7 +38,7 @@ use crate::sys::{Fs, Time};
 use body::Body;
 use commit::Rounds;
 use content::Clear;
-use draft::{Named, SEEN_MAX};
+use draft::{Named, SEEN_MAX, Seen};
 use naming::Naming;
 use news::Told;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -364,9 +364,9 @@ fn listed(seen: Option<&Heads>) -> Vec<RecordId> {
 }
 
 /// The names of a file with what was seen of each, as many as a draft lists.
-fn named(names: Vec<(Spot, Heads)>) -> Vec<Named> {
-    let name = |((parent, name), seen): (Spot, Heads)| {
-        let seen = seen.iter().copied().take(SEEN_MAX).collect();
+fn named(names: Vec<(Spot, Option<Heads>)>) -> Vec<Named> {
+    let name = |((parent, name), seen): (Spot, Option<Heads>)| {
+        let seen = seen.map(|seen| Seen(seen.iter().copied().take(SEEN_MAX).collect()));
         Some(Named { parent, name: Name::new(&name)?, seen })
     };
     names.into_iter().filter_map(name).take(64).collect()

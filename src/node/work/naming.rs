@@ -236,11 +236,12 @@ mod tests {
     use crate::core::catalogue::Name;
     use crate::crypto::NodeKey;
     use crate::id::{RecordId, to_hex};
+    use crate::node::work::draft::Seen;
     use crate::sys::os::OsFs;
 
     fn names(clock: u64) -> Names {
-        let name = Name::new(b"name").unwrap();
-        let named = Named { parent: InodeId::ROOT, name, seen: vec![RecordId([2; 32])] };
+        let (name, seen) = (Name::new(b"name").unwrap(), Some(Seen(vec![RecordId([2; 32])])));
+        let named = Named { parent: InodeId::ROOT, name, seen };
         Names { clock, files: BTreeMap::from([(InodeId([1; 16]), vec![named])]) }
     }
 

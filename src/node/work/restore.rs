@@ -4,7 +4,7 @@
 
 use super::WorkError;
 use super::body::Body;
-use super::draft::{Draft, Found, Named, Place};
+use super::draft::{Draft, Found, Named, Place, Seen};
 use crate::core::catalogue::{Known, Node as TreeNode, known};
 use crate::core::tree::{Heads, Spot};
 use crate::core::work::Synced;
@@ -102,13 +102,23 @@ impl Shared {
         let mut names = Vec::new();
         for Named { parent, name, seen } in &found.new_names {
             let spot: Spot = (*parent, name.as_bytes().to_vec());
-            let later = self.heads_since(&spot, found.named_at)?;
-            let is_there = self.tree(|tree| Ok(tree.lookup(&spot.0, &spot.1)?.is_some()))?;
-            if is_there && later.iter().next().is_some() {
+            let (there, winning, all) = self.tree(|tree| {
+                let (parent, name) = (&spot.0, &spot.1);
+                let (there, winning) =
+                    (tree.lookup(parent, name)?, tree.heads_of_name(parent, name)?);
+                Ok((there, winning, tree.all_heads_of_name(parent, name)?))
+            })?;
+            let later = self.own_since(&all, found.named_at)?;
+            if there.is_some() && later.iter().next().is_some() {
                 // Something else has got it here since.
                 continue;
             }
-            let mut seen: Heads = seen.iter().copied().collect();
+            let mut seen: Heads = match seen {
+                Some(Seen(seen)) => {
+                    self.own_since(&winning, 0)?.iter().chain(seen).copied().collect()
+                }
+                None => Heads::default(),
+            };
             seen.extend(later);
             names.push((spot, Some(seen)));
         }
@@ -129,17 +139,16 @@ impl Shared {
         Ok(names)
     }
 
-    /// What this node has said of a name since.
-    fn heads_since(&self, (parent, name): &Spot, clock: u64) -> Result<Heads, WorkError> {
-        let heads = self.tree(|tree| Ok(tree.all_heads_of_name(parent, name)?))?;
-        let mut later = Heads::default();
+    /// Those of these records that this node has made since.
+    fn own_since(&self, heads: &Heads, clock: u64) -> Result<Heads, WorkError> {
+        let mut own = Heads::default();
         for id in heads.iter() {
             let one = self.known_record(id)?;
             if one.is_some_and(|one| one.author == self.key.id() && one.clock > clock) {
-                later.add(*id);
+                own.add(*id);
             }
         }
-        Ok(later)
+        Ok(own)
     }
 
     fn known_record(&self, id: &RecordId) -> Result<Option<Known>, WorkError> {
