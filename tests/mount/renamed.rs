@@ -183,3 +183,23 @@ fn what_replaces_a_file_that_is_just_becoming_known_makes_no_copy() {
         fs::remove_file(swarm.at(0).join("a")).unwrap();
     }
 }
+
+#[test]
+fn a_synced_directory_has_what_was_made_in_it() {
+    let test = "a_synced_directory_has_what_was_made_in_it";
+    let Some(mut swarm) = mounted(test, 1) else { return };
+    for round in 0..5 {
+        let at = |name: &str| swarm.at(0).join(name);
+        drop(synced(&at("a")));
+        fs::remove_file(at("a")).unwrap();
+        // Closed and not synced: there may be less in it, but it is there.
+        fs::write(at("a"), "").unwrap();
+        fs::write(at("b"), "").unwrap();
+        fs::rename(at("b"), at("c")).unwrap();
+        sync(swarm.at(0));
+        swarm[0].signal(rustix::process::Signal::KILL);
+        let wanted = seen(&[("a", ""), ("c", "")]);
+        assert_eq!(after_a_kill(&mut swarm, Vec::new()), wanted, "{round}");
+        ["a", "c"].iter().for_each(|name| fs::remove_file(swarm.at(0).join(name)).unwrap());
+    }
+}

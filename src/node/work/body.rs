@@ -539,10 +539,9 @@ impl Content {
         }
     }
 
-    /// Whether nothing at all says its names after a crash though a program may ask for that: it is
-    /// a new file which is still written to.
+    /// Whether nothing at all says its names after a crash: it is a new file that was not synced.
     pub(super) fn is_unnamed(&self) -> bool {
-        !self.is_said() && self.base.is_none() && self.writers > 0
+        !self.is_said() && self.base.is_none()
     }
 
     /// The chunks in the draft as runs.
