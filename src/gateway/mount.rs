@@ -5,6 +5,7 @@
 //! Those that are to be mounted again are in a list (`table`). A mount that somebody ends by other
 //! means leaves it.
 
+mod attach;
 mod attr;
 mod dirs;
 mod door;
@@ -14,8 +15,9 @@ mod table;
 use crate::node::{News, Node, Stale, WorkError};
 use crate::text::{reason, shown, shown_path};
 use crate::wire::control::{Code, Failure, Mount, MountInfo, PathText, Umount};
+use attach::{Attached, attach};
 use door::Door;
-use fuser::{INodeNo, Notifier, Session, SessionACL};
+use fuser::{BackgroundSession, INodeNo, Notifier, Session, SessionACL};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -97,15 +99,10 @@ impl Mounts {
         }
         let door = Door::new(node, work.clone(), root, mount.read_only, ended);
         let point = taken.point.clone();
-        let (options, at) = (options(&mount), point.clone());
+        let (wanted, at) = (mount.clone(), point.clone());
         let news = work.news();
-        // Given up, it is dropped, which unmounts it again.
-        let (session, notifier) = beside(&point, move || {
-            let session = Session::new(door, &at, &options).and_then(|session| {
-                let notifier = session.notifier();
-                Ok((session.spawn()?, notifier))
-            });
-            session.map_err(|err| not_mounted(&at, &err))
+        let (attached, session, notifier) = beside(&point, move || {
+            served(door, &at, &wanted).map_err(|err| not_mounted(&at, &err))
         })
         .await?;
         tokio::spawn(tell(news, notifier, root, is_ended.clone()));
@@ -113,6 +110,7 @@ impl Mounts {
         if !self.table.add(mounted) {
             return Err(Failure::new(Code::Failed, "the daemon ends"));
         }
+        attached.keep();
         drop(taken);
         tokio::spawn(self.clone().attend(is_ended));
         Ok(())
@@ -126,8 +124,13 @@ impl Mounts {
         if !gone.is_empty() {
             self.save().await;
         }
-        // Its threads may still be ending.
-        tokio::task::spawn_blocking(move || drop(gone)).await.ok();
+        for mounted in gone {
+            // The system may have ended what is served, and not the mount.
+            if let Ok(taken) = self.table.take(mounted.point.clone()) {
+                let clean = move || system::clean(&taken.point);
+                beside(&mounted.point, clean).await.ok();
+            }
+        }
     }
 
     /// Unmounts, when the others have what was changed.
@@ -174,10 +177,9 @@ impl Mounts {
             // The system tells the session.
             tokio::time::timeout(PAUSE * 5, ended.wait_for(|ended| *ended)).await.ok();
         }
-        let gone = self.table.remove(&point);
+        // Whoever still uses it is served until the last one has ended.
+        self.table.remove(&point);
         self.save().await;
-        // Its threads may still be ending: nobody waits for that.
-        tokio::task::spawn_blocking(move || drop(gone));
         let (edited, edited_bytes) = work.unsaved();
         Ok(MountInfo { mount, edited, edited_bytes })
     }
@@ -264,16 +266,19 @@ async fn tell(mut news: News, notifier: Notifier, root: u64, mut ended: watch::R
     }
 }
 
-fn options(mount: &Mount) -> fuser::Config {
-    use fuser::MountOption::{DefaultPermissions, FSName, NoAtime, RO, RW, Subtype};
+/// Mounts, and answers what the system asks.
+fn served(
+    door: Door,
+    point: &Path,
+    mount: &Mount,
+) -> io::Result<(Attached, BackgroundSession, Notifier)> {
+    let (attached, device) = attach(point, mount)?;
+    let acl = if mount.allow_other { SessionACL::All } else { SessionACL::Owner };
     let mut config = fuser::Config::default();
-    let access = if mount.read_only { RO } else { RW };
-    let name = "p2pfs".to_owned();
-    config.mount_options =
-        vec![FSName(name.clone()), Subtype(name), DefaultPermissions, NoAtime, access];
-    config.acl = if mount.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(THREADS);
-    config
+    let session = Session::from_fd(door, device, acl, config)?;
+    let notifier = session.notifier();
+    Ok((attached, session.spawn()?, notifier))
 }
 
 fn not_there(err: &WorkError, path: &PathText) -> Failure {

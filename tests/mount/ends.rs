@@ -193,6 +193,9 @@ fn a_user_without_rights_mounts_and_unmounts() {
     assert!(names(&point).is_empty());
     user.kill().unwrap();
     user.wait().unwrap();
+    mount(&swarm[0], &point, &[]);
+    let said = swarm[0].run(&["umount", place]);
+    assert_eq!(said.code, 0, "{}", said.err);
     assert_eq!(swarm[0].get("/d/g"), b"one\n");
     if swarm[0].user.is_some() {
         let closed = tempfile::tempdir().unwrap();

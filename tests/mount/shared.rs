@@ -4,9 +4,11 @@
 use crate::daemon::{names, noise, until};
 use crate::mounted::{mount, mounted};
 use rustix::fs::{AtFlags, StatxFlags};
+use rustix::process::Signal;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -197,6 +199,41 @@ fn what_is_written_again_or_cut_off_behind_a_writer_counts() {
         });
         assert!(swarm[1].get(name) == wanted);
     }
+}
+
+#[test]
+fn a_synced_new_file_and_one_of_that_name_which_its_node_never_saw_are_both_kept() {
+    let test = "a_synced_new_file_and_one_of_that_name_which_its_node_never_saw_are_both_kept";
+    let Some(mut swarm) = mounted(test, 2) else { return };
+    for node in [0, 1] {
+        // So that they find each other again.
+        swarm[node].listen = swarm[node].address();
+    }
+    // Made earlier, empty so that no chunk needs a home, and not known at the other node then.
+    swarm[1].signal(Signal::STOP);
+    fs::write(swarm[0].work.join("f"), "").unwrap();
+    let mut put = swarm[0].command(&["put", "f", "--as", "/f", "--replicas", "1"]);
+    let mut put = put.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the file to be at its node", || swarm[0].run(&["stat", "/f"]).code == 0);
+    swarm[0].kill();
+    put.wait().unwrap();
+    swarm[1].signal(Signal::CONT);
+    let mut file = File::create(swarm.at(1).join("f")).unwrap();
+    file.write_all(b"synced").unwrap();
+    file.sync_all().unwrap();
+    swarm[1].kill();
+    drop(file);
+    swarm[0].start();
+    swarm[1].start();
+    until("both files to be at both nodes", || {
+        [0, 1].into_iter().all(|node| {
+            let read = |name| fs::read_to_string(swarm.at(node).join(name)).unwrap_or_default();
+            let entries = fs::read_dir(swarm.at(node)).into_iter().flatten().flatten();
+            let mut all: Vec<_> = entries.map(|entry| read(entry.file_name())).collect();
+            all.sort();
+            all == ["", "synced"]
+        })
+    });
 }
 
 #[test]

@@ -130,6 +130,8 @@ pub struct Working {
     dropped: BTreeSet<(InodeId, RecordId)>,
     /// Those of them that end when a new inode has their content.
     ending: BTreeMap<InodeId, (InodeId, RecordId)>,
+    /// What records say of names that are just being published.
+    leaving: BTreeMap<Spot, InodeId>,
     /// Counts the changes.
     tick: u64,
 }
@@ -143,9 +145,9 @@ pub struct Synced {
     pub seen: Heads,
     /// Its attributes.
     pub attributes: Attributes,
-    /// Names that nobody else knows of, each with whether others have given it to something else:
-    /// then both are kept.
-    pub names: Vec<(Spot, bool)>,
+    /// Names that nobody else knows of, each with what was seen of it, where that was said: what
+    /// others have made of it since is kept, too.
+    pub names: Vec<(Spot, Option<Heads>)>,
 }
 
 /// A part of a directory.
@@ -173,10 +175,40 @@ impl Working {
         self.inodes.get(id).is_some_and(|own| own.changed > 0)
     }
 
-    /// Whether a name of an inode that others know was changed and nobody else knows of it.
+    /// Whether a name of an inode was changed, and records are needed to say so: others know the
+    /// inode, or the tree shows something there that has another name now. What is being published
+    /// counts as known.
     pub fn has_new_names(&self, id: &InodeId) -> bool {
-        let own = self.inodes.get(id).filter(|own| own.known);
-        own.is_some_and(|own| own.names.iter().any(|spot| self.names.contains_key(spot)))
+        let Some(own) = self.inodes.get(id) else { return false };
+        let is_new = |spot: &Spot| {
+            let held = self.names.get(spot);
+            held.is_some_and(|held| own.known || self.has_moved(held, id))
+        };
+        let is_left = |(spot, at): (&Spot, &InodeId)| (at == id) != own.names.contains(spot);
+        own.names.iter().any(is_new) || self.leaving.iter().any(is_left)
+    }
+
+    /// Whether what had a name, of which others know, has another one now.
+    fn has_moved(&self, held: &Held, now: &InodeId) -> bool {
+        held.was.is_some_and(|was| was != *now && self.is_elsewhere(&was))
+    }
+
+    /// Whether records speak of an inode.
+    pub fn is_known(&self, id: &InodeId) -> bool {
+        self.inodes.get(id).is_none_or(|own| own.known)
+    }
+
+    /// The names of an inode that no record speaks of, each with what was seen of it; none where
+    /// something had it that has another name now: that must not be lost, whatever happens.
+    pub fn new_names(&self, id: &InodeId) -> Vec<(Spot, Option<Heads>)> {
+        let own = self.inodes.get(id).filter(|own| !own.known);
+        let names = own.into_iter().flat_map(|own| own.names.iter());
+        let seen = |spot: &Spot| {
+            let held = self.names.get(spot).filter(|held| !self.has_moved(held, id))?;
+            let left = self.leaving.get(spot).filter(|left| *left != id);
+            (!left.is_some_and(|left| self.is_elsewhere(left))).then(|| held.seen.clone())
+        };
+        names.map(|spot| (spot.clone(), seen(spot))).collect()
     }
 
     /// Whether a name was touched and nobody else knows of it.
@@ -211,15 +243,14 @@ impl Working {
             };
             self.inodes.insert(*id, own);
         }
-        for ((parent, name), taken) in names {
+        for ((parent, name), seen) in names {
             let there = self.inode(tree, parent)?.is_some_and(|dir| dir.is_dir());
             let spot = (if there { *parent } else { InodeId::ROOT }, name.clone());
             let Ok(held) = self.held(tree, &spot.0, &spot.1) else { continue };
             let before = held.now.replace(*id);
             held.changed = tick;
-            if *taken {
-                // Somebody else's, of whom the file that is taken up has seen nothing.
-                held.seen = Heads::default();
+            if let Some(seen) = seen {
+                held.seen = seen.clone();
             }
             if let Some(own) = before.and_then(|before| self.inodes.get_mut(&before)) {
                 own.names.remove(&spot);
@@ -439,6 +470,12 @@ impl Working {
                 Node::Dir { .. } => tree.dir_spot(id)?.into_iter().collect(),
                 _ => tree.names_of(id)?,
             };
+            // What was restored may have taken one of them.
+            let taken = |spot: &Spot| {
+                let held = self.names.get(spot).filter(|held| held.changed > 0);
+                held.is_some_and(|held| held.now.is_some_and(|now| now != *id))
+            };
+            let names: Vec<Spot> = names.into_iter().filter(|spot| !taken(spot)).collect();
             let before = match &version.node {
                 Node::Dir { previous, .. } => previous.clone(),
                 _ => None,

@@ -137,6 +137,8 @@ impl Working {
             let names = names.remove(&id).unwrap_or_default();
             self.plan_one(tree, (id, own), edition, &names, &mut planned)?;
         }
+        let now = planned.names.iter().filter_map(|(spot, (_, now, _))| Some((spot, (*now)?)));
+        self.leaving = now.map(|(spot, id)| (spot.clone(), id)).collect();
         Ok(planned)
     }
 
@@ -215,7 +217,7 @@ impl Working {
     }
 
     /// Whether what lost a name has another one.
-    fn is_elsewhere(&self, id: &InodeId) -> bool {
+    pub(super) fn is_elsewhere(&self, id: &InodeId) -> bool {
         self.inodes.get(id).is_some_and(|own| !own.names.is_empty())
     }
 
@@ -255,6 +257,7 @@ impl Working {
         clock: u64,
         need: &dyn Fn(&InodeId) -> Need,
     ) {
+        self.leaving.clear();
         let seen: Heads = records.iter().copied().collect();
         for (spot, (changed, now, now_dir)) in planned.names {
             match self.names.get_mut(&spot) {

@@ -26,7 +26,7 @@ pub(super) struct Mounted {
     pub(super) point: PathBuf,
     /// Set when the system has ended it.
     pub(super) ended: watch::Receiver<bool>,
-    /// Ends the mount when it is dropped, unless it has ended.
+    /// What answers the system; it ends with the mount's last user.
     pub(super) _session: fuser::BackgroundSession,
 }
 
@@ -132,12 +132,9 @@ impl Table {
         gone
     }
 
-    /// Takes the one at a directory out, which nobody can reach any more.
-    pub(super) fn remove(&self, point: &Path) -> Vec<Mounted> {
-        let mut all = self.lock();
-        let (gone, left) = all.open.drain(..).partition(|mounted| mounted.point == point);
-        all.open = left;
-        gone
+    /// Forgets the one at a directory, which nobody can reach any more.
+    pub(super) fn remove(&self, point: &Path) {
+        self.lock().open.retain(|mounted| mounted.point != point);
     }
 
     /// The list stays as it is from now on.

@@ -630,16 +630,17 @@ impl Content {
             seen: Vec::new(),
             attributes: Attributes::default(),
             names: Vec::new(),
+            table: 0,
             runs: self.runs(chunk_count(size)),
             holes: self.holes.runs(chunk_count(base_len)).collect(),
             modified_ns: self.modified_ns,
         }
     }
 
-    /// Whether nothing but a draft says its names after a crash: one that was synced, or that of a
-    /// new file that a program still writes to, or that was a conflict copy.
-    pub(super) fn has_own_name(&self) -> bool {
-        self.is_said() || self.copied || self.base.is_none() && self.writers > 0
+    /// Whether nothing at all says its names after a crash: it is a new file, or was a conflict copy,
+    /// and was not synced.
+    pub(super) fn is_unnamed(&self) -> bool {
+        !self.is_said() && (self.copied || self.base.is_none())
     }
 
     /// The chunks in the draft as runs.

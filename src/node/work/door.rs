@@ -265,6 +265,7 @@ impl Work {
         let gone = self.change(|state, tree| {
             let spot = state.spot(tree, parent, name)?;
             let gone = state.work.remove(tree, &spot, dir)?;
+            self.shared.note_renamed(state, &gone.id);
             state.recent.entered(spot.0, now_ns);
             self.unlinked(state, gone, spot, now_ns)?;
             state.number(tree, gone.id)
@@ -303,7 +304,10 @@ impl Work {
             if let Some(copy) = moved.as_ref().filter(|inode| inode.copy.is_some()) {
                 return self.name_copy(state, tree, copy, (from, to), how);
             }
+            let there = state.work.lookup(tree, &to.0, &to.1)?;
             let gone = state.work.rename(tree, &from, &to, how)?;
+            let both = moved.iter().chain(&there);
+            both.for_each(|inode| self.shared.note_renamed(state, &inode.id));
             [from.0, to.0].into_iter().for_each(|dir| state.recent.entered(dir, now_ns));
             let mut changed = Vec::new();
             if let Some(inode) = moved {
@@ -343,6 +347,7 @@ impl Work {
         state.numbers.become_of(&copy.number(), Number::Inode(named.inode));
         let mut changed = vec![Stale::Inode(state.number(tree, named.inode)?)];
         if let Some(gone) = named.gone {
+            self.shared.note_renamed(state, &gone.id);
             self.unlinked(state, gone, to, now_ns)?;
             changed.push(Stale::Inode(state.number(tree, gone.id)?));
         }
@@ -367,6 +372,7 @@ impl Work {
             let id = mine(&inode)?;
             let spot = state.spot(tree, parent, name)?;
             state.work.link(tree, id, &spot)?;
+            self.shared.note_renamed(state, &id);
             state.recent.entered(spot.0, now_ns);
             state.recent.changed(id, now_ns);
             let inode = state.find(tree, number)?;
@@ -471,15 +477,16 @@ impl Work {
     pub async fn sync_dir(&self, number: u64) -> Result<(), WorkError> {
         let bodies: Vec<_> = self.look(|state, tree| {
             let dir = state.dir(tree, number)?;
-            let said = state.bodies.values().filter(|body| body.lock().has_own_name());
-            let said: Vec<_> = said.cloned().collect();
+            let unnamed = state.bodies.values().filter(|body| body.lock().is_unnamed());
+            let unnamed: Vec<_> = unnamed.cloned().collect();
             let work = &state.work;
             let inside = |id: &InodeId| {
                 let names = work.names(tree, id, 64).unwrap_or_default();
                 names.iter().any(|(parent, _)| *parent == dir)
             };
-            Ok(said.into_iter().filter(|body| inside(&body.id)).collect())
+            Ok(unnamed.into_iter().filter(|body| inside(&body.id)).collect())
         })?;
+        self.shared.sync_names().await?;
         for body in bodies {
             self.shared.sync_body(&body).await?;
         }

@@ -5,17 +5,18 @@
 //!
 //! Format: the whole file is sealed by sectors (`crypto::sectors`) under the name `draft` and the
 //! inode. In it two slots of 512 KiB for heads, then the file's bytes, each at its own offset plus
-//! 1 MiB, as far as their chunks are in the draft. A slot is `p2pfs draft 1\n`, the reading (8) of
-//! the hybrid logical clock (`core::hlc`) when that was so, which tells the newer one, the length
-//! of the body (4), BLAKE3 of clock and body (32), the body (`wire::codec`):
+//! 1 MiB, as far as their chunks are in the draft. A slot (`slot`) begins with `p2pfs draft 1\n`,
+//! its number is the reading of the hybrid logical clock (`core::hlc`) when that was so; its body
+//! (`wire::codec`):
 //!
 //! ```text
-//! body     = inode 16, length u64, base length u64, base, seen, attributes, names, chunks,
-//!            holes, modified
+//! body     = inode 16, length u64, base length u64, base, seen, attributes, names, table u64,
+//!            chunks, holes, modified
 //! base     = 0 | 1, hash 32, size u64, claim 16, record   the version that it was made from
 //! seen     = count (0..=64), record id 32 …               attributes, record: see core::catalogue
-//! names    = count (0..=64), parent 16, name …
-//! chunks   = count (0..=16384), first u64, number u64 …  those that are in the draft
+//! names    = count (0..=64), parent 16, name, heads …     see `naming`, as is table
+//! heads    = 0 | 1, count (0..=8), record id 32 …         what was seen of the name; 0: nothing
+//! chunks   = count (0..=16384), first u64, number u64 …   those that are in the draft
 //! holes    = the same, of those that are zero whatever is in the draft or the base
 //! modified = 0 | 1, ns i64
 //! ```
@@ -25,6 +26,7 @@
 //! written like others: who finds the draft after a crash before they were synced may find either.
 
 use super::sealed::SealedFile;
+use super::slot::{Slot, Slots};
 use crate::core::catalogue::{Attributes, FileVersion, NAME_MAX, Name};
 use crate::crypto::{NodeKey, SectorKey};
 use crate::id::{InodeId, RecordId, from_hex};
@@ -36,15 +38,14 @@ use std::sync::{Arc, Mutex};
 
 /// The directory.
 const DIR: &str = "drafts";
-const MAGIC: &[u8; 14] = b"p2pfs draft 1\n";
-const SLOT: u64 = 512 << 10;
+const SLOTS: Slots = Slots { magic: b"p2pfs draft 1\n", len: 512 << 10 };
 /// Where the bytes of the file begin.
-const BYTES: u64 = 2 * SLOT;
-const HEAD: usize = MAGIC.len() + 8 + 4 + 32;
-const BODY_MAX: usize = SLOT as usize - HEAD;
+const BYTES: u64 = 2 * SLOTS.len;
 /// Most runs of chunks that a head lists, holes included.
 const RUNS_MAX: usize = 16_384;
 const LIST_MAX: usize = 64;
+/// Most records that a name lists. What is not listed counts as not seen.
+pub(super) const SEEN_MAX: usize = 8;
 
 /// What a draft is a draft of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +58,9 @@ pub(super) struct Head {
     /// The records that were seen of the inode.
     pub seen: Vec<RecordId>,
     pub attributes: Attributes,
-    pub names: Vec<(InodeId, Name)>,
+    pub names: Vec<Named>,
+    /// The table of names that this follows.
+    pub table: u64,
     /// Runs of chunks that lie in the draft: the first of each, and how many.
     pub runs: Vec<(u64, u64)>,
     /// The same of chunks of the base that are holes now.
@@ -71,6 +74,19 @@ impl Head {
         self.runs.len() + self.holes.len() <= RUNS_MAX
     }
 }
+
+/// A name of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub parent: InodeId,
+    pub name: Name,
+    /// What was seen of the name; none: nothing of it may be superseded.
+    pub seen: Option<Seen>,
+}
+
+/// The records of others that were seen of a name, and all of this node besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen(pub Vec<RecordId>);
 
 /// Where drafts are, and what seals them.
 #[derive(Clone, Copy)]
@@ -122,6 +138,9 @@ pub(super) struct Found {
     pub draft: Draft,
     pub head: Head,
     pub clock: u64,
+    /// The names that it has, if nothing else says them, and the clock as of which that is so.
+    pub new_names: Vec<Named>,
+    pub named_at: u64,
 }
 
 impl Draft {
@@ -136,8 +155,7 @@ impl Draft {
         Ok(Self { file, path, said: Arc::default() })
     }
 
-    /// All drafts that were synced, those that were synced last at the end; others are removed, and
-    /// so is what cannot be read.
+    /// All drafts that were synced; others are removed, and so is what cannot be read.
     pub(super) fn all(place: Place<'_>) -> io::Result<Vec<Found>> {
         let (fs, dir) = (place.fs, place.dir.join(DIR));
         let entries = match fs.read_dir(&dir) {
@@ -156,12 +174,13 @@ impl Draft {
                 Some((said, head)) => {
                     let clock = said.clock;
                     let said = Arc::new(Mutex::new(said));
-                    out.push(Found { draft: Self { file, path, said }, head, clock });
+                    let (new_names, named_at) = (head.names.clone(), clock);
+                    let draft = Self { file, path, said };
+                    out.push(Found { draft, head, clock, new_names, named_at });
                 }
                 None => fs.remove_file(&path)?,
             }
         }
-        out.sort_by_key(|found| found.clock);
         Ok(out)
     }
 
@@ -210,23 +229,15 @@ impl Draft {
         if *clock < said.clock || body == said.body && *edits == said.edits {
             return Ok(());
         }
-        if body.len() > BODY_MAX {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let number = 1 - said.slot;
-        let len = u32::try_from(body.len()).map_err(io::Error::other)?;
-        let mut slot = MAGIC.to_vec();
-        slot.extend_from_slice(&clock.to_le_bytes());
-        slot.extend_from_slice(&len.to_le_bytes());
-        slot.extend_from_slice(sum(*clock, &body).as_bytes());
-        slot.extend_from_slice(&body);
-        self.file.write(&slot, number * SLOT)?;
+        let slot = Slot { place: 1 - said.slot, number: *clock, body };
+        SLOTS.write(&self.file, &slot)?;
         self.file.sync()?;
         if !said.named {
             // The directory itself may be as new as the draft.
             self.path.ancestors().skip(1).take(2).try_for_each(|dir| fs.sync_dir(dir))?;
         }
-        *said = Said { clock: *clock, edits: *edits, body, slot: number, named: true };
+        let Slot { place, body, .. } = slot;
+        *said = Said { clock: *clock, edits: *edits, body, slot: place, named: true };
         Ok(())
     }
 
@@ -244,34 +255,41 @@ pub(super) fn sync_removals(place: Place<'_>) -> io::Result<()> {
     place.fs.sync_dir(&place.dir.join(DIR))
 }
 
-fn sum(clock: u64, body: &[u8]) -> blake3::Hash {
-    blake3::Hasher::new().update(&clock.to_le_bytes()).update(body).finalize()
-}
-
 /// The newest head that is whole.
 fn newest(file: &SealedFile) -> io::Result<Option<(Said, Head)>> {
-    let mut best: Option<(Said, Head)> = None;
-    for slot in 0..2 {
-        let mut bytes = vec![0; SLOT as usize];
-        file.read(&mut bytes, slot * SLOT)?;
-        if let Some((clock, body)) = whole(&bytes)
-            && best.as_ref().is_none_or(|(known, _)| known.clock < clock)
-            && let Ok(head) = Head::from_bytes(&body)
-        {
-            best = Some((Said { clock, edits: 0, body, slot, named: true }, head));
-        }
-    }
-    Ok(best)
+    let mut heads = SLOTS.read(file)?.into_iter().filter_map(|slot| {
+        let head = Head::from_bytes(&slot.body).ok()?;
+        let Slot { place, number, body } = slot;
+        Some((Said { clock: number, edits: 0, body, slot: place, named: true }, head))
+    });
+    Ok(heads.next())
 }
 
-fn whole(slot: &[u8]) -> Option<(u64, Vec<u8>)> {
-    let rest = slot.strip_prefix(MAGIC)?;
-    let (clock, rest) = rest.split_first_chunk::<8>()?;
-    let (len, rest) = rest.split_first_chunk::<4>()?;
-    let (said, rest) = rest.split_first_chunk::<32>()?;
-    let body = rest.get(..u32::from_le_bytes(*len) as usize)?;
-    let clock = u64::from_le_bytes(*clock);
-    (sum(clock, body).as_bytes() == said).then(|| (clock, body.to_vec()))
+impl Encode for Named {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.parent.encode(out);
+        self.name.encode(out);
+        self.seen.encode(out);
+    }
+}
+
+impl Encode for Seen {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_list(out, &self.0);
+    }
+}
+
+impl Decode for Seen {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self(from.list(SEEN_MAX)?))
+    }
+}
+
+impl Decode for Named {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (parent, name) = (InodeId::decode(from)?, Name::decode(from)?);
+        Ok(Self { parent, name, seen: Option::decode(from)? })
+    }
 }
 
 impl Encode for Head {
@@ -283,6 +301,7 @@ impl Encode for Head {
         put_list(out, &self.seen);
         self.attributes.encode(out);
         put_list(out, &self.names);
+        self.table.encode(out);
         put_list(out, &self.runs);
         put_list(out, &self.holes);
         self.modified_ns.encode(out);
@@ -296,13 +315,28 @@ impl Decode for Head {
         let seen = from.list(LIST_MAX)?;
         let attributes = Attributes::decode(from)?;
         let names = from.list(LIST_MAX)?;
+        let table = u64::decode(from)?;
         let (runs, holes) = (from.list(RUNS_MAX)?, from.list(RUNS_MAX)?);
         let modified_ns = Option::decode(from)?;
-        Ok(Self { id, size, base_len, base, seen, attributes, names, runs, holes, modified_ns })
+        let head = Self {
+            id,
+            size,
+            base_len,
+            base,
+            seen,
+            attributes,
+            names,
+            table,
+            runs,
+            holes,
+            modified_ns,
+        };
+        Ok(head)
     }
 }
 
-const _: () = assert!(LIST_MAX * (NAME_MAX + 64) + RUNS_MAX * 16 + (64 << 10) < BODY_MAX);
+const NAMED_MAX: usize = NAME_MAX + 64 + SEEN_MAX * 32;
+const _: () = assert!(LIST_MAX * NAMED_MAX + RUNS_MAX * 16 + (64 << 10) < SLOTS.body_max());
 
 #[cfg(test)]
 mod tests {
@@ -323,7 +357,12 @@ mod tests {
             }),
             seen: vec![RecordId([4; 32])],
             attributes: Attributes { mode: 0o640, mtime_ns: 7, ..Attributes::default() },
-            names: vec![(InodeId::ROOT, Name::new(b"name").unwrap())],
+            names: vec![Named {
+                parent: InodeId::ROOT,
+                name: Name::new(b"name").unwrap(),
+                seen: Some(Seen(vec![RecordId([6; 32])])),
+            }],
+            table: 3,
             runs: vec![(1, 2)],
             holes: vec![(0, 1)],
             modified_ns: Some(-9),
@@ -345,7 +384,7 @@ mod tests {
         draft.sync(&OsFs, &saying(1, head())).unwrap();
         let path = dir.path().join(DIR).join(head().id.to_string());
         let bytes = std::fs::read(path).unwrap();
-        let slot = &bytes[SLOT as usize..];
+        let slot = &bytes[SLOTS.len as usize..];
         let text: String = slot.chunks(32).map(|line| to_hex(line) + "\n").collect();
         let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/drafts/head-v1.hex");
         if std::env::var_os("P2PFS_NEW_GOLDEN").is_some() {
@@ -375,7 +414,7 @@ mod tests {
         };
         found(&later);
         // The power went while the newer one was written.
-        draft.file.write(&[0xff; 64], HEAD as u64).unwrap();
+        draft.file.write(&[0xff; 64], crate::node::work::slot::HEAD as u64).unwrap();
         found(&head());
         // The next one takes its place.
         let mut all = Draft::all(place(&dir, &key)).unwrap();

@@ -184,28 +184,34 @@ impl Shared {
     /// Whether a draft could be made durable.
     pub(super) fn sync_draft(&self, body: &Body) -> Result<bool, WorkError> {
         let place = self.drafts();
+        let mut naming = lock(&self.work.naming);
+        naming.ready(place)?;
+        let state = lock(&self.work.state);
+        let renamed = self.renamed(&state, body.id);
         let (saying, draft) = {
-            let state = &mut *lock(&self.work.state);
             let mut content = body.lock();
             if !content.is_edited() || state.work.is_orphan(&body.id) {
+                self.not_said(renamed);
                 return Ok(true);
             }
-            let saying = self.saying(state, body.id, &content, u64::MAX)?;
-            if !saying.head.can_be_said() {
-                return Ok(false);
-            }
+            let mut saying = self.saying(&state, body.id, &content, u64::MAX)?;
+            saying.head.table = renamed.table(&naming);
             (saying, content.draft_for_sync(place, &body.id)?)
         };
-        draft.sync(place.fs, &saying)?;
-        Ok(true)
+        drop(state);
+        Ok(self.say(naming, renamed, &draft, &saying)?)
     }
 
     /// Makes a file shorter of which something was synced: that is said first, so that who finds
     /// the draft does not miss what was dropped. Whether that could be said.
     pub(super) fn cut_synced(&self, body: &Body, to: u64) -> Result<bool, WorkError> {
+        let mut naming = lock(&self.work.naming);
+        naming.ready(self.drafts())?;
         let state = lock(&self.work.state);
+        let renamed = self.renamed(&state, body.id);
         let mut content = body.lock();
         if to >= content.size() || content.missing_to_resize(to).is_some() {
+            self.not_said(renamed);
             return Ok(true);
         }
         let saying = match state.work.is_orphan(&body.id) {
@@ -213,11 +219,14 @@ impl Shared {
             false => Some(self.saying(&state, body.id, &content, to)?),
         };
         drop(state);
-        if let (Some(draft), Some(saying)) = (content.reader(), saying) {
-            if !saying.head.can_be_said() {
-                return Ok(false);
+        match (content.reader(), saying) {
+            (Some(draft), Some(mut saying)) => {
+                saying.head.table = renamed.table(&naming);
+                if !self.say(naming, renamed, &draft, &saying)? {
+                    return Ok(false);
+                }
             }
-            draft.sync(&*self.sys.fs, &saying)?;
+            _ => self.not_said(renamed),
         }
         content.resize(to, self.sys.clock.now())?;
         content.modified_ns = Some(self.now_ns());
@@ -234,7 +243,12 @@ impl Shared {
     ) -> Result<Saying, WorkError> {
         self.tree(|tree| {
             let inode = state.work.inode(tree, &id)?.ok_or(TreeError::NotFound)?;
-            let names = state.work.names(tree, &id, 64)?;
+            let names = match state.work.is_known(&id) {
+                true => {
+                    state.work.names(tree, &id, 64)?.into_iter().map(|spot| (spot, None)).collect()
+                }
+                false => state.work.new_names(&id),
+            };
             let head = Head {
                 seen: listed(state.work.seen_of(&id)),
                 attributes: inode.attributes,

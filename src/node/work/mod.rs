@@ -16,11 +16,13 @@ mod draft;
 mod edition;
 mod file;
 mod holes;
+mod naming;
 mod news;
 mod restore;
 mod room;
 mod sealed;
 mod sealing;
+mod slot;
 mod write;
 
 pub use attributes::{Changes, Kind, Stat};
@@ -39,9 +41,11 @@ use crate::sys::{Fs, Time};
 use body::Body;
 use commit::Rounds;
 use content::Clear;
+use draft::{Named, SEEN_MAX, Seen};
+use naming::Naming;
 use news::Told;
 use room::Room;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -106,6 +110,10 @@ pub enum WorkError {
 /// What the working tree's doors share.
 pub(super) struct Desk {
     state: Mutex<State>,
+    /// Where names of files are said of which no version exists; taken before the state.
+    naming: Mutex<Naming>,
+    /// Files with drafts that have got or lost names since that was said; taken last.
+    renamed: Mutex<BTreeSet<InodeId>>,
     clear: Clear,
     /// Held from a plan until what it came to is settled.
     writing: tokio::sync::Mutex<()>,
@@ -127,6 +135,8 @@ impl Default for Desk {
     fn default() -> Self {
         Self {
             state: Mutex::default(),
+            naming: Mutex::default(),
+            renamed: Mutex::default(),
             clear: Clear::default(),
             writing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
@@ -359,8 +369,11 @@ fn listed(seen: Option<&Heads>) -> Vec<RecordId> {
     seen.into_iter().flat_map(Heads::iter).copied().take(64).collect()
 }
 
-/// The names of a file, as many as a draft lists.
-fn named(names: Vec<Spot>) -> Vec<(InodeId, Name)> {
-    let name = |(parent, name): Spot| Some((parent, Name::new(&name)?));
-    names.into_iter().filter_map(name).collect()
+/// The names of a file with what was seen of each, as many as a draft lists.
+fn named(names: Vec<(Spot, Option<Heads>)>) -> Vec<Named> {
+    let name = |((parent, name), seen): (Spot, Option<Heads>)| {
+        let seen = seen.map(|seen| Seen(seen.iter().copied().take(SEEN_MAX).collect()));
+        Some(Named { parent, name: Name::new(&name)?, seen })
+    };
+    names.into_iter().filter_map(name).take(64).collect()
 }

@@ -4,7 +4,7 @@
 
 use super::WorkError;
 use super::body::Body;
-use super::draft::{Draft, Found, Place};
+use super::draft::{Draft, Found, Named, Place, Seen};
 use crate::core::catalogue::{Known, Node as TreeNode, known};
 use crate::core::tree::{Heads, Spot};
 use crate::core::work::Synced;
@@ -18,11 +18,11 @@ impl Shared {
         Place { fs: &*self.sys.fs, dir: &self.config.data_dir, key: &self.key }
     }
 
-    /// Takes up what was edited when this node ended, what was synced last at the end: of two files
+    /// Takes up what was edited when this node ended, what was named last at the end: of two files
     /// of one name the later one has taken it from the other.
     pub(super) async fn restore_drafts(self: &Arc<Self>) -> Result<(), WorkError> {
         let shared = self.clone();
-        let drafts = self.job(move || Draft::all(shared.drafts())).await??;
+        let drafts = self.job(move || shared.found_drafts()).await??;
         if !drafts.is_empty() {
             // Others may have a version that this disk has not.
             self.reconcile_at_start().await;
@@ -55,6 +55,14 @@ impl Shared {
         Ok(())
     }
 
+    fn found_drafts(&self) -> Result<Vec<Found>, WorkError> {
+        let mut drafts = Draft::all(self.drafts())?;
+        if !drafts.is_empty() {
+            self.name_found(&mut drafts)?;
+        }
+        Ok(drafts)
+    }
+
     /// What a draft is to be edited as; none: nothing of it is missing anywhere.
     fn synced(&self, found: &Found) -> Result<Option<Synced>, WorkError> {
         let Found { head, clock, .. } = found;
@@ -75,21 +83,71 @@ impl Shared {
                 attributes = version.attributes;
             }
         }
-        let mut names = Vec::new();
-        if !known_inode || links == 0 {
-            for (parent, name) in &head.names {
-                let spot: Spot = (*parent, name.as_bytes().to_vec());
-                match self.last_of(&spot)?.filter(|last| last.clock > *clock) {
-                    // It was removed here since, or something else has its name.
-                    Some(last) if last.author == self.key.id() => {}
-                    other => names.push((spot, other.is_some() && !known_inode)),
-                }
-            }
-            if names.is_empty() && !head.names.is_empty() {
-                return Ok(None);
-            }
+        // Otherwise the tree says them.
+        let is_unnamed = !known_inode || links == 0;
+        let names = match known_inode {
+            false => self.new_names(found)?,
+            true if is_unnamed => self.kept_names(found)?,
+            true => Vec::new(),
+        };
+        if is_unnamed && names.is_empty() {
+            return Ok(None);
         }
         Ok(Some(Synced { id: head.id, seen, attributes, names }))
+    }
+
+    /// The names of a file that nobody else knows of, as they were said last.
+    fn new_names(&self, found: &Found) -> Result<Vec<(Spot, Option<Heads>)>, WorkError> {
+        let mut names = Vec::new();
+        for Named { parent, name, seen } in &found.new_names {
+            let spot: Spot = (*parent, name.as_bytes().to_vec());
+            let (there, winning, all) = self.tree(|tree| {
+                let (parent, name) = (&spot.0, &spot.1);
+                let (there, winning) =
+                    (tree.lookup(parent, name)?, tree.heads_of_name(parent, name)?);
+                Ok((there, winning, tree.all_heads_of_name(parent, name)?))
+            })?;
+            let later = self.own_since(&all, found.named_at)?;
+            if there.is_some() && later.iter().next().is_some() {
+                // Something else has got it here since.
+                continue;
+            }
+            let mut seen: Heads = match seen {
+                Some(Seen(seen)) => {
+                    self.own_since(&winning, 0)?.iter().chain(seen).copied().collect()
+                }
+                None => Heads::default(),
+            };
+            seen.extend(later);
+            names.push((spot, Some(seen)));
+        }
+        Ok(names)
+    }
+
+    /// The names of a file that others have removed while it was edited.
+    fn kept_names(&self, found: &Found) -> Result<Vec<(Spot, Option<Heads>)>, WorkError> {
+        let mut names = Vec::new();
+        for Named { parent, name, .. } in &found.head.names {
+            let spot: Spot = (*parent, name.as_bytes().to_vec());
+            let last = self.last_of(&spot)?.filter(|last| last.clock > found.clock);
+            // It was removed here since, or something else has its name.
+            if last.is_none_or(|last| last.author != self.key.id()) {
+                names.push((spot, None));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Those of these records that this node has made since.
+    fn own_since(&self, heads: &Heads, clock: u64) -> Result<Heads, WorkError> {
+        let mut own = Heads::default();
+        for id in heads.iter() {
+            let one = self.known_record(id)?;
+            if one.is_some_and(|one| one.author == self.key.id() && one.clock > clock) {
+                own.add(*id);
+            }
+        }
+        Ok(own)
     }
 
     fn known_record(&self, id: &RecordId) -> Result<Option<Known>, WorkError> {

@@ -1,0 +1,82 @@
+//! Two slots of a sealed file, of which the newer one counts: what is said is replaced as a whole,
+//! whenever the power fails. Owns the format of a slot:
+//!
+//! ```text
+//! slot = magic 14, number u64 (the greater one is newer), length of the body u32,
+//!        BLAKE3 of number and body 32, body
+//! ```
+
+use super::sealed::SealedFile;
+use std::io;
+
+const MAGIC: usize = 14;
+/// Bytes of a slot before its body.
+pub(super) const HEAD: usize = MAGIC + 8 + 4 + 32;
+
+/// The slots of one kind of file, at its beginning.
+pub(super) struct Slots {
+    pub magic: &'static [u8; MAGIC],
+    /// Bytes of a slot.
+    pub len: u64,
+}
+
+/// What a slot says.
+pub(super) struct Slot {
+    /// Which of the two it is.
+    pub place: u64,
+    pub number: u64,
+    pub body: Vec<u8>,
+}
+
+impl Slots {
+    /// Most bytes that can be said.
+    pub(super) const fn body_max(&self) -> usize {
+        self.len as usize - HEAD
+    }
+
+    /// Replaces what a slot says; durable when the file was synced.
+    pub(super) fn write(&self, file: &SealedFile, slot: &Slot) -> io::Result<()> {
+        let Slot { place, number, body } = slot;
+        if body.len() > self.body_max() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let len = u32::try_from(body.len()).map_err(io::Error::other)?;
+        let mut bytes = Vec::with_capacity(HEAD + body.len());
+        bytes.extend_from_slice(self.magic);
+        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(&len.to_le_bytes());
+        bytes.extend_from_slice(sum(*number, body).as_bytes());
+        bytes.extend_from_slice(body);
+        file.write(&bytes, place * self.len)
+    }
+
+    /// The slots that are whole, the newer one first.
+    pub(super) fn read(&self, file: &SealedFile) -> io::Result<Vec<Slot>> {
+        let mut out = Vec::new();
+        for place in 0..2 {
+            let mut head = [0; HEAD];
+            file.read(&mut head, place * self.len)?;
+            let Some((number, len, said)) = self.head(&head) else { continue };
+            let mut body = vec![0; len];
+            file.read(&mut body, place * self.len + HEAD as u64)?;
+            if sum(number, &body).as_bytes() == &said {
+                out.push(Slot { place, number, body });
+            }
+        }
+        out.sort_by_key(|slot| std::cmp::Reverse(slot.number));
+        Ok(out)
+    }
+
+    fn head(&self, head: &[u8]) -> Option<(u64, usize, [u8; 32])> {
+        let rest = head.strip_prefix(self.magic)?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let len = u32::from_le_bytes(*len) as usize;
+        let said = rest.first_chunk()?;
+        (len <= self.body_max()).then(|| (u64::from_le_bytes(*number), len, *said))
+    }
+}
+
+fn sum(number: u64, body: &[u8]) -> blake3::Hash {
+    blake3::Hasher::new().update(&number.to_le_bytes()).update(body).finalize()
+}
