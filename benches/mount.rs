@@ -1,6 +1,7 @@
 //! The figures of a mount: three real daemons on loopback, R = 3, two of them with a mount, and the
 //! native file system of the same disk in the same run. `cargo bench --bench mount` prints them; it
-//! needs what mounting needs. Sizes: `P2PFS_BENCH_MIB` (1024), runs: `P2PFS_BENCH_RUNS` (5).
+//! needs what mounting needs; where `fio` is installed its figures are added. Sizes:
+//! `P2PFS_BENCH_MIB` (1024), runs: `P2PFS_BENCH_RUNS` (5).
 
 #[path = "harness/files.rs"]
 mod files;
@@ -12,6 +13,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,15 @@ const SMALL: usize = 2000;
 const SMALL_LEN: usize = 4096;
 /// Changes of which it is measured when the other node has them.
 const CHANGES: usize = 200;
+/// What `fio` does, each for so many seconds on a file of so many MiB: name, pattern, block size.
+const FIO: [(&str, &str, &str); 4] = [
+    ("blocks of 1 MiB read in order", "read", "1m"),
+    ("blocks of 4 KiB read at random", "randread", "4k"),
+    ("blocks of 1 MiB written in order", "write", "1m"),
+    ("blocks of 4 KiB written at random", "randwrite", "4k"),
+];
+const FIO_SECONDS: u32 = 5;
+const FIO_MIB: u32 = 256;
 /// What is waited for happens in so long, or the bench ends.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -188,9 +199,9 @@ fn small(rows: &mut Rows, mounted: &Mounted, runs: usize) {
         }
         let [native_took, ours] = took;
         rows.add(&format!("{SMALL} files of 4 KiB made, files/s"), SMALL as f64 / ours[0]);
-        rows.add("  × the native file system", native_took[0] / ours[0]);
+        rows.add("  made, × the native file system", native_took[0] / ours[0]);
         rows.add("stat, calls/s", SMALL as f64 / ours[1]);
-        rows.add("  × the native file system", native_took[1] / ours[1]);
+        rows.add("  stat, × the native file system", native_took[1] / ours[1]);
         rows.add("listed with their attributes, ms", ours[2] * 1e3);
         let last = mounted.points[1].join(format!("small{run}/{:04}", SMALL - 1));
         let spread = timed(|| until(|| fs::metadata(&last).is_ok_and(|meta| meta.len() > 0)));
@@ -214,6 +225,34 @@ fn news(rows: &mut Rows, mounted: &Mounted) {
     rows.add("  the 198th of 200, ms", all[CHANGES * 99 / 100 - 1]);
 }
 
+/// What `fio` measures in a directory: operations in a second; none: it is not installed.
+fn fio(dir: &Path, pattern: &str, block: &str) -> Option<f64> {
+    let output = Command::new("fio")
+        .args(["--name=job", "--ioengine=psync", "--time_based", "--output-format=json"])
+        .args([format!("--runtime={FIO_SECONDS}"), format!("--size={FIO_MIB}m")])
+        .args([format!("--rw={pattern}"), format!("--bs={block}")])
+        .arg(format!("--directory={}", dir.display()))
+        .output()
+        .ok()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let direction = if pattern.ends_with("read") { "read" } else { "write" };
+    said["jobs"][0][direction]["iops"].as_f64()
+}
+
+fn fio_jobs(rows: &mut Rows, mounted: &Mounted) {
+    let native = mounted.swarm.dir.join("fio");
+    let ours = mounted.points[0].join("fio");
+    [&native, &ours].into_iter().for_each(|dir| fs::create_dir(dir).expect("a directory"));
+    for (what, pattern, block) in FIO {
+        let Some(native) = fio(&native, pattern, block) else { return };
+        let ours = fio(&ours, pattern, block).expect("fio is installed");
+        rows.add(&format!("fio: {what}, operations/s"), ours);
+        rows.add(&format!("  {pattern}, × the native file system"), ours / native);
+    }
+    [native, ours].into_iter().for_each(|dir| fs::remove_dir_all(dir).expect("removed"));
+}
+
 fn main() -> std::io::Result<()> {
     let (mib, runs) = (number("P2PFS_BENCH_MIB", 1024), number("P2PFS_BENCH_RUNS", 5));
     let mut rows = Rows::default();
@@ -221,6 +260,7 @@ fn main() -> std::io::Result<()> {
     news(&mut rows, &mounted);
     small(&mut rows, &mounted, runs);
     large(&mut rows, &mounted, mib, runs);
+    fio_jobs(&mut rows, &mounted);
     rows.add("largest daemon, VmHWM, MiB", mounted.swarm.memory("VmHWM"));
     rows.print(&mut std::io::stdout())
 }
