@@ -5,12 +5,13 @@
 //! | what | MiB |
 //! |---|---|
 //! | chunk buffers of work that starts here (put, get, repair) | 12 |
-//! | chunk buffers of what peers send: requests 6, responses 6 | 12 |
+//! | chunk buffers of what peers send: requests 5, responses 5 | 10 |
 //! | chunk buffers of what peers fetch | 4 |
-//! | table cache | 8 |
+//! | table cache | 6 |
+//! | rows that are not settled in the table file | 6 |
 //! | opened tree records | 3 |
 //! | connections: 64 bulk × 96 KiB | 6 |
-//! | member table | 6 |
+//! | member table | 4 |
 //! | what peers ask, while it is answered | 4 |
 //! | sets of pinned chunks | 2 |
 //! | the rest: program, stacks, queues | 7 |
@@ -25,13 +26,15 @@ const MIB: usize = 1 << 20;
 /// Bytes of chunk buffers for work that starts here.
 pub const WORK_BYTES: usize = 12 * MIB;
 /// Bytes of chunk buffers for what peers send.
-pub const SERVE_BYTES: usize = 12 * MIB;
+pub const SERVE_BYTES: usize = 10 * MIB;
 /// Bytes of chunk buffers for what peers fetch.
 pub const FETCH_BYTES: usize = 4 * MIB;
 /// Bytes of what peers ask, with what answering takes.
 pub const ASKED_BYTES: usize = 4 * MIB;
-/// Cache of the table library in bytes.
-pub const TABLE_CACHE_BYTES: usize = 8 * MIB;
+/// Cache of the table library in bytes, as the store has it.
+pub const TABLE_CACHE_BYTES: usize = 6 * MIB;
+/// Bytes of rows that changed since the table file was written last, as the store keeps them.
+pub const RECENT_ROWS_BYTES: usize = 6 * MIB;
 /// Bytes of tree records that stay open from one question to the next.
 pub const OPENED_BYTES: usize = 3 * MIB;
 /// Bulk connections.
@@ -39,7 +42,7 @@ pub const BULK_CONNECTIONS: usize = 64;
 /// Bytes that one connection may hold beyond chunk buffers.
 pub const CONNECTION_BYTES: usize = 96 * 1024;
 /// Bytes of the member table.
-pub const MEMBER_TABLE_BYTES: usize = 6 * MIB;
+pub const MEMBER_TABLE_BYTES: usize = 4 * MIB;
 /// Bytes of the sets of pinned chunks: the one in force and the one in the making.
 pub const PINS_BYTES: usize = 2 * MIB;
 /// Everything else.
@@ -53,6 +56,7 @@ const _: () = assert!(
         + FETCH_BYTES
         + ASKED_BYTES
         + TABLE_CACHE_BYTES
+        + RECENT_ROWS_BYTES
         + OPENED_BYTES
         + BULK_CONNECTIONS * CONNECTION_BYTES
         + MEMBER_TABLE_BYTES

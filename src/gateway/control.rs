@@ -37,6 +37,8 @@ use tokio::task::JoinSet;
 pub const CONNECTIONS_MAX: usize = 64;
 /// Answers that wait for a slow client before the work waits too.
 const ANSWERS_QUEUED: usize = 64;
+/// Answers that wait are written together up to about so many bytes.
+const WRITE: usize = 64 << 10;
 /// How long a client may take to send its call.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// How long running calls may take to end once the daemon stops.
@@ -169,7 +171,8 @@ async fn connection(mut stream: UnixStream, service: Arc<dyn Service>) {
     tracing::debug!("a call was refused: {refusal}");
     // Nobody may be there to read it.
     let (_, mut write) = stream.split();
-    send(&mut write, &Answer::Failed { v: VERSION, error: refusal }).await.ok();
+    let (_, mut nothing) = mpsc::channel(1);
+    send(&mut write, Answer::Failed { v: VERSION, error: refusal }, &mut nothing).await.ok();
 }
 
 /// Runs one call; returns when it is answered or its client has gone.
@@ -187,7 +190,7 @@ async fn work(
         tokio::select! {
             biased;
             Some(answer) = from.recv() => {
-                if send(&mut write, &answer).await.is_err() {
+                if send(&mut write, answer, &mut from).await.is_err() {
                     return;
                 }
             }
@@ -197,7 +200,7 @@ async fn work(
     };
     drop(work);
     while let Ok(answer) = from.try_recv() {
-        if send(&mut write, &answer).await.is_err() {
+        if send(&mut write, answer, &mut from).await.is_err() {
             return;
         }
     }
@@ -206,7 +209,7 @@ async fn work(
         Err(error) => Answer::Failed { v: VERSION, error },
     };
     // The work is done either way; a client that left without reading has chosen so.
-    send(&mut write, &last).await.ok();
+    send(&mut write, last, &mut from).await.ok();
 }
 
 /// Returns when the client has closed its end. Of what it sends after its call the lines are
@@ -229,11 +232,22 @@ async fn closed(read: &ReadHalf<'_>, heard: &watch::Sender<u64>) {
     }
 }
 
-async fn send(to: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> io::Result<()> {
-    let mut line = serde_json::to_vec(answer).map_err(io::Error::from)?;
-    line.push(b'\n');
-    if line.len() > LINE_MAX {
-        return Err(io::ErrorKind::InvalidData.into());
+/// Writes an answer, and with it those that wait already: a list is then a few writes.
+async fn send(
+    to: &mut (impl AsyncWriteExt + Unpin),
+    answer: Answer,
+    more: &mut mpsc::Receiver<Answer>,
+) -> io::Result<()> {
+    let mut lines = Vec::new();
+    let mut next = Some(answer);
+    while let Some(answer) = next {
+        let begun = lines.len();
+        serde_json::to_writer(&mut lines, &answer).map_err(io::Error::from)?;
+        lines.push(b'\n');
+        if lines.len() - begun > LINE_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        next = if lines.len() < WRITE { more.try_recv().ok() } else { None };
     }
-    to.write_all(&line).await
+    to.write_all(&lines).await
 }

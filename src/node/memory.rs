@@ -8,12 +8,19 @@
 
 use super::lock;
 use crate::chunk::CHUNK_LEN;
+use crate::core::limits;
 use crate::id::NodeId;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+// The store is below the room where all bounds stand, and has these by itself.
+const _: () = assert!(
+    crate::store::TABLE_CACHE_BYTES == limits::TABLE_CACHE_BYTES
+        && crate::store::RECENT_ROWS_BYTES == limits::RECENT_ROWS_BYTES
+);
 
 /// The part of a budget that work on pipes may hold, or one peer.
 const SHARE: usize = 3;

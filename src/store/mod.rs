@@ -48,6 +48,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+pub use table_file::TABLE_CACHE_BYTES;
+pub use tables::RECENT_ROWS_BYTES;
 
 /// The most operations in one submission.
 pub const MAX_OPS: usize = 4096;

@@ -11,8 +11,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Memory that redb may use for pages.
-const CACHE: usize = 8 << 20;
+/// Memory that the table library may use for pages.
+pub const TABLE_CACHE_BYTES: usize = 6 << 20;
 
 /// Rows that are settled in one transaction. The pages that they change, at most about as many,
 /// find room in the cache: redb reads the others once more when it commits.
@@ -37,8 +37,10 @@ impl TableFile {
         let health = Health::default();
         let file = fs.open(path, OpenMode::Create)?;
         let pages = CheckedPages::new(file, check.clone(), health.clone());
-        let db =
-            Builder::new().set_cache_size(CACHE).create_with_backend(pages).map_err(redb_error)?;
+        let db = Builder::new()
+            .set_cache_size(TABLE_CACHE_BYTES)
+            .create_with_backend(pages)
+            .map_err(redb_error)?;
         let fresh = db.begin_read().map_err(redb_error)?.open_table(ALL).is_err();
         let file = Self { db, health };
         if fresh {

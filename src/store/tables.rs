@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Rows in memory may take so many bytes before they are settled.
-const RECENT_BYTES: usize = 12 << 20;
+pub const RECENT_ROWS_BYTES: usize = 6 << 20;
 /// What a row in memory takes besides its key and its value: two allocations and its place.
 const ROW_COST: usize = 112;
 
@@ -95,7 +95,7 @@ impl Change<'_> {
     /// Makes the change visible; not durable before the next checkpoint, which may be this one.
     pub(super) fn commit(self) -> io::Result<()> {
         let Self { rows, tables } = self;
-        let full = rows.bytes >= RECENT_BYTES;
+        let full = rows.bytes >= RECENT_ROWS_BYTES;
         tables.show(rows);
         if full { tables.checkpoint() } else { Ok(()) }
     }

@@ -237,6 +237,44 @@ fn a_synced_new_file_and_one_of_that_name_which_its_node_never_saw_are_both_kept
 }
 
 #[test]
+fn a_synced_edit_and_the_file_that_took_its_name_meanwhile_are_both_kept() {
+    let test = "a_synced_edit_and_the_file_that_took_its_name_meanwhile_are_both_kept";
+    let Some(mut swarm) = mounted(test, 2) else { return };
+    for node in [0, 1] {
+        // So that they find each other again.
+        swarm[node].listen = swarm[node].address();
+    }
+    fs::write(swarm.at(0).join("f"), "base").unwrap();
+    let there = swarm.at(1).join("f");
+    until("the file to appear", || fs::read(&there).is_ok_and(|bytes| bytes == b"base"));
+    // No version of the edit is made: the other one does not answer.
+    swarm[1].signal(Signal::STOP);
+    let mut file = File::options().write(true).open(swarm.at(0).join("f")).unwrap();
+    file.write_all(b"edit").unwrap();
+    file.sync_all().unwrap();
+    swarm[0].kill();
+    drop(file);
+    swarm[1].signal(Signal::CONT);
+    fs::write(swarm.at(1).join("new"), "other").unwrap();
+    fs::rename(swarm.at(1).join("new"), &there).unwrap();
+    until("the other file to have the name", || {
+        swarm[1].list(&["ls"]).iter().any(|entry| {
+            entry["path"] == "/f" && entry["hash"] == blake3::hash(b"other").to_string()
+        })
+    });
+    swarm[0].start();
+    until("both files to be at both nodes", || {
+        [0, 1].into_iter().all(|node| {
+            let read = |name| fs::read_to_string(swarm.at(node).join(name)).unwrap_or_default();
+            let entries = fs::read_dir(swarm.at(node)).into_iter().flatten().flatten();
+            let mut all: Vec<_> = entries.map(|entry| read(entry.file_name())).collect();
+            all.sort();
+            all == ["edit", "other"]
+        })
+    });
+}
+
+#[test]
 fn bytes_that_nobody_has_are_an_error_in_time() {
     let test = "bytes_that_nobody_has_are_an_error_in_time";
     let Some(mut swarm) = mounted(test, 2) else { return };

@@ -301,7 +301,7 @@ fn insert(
             let newest_first = (!header.clock).to_be_bytes();
             let found = key(&[&file.lookup.0, &newest_first, &record.id.0]);
             store.insert(LOOKUP, &found, &header.author.0)?;
-            store.insert(CLAIM, &key(&[&file.claim.0, &record.id.0]), &[])?;
+            store.insert(CLAIM, &key(&[&file.claim.0, &record.id.0]), &[file.replicas])?;
         }
         Body::Grant(facts) => {
             let row = (facts.may_write, (facts.from_ms, facts.until_ms));

@@ -40,7 +40,7 @@ pub use place::LOST_AND_FOUND;
 pub use query::{
     CANDIDATES_MAX, FOUND_MAX, FileCandidate, SealedSecret, boxes, epochs, file_record,
     files_by_claim, files_by_lookup, grants, grants_of, is_committed, known, newest_clock,
-    open_statements, records_by_prefix, records_by_tag, sealed_secrets, tally,
+    open_statements, records_by_prefix, records_by_tag, replicas_of, sealed_secrets, tally,
 };
 pub use record::{
     Draft, Header, Kind, PARENTS_MAX, RECORD_MAX, Record, TooLarge, id_of, seal_tree, sign,

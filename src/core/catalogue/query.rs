@@ -7,7 +7,7 @@ use super::record::{Kind, Record};
 use super::reveal::{Tally, tally as tally_of};
 use super::table::{
     CLAIM, CLOCK, EPOCH, GRANT, Known, LOOKUP, OPEN, PREFIX, Parts, RECORD, REGISTER, State,
-    Version, View, any, damaged, register_prefix, scan, value,
+    Version, View, any, damaged, key, register_prefix, scan, value,
 };
 use crate::crypto::SIGNATURE_LEN;
 use crate::id::{ClaimId, EpochId, LookupId, NodeId, RecordId, Tag};
@@ -95,6 +95,16 @@ pub fn files_by_claim(
     limit: usize,
 ) -> io::Result<Vec<RecordId>> {
     last_ids(&scan(tables, CLAIM, &claim.0, None, limit)?)
+}
+
+/// The R that a file record asks for, without a look at the record; none: it is not here.
+pub fn replicas_of(
+    tables: &dyn TableRead,
+    claim: &ClaimId,
+    record: &RecordId,
+) -> io::Result<Option<u8>> {
+    let row = tables.get(CLAIM, &key(&[&claim.0[..], &record.0]))?;
+    Ok(row.and_then(|row| row.first().copied()))
 }
 
 /// Whether any file record names the claim, which commits it.

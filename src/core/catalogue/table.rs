@@ -15,7 +15,7 @@
 //! | `record/known` | id 32 | clock u64, kind u8, author 32 |
 //! | `cat_sum` | level 1, clock prefix 8 | number u64, sum 32 (see `sums`) |
 //! | `cat_lookup` | lookup 32, !clock 8, id 32 | author 32 |
-//! | `cat_claim` | claim 16, id 32 | |
+//! | `cat_claim` | claim 16, id 32 | R u8 |
 //! | `cat_grant` | node 32, id 32 | may write bool, from ms u64, until ms u64 |
 //! | `cat_open` | id 32 | may write bool |
 //! | `cat_epoch` | epoch 32, id 32 | made u64 |

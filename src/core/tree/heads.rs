@@ -77,6 +77,12 @@ impl Tree<'_> {
         self.heads(|keys| entry_tag(keys, parent, name))
     }
 
+    /// Those heads of a name that say what it leads to.
+    pub fn entries_of_name(&self, parent: &InodeId, name: &[u8]) -> io::Result<Heads> {
+        let rows = browse::named(self.view, self.keyring, parent, name)?;
+        Ok(rows.iter().map(|row| row.at.id).collect())
+    }
+
     fn heads(&self, tag: impl Fn(&EpochKeys) -> Tag) -> io::Result<Heads> {
         let mut out = BTreeSet::new();
         for keys in self.keyring.iter() {

@@ -17,8 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, watch};
 
-/// Items of a list that wait for a slow client.
-const ITEMS_QUEUED: usize = 256;
+/// Items of a list that go together from the thread that reads it to its client.
+const PAGE: usize = 64;
+/// Pages that wait for a slow client.
+const PAGES_QUEUED: usize = 4;
 
 /// A node that is asked over a socket.
 pub struct NodeService {
@@ -219,15 +221,25 @@ async fn list<T: serde::Serialize + Send + 'static>(
     target: Target,
     out: Outbox,
 ) -> Result<Value, Failure> {
-    let (send, mut files) = mpsc::channel::<T>(ITEMS_QUEUED);
-    let reading =
-        tokio::task::spawn_blocking(move || read(&mut |file| send.blocking_send(file).is_ok()));
-    while let Some(file) = files.recv().await {
-        if out.item(&file).await.is_err() {
-            break;
+    let (send, mut pages) = mpsc::channel::<Vec<T>>(PAGES_QUEUED);
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut page = Vec::new();
+        read(&mut |item| {
+            page.push(item);
+            page.len() < PAGE || send.blocking_send(std::mem::take(&mut page)).is_ok()
+        })?;
+        // Whoever has gone does not miss it.
+        send.blocking_send(page).ok();
+        Ok(())
+    });
+    'reading: while let Some(page) = pages.recv().await {
+        for item in &page {
+            if out.item(item).await.is_err() {
+                break 'reading;
+            }
         }
     }
-    drop(files);
+    drop(pages);
     match reading.await {
         Ok(read) => read.map(|()| Value::Null).map_err(|err| failure(&err, Some(&target))),
         Err(_) => Err(Failure::new(Code::Failed, "the list could not be read")),

@@ -3,7 +3,7 @@
 
 use super::history::Former;
 use super::{Error, Outcome};
-use crate::core::catalogue::{FileRecord, Node as TreeNode, entry_tag};
+use crate::core::catalogue::{self, FileRecord, Node as TreeNode, entry_tag};
 use crate::core::limits;
 use crate::core::tree::{Entry, Found, Made, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
@@ -334,10 +334,10 @@ impl Shared {
                 info.kind = FileKind::File;
                 info.hash = Some(file.hash);
                 info.size = file.size;
-                let record = file
+                let replicas = file
                     .record
-                    .and_then(|id| crate::core::catalogue::file_record(view, &id).ok().flatten());
-                info.replicas = record.map_or(self.config.replicas, |record| record.replicas);
+                    .and_then(|id| catalogue::replicas_of(view, &file.claim, &id).ok().flatten());
+                info.replicas = replicas.unwrap_or(self.config.replicas);
                 info.copies = if file.size == 0 {
                     Some(self.copies_of_records(info.replicas))
                 } else {

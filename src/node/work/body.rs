@@ -282,9 +282,11 @@ impl Content {
         self.refused
     }
 
-    /// There is no room for a version: it is not tried again before others have had their turn.
-    pub(super) const fn refuse(&mut self, now: Time) {
-        (self.refused, self.urgent) = (Some(now), false);
+    /// No version could be made. If that was for want of room, it is not tried again before others
+    /// have had their turn.
+    pub(super) fn failed(&mut self, no_room: bool, now: Time) {
+        self.refused = no_room.then_some(now);
+        self.urgent &= !no_room;
     }
 
     /// Before when no version of it is worth a try.
@@ -630,7 +632,7 @@ impl Content {
             seen: Vec::new(),
             attributes: Attributes::default(),
             names: Vec::new(),
-            table: 0,
+            list: 0,
             runs: self.runs(chunk_count(size)),
             holes: self.holes.runs(chunk_count(base_len)).collect(),
             modified_ns: self.modified_ns,

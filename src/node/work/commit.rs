@@ -168,8 +168,8 @@ impl Storing {
             let (shared, keys) = (shared.clone(), keys.clone());
             self.running.spawn(async move {
                 let made = shared.edition(body.clone(), keys).await;
-                if made.as_ref().is_err_and(WorkError::is_no_room) {
-                    body.lock().refuse(shared.sys.clock.now());
+                if let Err(err) = &made {
+                    body.lock().failed(err.is_no_room(), shared.sys.clock.now());
                 }
                 made
             });
@@ -373,11 +373,8 @@ impl Shared {
             if let Err(err) = self.publish(publication).await {
                 // What is on this disk will reach the others.
                 if !self.read_records(|view| Ok(known(view, &ids[0])?.is_some()))? {
-                    let err = WorkError::from(err);
-                    if err.is_no_room() {
-                        let now = self.sys.clock.now();
-                        made.iter().for_each(|one| one.body.lock().refuse(now));
-                    }
+                    let (err, now) = (WorkError::from(err), self.sys.clock.now());
+                    made.iter().for_each(|one| one.body.lock().failed(err.is_no_room(), now));
                     return Err(err);
                 }
                 tracing::debug!(%err, "changes of the mount are here and not at enough others yet");

@@ -265,6 +265,7 @@ impl Shared {
         bytes: &[u8],
     ) -> Result<(), WorkError> {
         while let Some(index) = self.try_write(body, at, bytes)? {
+            self.room_for(CHUNK_LEN as u64)?;
             self.stage_chunk(body, index).await?;
         }
         Ok(())
@@ -274,7 +275,6 @@ impl Shared {
     async fn stage_chunk(self: &Arc<Self>, body: &Arc<Body>, index: u64) -> Result<(), WorkError> {
         let Some(file) = self.base_of(body).await? else { return Ok(()) };
         let plain = self.plain_chunk(&file, index).await?;
-        self.room_for(plain.len() as u64)?;
         let mut content = body.lock();
         if content.opened().is_some_and(|now| Arc::ptr_eq(now, &file)) {
             content.stage(self.drafts(), &body.id, index, &plain)?;

@@ -10,11 +10,11 @@
 //! (`wire::codec`):
 //!
 //! ```text
-//! body     = inode 16, length u64, base length u64, base, seen, attributes, names, table u64,
+//! body     = inode 16, length u64, base length u64, base, seen, attributes, names, list u64,
 //!            chunks, holes, modified
 //! base     = 0 | 1, hash 32, size u64, claim 16, record   the version that it was made from
 //! seen     = count (0..=64), record id 32 …               attributes, record: see core::catalogue
-//! names    = count (0..=64), parent 16, name, heads …     see `naming`, as is table
+//! names    = count (0..=64), parent 16, name, heads …     see `naming`, as is list
 //! heads    = 0 | 1, count (0..=8), record id 32 …         what was seen of the name; 0: nothing
 //! chunks   = count (0..=16384), first u64, number u64 …   those that are in the draft
 //! holes    = the same, of those that are zero whatever is in the draft or the base
@@ -59,8 +59,8 @@ pub(super) struct Head {
     pub seen: Vec<RecordId>,
     pub attributes: Attributes,
     pub names: Vec<Named>,
-    /// The table of names that this follows.
-    pub table: u64,
+    /// The list of names that this follows.
+    pub list: u64,
     /// Runs of chunks that lie in the draft: the first of each, and how many.
     pub runs: Vec<(u64, u64)>,
     /// The same of chunks of the base that are holes now.
@@ -301,7 +301,7 @@ impl Encode for Head {
         put_list(out, &self.seen);
         self.attributes.encode(out);
         put_list(out, &self.names);
-        self.table.encode(out);
+        self.list.encode(out);
         put_list(out, &self.runs);
         put_list(out, &self.holes);
         self.modified_ns.encode(out);
@@ -315,7 +315,7 @@ impl Decode for Head {
         let seen = from.list(LIST_MAX)?;
         let attributes = Attributes::decode(from)?;
         let names = from.list(LIST_MAX)?;
-        let table = u64::decode(from)?;
+        let list = u64::decode(from)?;
         let (runs, holes) = (from.list(RUNS_MAX)?, from.list(RUNS_MAX)?);
         let modified_ns = Option::decode(from)?;
         let head = Self {
@@ -326,7 +326,7 @@ impl Decode for Head {
             seen,
             attributes,
             names,
-            table,
+            list,
             runs,
             holes,
             modified_ns,
@@ -362,7 +362,7 @@ mod tests {
                 name: Name::new(b"name").unwrap(),
                 seen: Some(Seen(vec![RecordId([6; 32])])),
             }],
-            table: 3,
+            list: 3,
             runs: vec![(1, 2)],
             holes: vec![(0, 1)],
             modified_ns: Some(-9),

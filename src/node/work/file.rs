@@ -175,8 +175,12 @@ impl Shared {
         }
         // Too much to be listed: it is written down instead.
         body.lock().urgent = true;
-        match self.round(false).await? {
-            Some(err) if body.lock().is_edited() => Err(err),
+        let failed = self.round(false).await?;
+        let content = body.lock();
+        match failed {
+            Some(err) if content.is_edited() => Err(err),
+            // It had no turn, because there was no room for it a moment ago.
+            None if content.refused().is_some() => Err(WorkError::NoSpace),
             _ => Ok(()),
         }
     }
@@ -191,15 +195,14 @@ impl Shared {
         let (saying, draft) = {
             let mut content = body.lock();
             if !content.is_edited() || state.work.is_orphan(&body.id) {
-                self.not_said(renamed);
                 return Ok(true);
             }
             let mut saying = self.saying(&state, body.id, &content, u64::MAX)?;
-            saying.head.table = renamed.table(&naming);
+            saying.head.list = renamed.list(&naming);
             (saying, content.draft_for_sync(place, &body.id)?)
         };
         drop(state);
-        Ok(self.say(naming, renamed, &draft, &saying)?)
+        Ok(self.say(naming, &renamed, &draft, &saying)?)
     }
 
     /// Makes a file shorter of which something was synced: that is said first, so that who finds
@@ -211,7 +214,6 @@ impl Shared {
         let renamed = self.renamed(&state, body.id);
         let mut content = body.lock();
         if to >= content.size() || content.missing_to_resize(to).is_some() {
-            self.not_said(renamed);
             return Ok(true);
         }
         let saying = match state.work.is_orphan(&body.id) {
@@ -219,14 +221,11 @@ impl Shared {
             false => Some(self.saying(&state, body.id, &content, to)?),
         };
         drop(state);
-        match (content.reader(), saying) {
-            (Some(draft), Some(mut saying)) => {
-                saying.head.table = renamed.table(&naming);
-                if !self.say(naming, renamed, &draft, &saying)? {
-                    return Ok(false);
-                }
+        if let (Some(draft), Some(mut saying)) = (content.reader(), saying) {
+            saying.head.list = renamed.list(&naming);
+            if !self.say(naming, &renamed, &draft, &saying)? {
+                return Ok(false);
             }
-            _ => self.not_said(renamed),
         }
         content.resize(to, self.sys.clock.now())?;
         content.modified_ns = Some(self.now_ns());

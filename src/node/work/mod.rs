@@ -1,10 +1,12 @@
 //! The working tree at work: files and directories as programs on this machine see and change them.
-//! Owns the state that the doors to it share; `door` has what they may ask, `body`, `content` and
-//! `draft` the bytes of files, `edition` and `commit` how changes become known to the others, and
-//! `news` how the others' changes become known here.
+//! Owns the state that the doors to it share; `door` has what they may ask, `body`, `holes`,
+//! `content` and `draft` the bytes of files, `naming` and `slot` what is said of drafts, `restore`
+//! what is found of them at a start, `room` whether they may grow, `edition` and `commit` how
+//! changes become known to the others, and `news` how the others' changes become known here.
 //!
 //! Invariants: what a program has synced is on this disk; a version names as parents what was seen
-//! when its edits began; of two locks the state's is taken first, then a body's.
+//! when its edits began; of several locks that of the names is taken first, then the state's, then
+//! a body's, and that of what was renamed last.
 
 mod ahead;
 mod attributes;
@@ -45,7 +47,7 @@ use draft::{Named, SEEN_MAX, Seen};
 use naming::Naming;
 use news::Told;
 use room::Room;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -112,8 +114,8 @@ pub(super) struct Desk {
     state: Mutex<State>,
     /// Where names of files are said of which no version exists; taken before the state.
     naming: Mutex<Naming>,
-    /// Files with drafts that have got or lost names since that was said; taken last.
-    renamed: Mutex<BTreeSet<InodeId>>,
+    /// Files with drafts that have got or lost names since that was said, and when; taken last.
+    renamed: Mutex<BTreeMap<InodeId, u64>>,
     clear: Clear,
     /// Held from a plan until what it came to is settled.
     writing: tokio::sync::Mutex<()>,

@@ -1,12 +1,12 @@
 //! The names of files that were synced and of which no version exists yet: nothing but this node
 //! says them, and after a crash they lead where a sync has promised. A draft's head says the names
 //! that its file had when it was synced. When others of these files have got or lost names since
-//! their heads were written, all names as of one moment are written into one table first, so that
+//! their heads were written, all names as of one moment are written into one list first, so that
 //! what a crash leaves is how names were at some moment and never a mixture of two.
 //!
-//! The table is the file `names` of the data directory, sealed by sectors (`crypto::sectors`) under
-//! the name `names`: two slots of 8 MiB (`slot`), `p2pfs names 1\n`, the number counts tables. A
-//! head tells the number of the table that it follows: one with a greater number is newer than it,
+//! The list is the file `names` of the data directory, sealed by sectors (`crypto::sectors`) under
+//! the name `names`: two slots of 8 MiB (`slot`), `p2pfs names 1\n`, the number counts lists. A
+//! head tells the number of the list that it follows: one with a greater number is newer than it,
 //! and a file that is not in that had no name any more.
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //! file = inode 16, names         names: see draft
 //! ```
 //!
-//! Invariant: a table lists every draft there is, also one of which the head is just being written.
+//! Invariant: a list has every draft there is, also one of which the head is just being written.
 
 use super::body::Body;
 use super::draft::{Draft, Found, Named, Place, Saying};
@@ -26,26 +26,26 @@ use crate::id::InodeId;
 use crate::node::{Shared, lock};
 use crate::sys::OpenMode;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, put_list};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, MutexGuard};
 
 const FILE: &str = "names";
 const SLOTS: Slots = Slots { magic: b"p2pfs names 1\n", len: 8 << 20 };
-/// Files that a table lists: no more new names wait to be known.
+/// Files that a list has: no more new names wait to be known.
 const FILES_MAX: usize = 16_384;
 const NAMES_MAX: usize = 64;
-/// No file: nothing but the table is written.
+/// No file: nothing but the list is written.
 const NOBODY: InodeId = InodeId([0; 16]);
 
-/// What a table says.
+/// What a list says.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Names {
     clock: u64,
     files: BTreeMap<InodeId, Vec<Named>>,
 }
 
-/// The newest table.
+/// The newest list.
 #[derive(Default)]
 pub(super) struct Naming {
     file: Option<SealedFile>,
@@ -54,69 +54,72 @@ pub(super) struct Naming {
     place: u64,
 }
 
-/// Files that have got or lost names since that was said, and the table that has to say it, if one
-/// has to.
+/// Files that have got or lost names since that was said, each with when, and the list that has to
+/// say it, if one has to: otherwise the head does that is written next.
 pub(super) struct Renamed {
-    ids: BTreeSet<InodeId>,
+    ids: BTreeMap<InodeId, u64>,
     names: Option<Names>,
 }
 
 impl Renamed {
-    /// The number of the table that is the newest when this is said.
-    pub(super) fn table(&self, naming: &Naming) -> u64 {
+    /// The number of the list that is the newest when this is said.
+    pub(super) fn list(&self, naming: &Naming) -> u64 {
         naming.number + u64::from(self.names.is_some())
     }
 }
 
 impl Naming {
-    /// Opens the table, if that was not done yet.
+    /// Opens the list, if that was not done yet.
     pub(super) fn ready(&mut self, place: Place<'_>) -> io::Result<()> {
         if self.file.is_none() { self.open(place).map(drop) } else { Ok(()) }
     }
 
-    /// Opens the table; what it says.
+    /// Opens the list; what it says.
     fn open(&mut self, place: Place<'_>) -> io::Result<Names> {
         let key = SectorKey::new(place.key, FILE.as_bytes());
         let file = place.fs.open(&place.dir.join(FILE), OpenMode::Create)?;
         let file = self.file.insert(SealedFile::new(file, key));
-        for slot in SLOTS.read(file)? {
+        for slot in SLOTS.read_what_can_be(file) {
             if let Ok(names) = Names::from_bytes(&slot.body) {
                 (self.number, self.place) = (slot.number, slot.place);
                 return Ok(names);
             }
         }
+        // The file may be new.
+        place.fs.sync_dir(place.dir)?;
         Ok(Names::default())
     }
 
-    /// Writes the next table; durable when it returns. Whether all of it has room.
-    fn write(&mut self, place: Place<'_>, names: &Names) -> io::Result<bool> {
+    /// Writes the next list; durable when it returns. Whether all of it has room.
+    fn write(&mut self, names: &Names) -> io::Result<bool> {
         let body = names.to_bytes();
         if body.len() > SLOTS.body_max() || names.files.len() > FILES_MAX {
             return Ok(false);
         }
         let Some(file) = &self.file else { return Err(io::ErrorKind::NotFound.into()) };
-        let slot = Slot { place: 1 - self.place, number: self.number + 1, body };
+        // Also when this fails: then it may be on the disk all the same, and no draft follows it.
+        self.number += 1;
+        let slot = Slot { place: 1 - self.place, number: self.number, body };
         SLOTS.write(file, &slot)?;
         file.sync()?;
-        if self.number == 0 {
-            // The file may be new.
-            place.fs.sync_dir(place.dir)?;
-        }
-        (self.number, self.place) = (slot.number, slot.place);
+        self.place = slot.place;
         Ok(true)
     }
 }
 
 impl Shared {
-    /// Gives drafts that were found the names that the table says, where that is newer: each with
+    /// Gives drafts that were found the names that the list says, where that is newer: each with
     /// the clock as of which it has them.
     pub(super) fn name_found(&self, found: &mut [Found]) -> io::Result<()> {
         let naming = &mut *lock(&self.work.naming);
         let mut names = naming.open(self.drafts())?;
-        for found in found.iter_mut().filter(|found| found.head.table < naming.number) {
+        // A newer list that cannot be read does not count, and none has its number again.
+        let followed = found.iter().map(|found| found.head.list).max().unwrap_or_default();
+        for found in found.iter_mut().filter(|found| found.head.list < naming.number) {
             let said = names.files.remove(&found.head.id).unwrap_or_default();
             (found.new_names, found.named_at) = (said, names.clock);
         }
+        naming.number = naming.number.max(followed);
         found.sort_by_key(|found| found.named_at);
         Ok(())
     }
@@ -125,17 +128,20 @@ impl Shared {
     pub(super) fn note_renamed(&self, state: &State, id: &InodeId) {
         let has_draft = |body: &Arc<Body>| body.lock().reader().is_some();
         if !state.work.is_known(id) && state.bodies.get(id).is_some_and(has_draft) {
-            lock(&self.work.renamed).insert(*id);
+            lock(&self.work.renamed).insert(*id, self.tick());
         }
     }
 
     /// What has to be said of names before the head of one of the files, which is about to be
     /// written.
     pub(super) fn renamed(&self, state: &State, speaks: InodeId) -> Renamed {
-        let mut ids = std::mem::take(&mut *lock(&self.work.renamed));
-        // Records say the names of what has a version.
-        ids.retain(|id| !state.work.is_known(id));
-        let names = ids.iter().any(|id| *id != speaks).then(|| self.all_names(state));
+        let ids = {
+            let mut renamed = lock(&self.work.renamed);
+            // Records say the names of what has a version.
+            renamed.retain(|id, _| !state.work.is_known(id));
+            renamed.clone()
+        };
+        let names = ids.keys().any(|id| *id != speaks).then(|| self.all_names(state));
         Renamed { ids, names }
     }
 
@@ -148,36 +154,36 @@ impl Shared {
         Names { clock: self.tick(), files }
     }
 
-    /// Nothing was said of names after all.
-    pub(super) fn not_said(&self, renamed: Renamed) {
-        lock(&self.work.renamed).extend(renamed.ids);
+    /// What was said of names is durable. Until then whoever syncs says it as well.
+    fn names_said(&self, said: &Renamed) {
+        lock(&self.work.renamed).retain(|id, when| said.ids.get(id) != Some(when));
     }
 
     /// Makes names durable if that is needed, then a draft. Whether all could be listed.
     pub(super) fn say(
         &self,
         mut naming: MutexGuard<'_, Naming>,
-        renamed: Renamed,
+        renamed: &Renamed,
         draft: &Draft,
         saying: &Saying,
     ) -> io::Result<bool> {
-        let mut said = match saying.head.can_be_said() {
-            true => self.write_names(&mut naming, &renamed),
-            false => Ok(false),
-        };
+        if !saying.head.can_be_said() || !self.write_names(&mut naming, renamed)? {
+            return Ok(false);
+        }
         // Others need not wait for bytes.
         drop(naming);
-        if let Ok(true) = said {
-            said = draft.sync(&*self.sys.fs, saying).map(|()| true);
-        }
-        if !matches!(said, Ok(true)) {
-            self.not_said(renamed);
-        }
-        said
+        draft.sync(&*self.sys.fs, saying)?;
+        self.names_said(renamed);
+        Ok(true)
     }
 
     fn write_names(&self, naming: &mut Naming, renamed: &Renamed) -> io::Result<bool> {
-        renamed.names.as_ref().map_or(Ok(true), |names| naming.write(self.drafts(), names))
+        let Some(names) = &renamed.names else { return Ok(true) };
+        let all = naming.write(names)?;
+        if all {
+            self.names_said(renamed);
+        }
+        Ok(all)
     }
 
     /// Makes names durable that drafts have got or lost since their heads were written.
@@ -187,11 +193,7 @@ impl Shared {
             let naming = &mut *lock(&shared.work.naming);
             naming.ready(shared.drafts())?;
             let renamed = shared.renamed(&lock(&shared.work.state), NOBODY);
-            let said = shared.write_names(naming, &renamed);
-            if !matches!(said, Ok(true)) {
-                shared.not_said(renamed);
-            }
-            said
+            shared.write_names(naming, &renamed)
         });
         if said.await?? {
             return Ok(());
@@ -213,7 +215,7 @@ impl Encode for Names {
     }
 }
 
-/// A file in a table.
+/// A file in a list.
 struct File(InodeId, Vec<Named>);
 
 impl Decode for File {
@@ -251,7 +253,7 @@ mod tests {
         let place = Place { fs: &OsFs, dir: dir.path(), key: &key };
         let mut naming = Naming::default();
         assert_eq!(naming.open(place).unwrap(), Names::default());
-        assert!(naming.write(place, &names(3)).unwrap());
+        assert!(naming.write(&names(3)).unwrap());
         let bytes = std::fs::read(dir.path().join(FILE)).unwrap();
         let slot = &bytes[SLOTS.len as usize..];
         let text: String = slot.chunks(32).map(|line| to_hex(line) + "\n").collect();
@@ -260,7 +262,7 @@ mod tests {
             std::fs::write(golden, &text).unwrap();
         }
         assert_eq!(std::fs::read_to_string(golden).unwrap(), text);
-        assert!(naming.write(place, &names(4)).unwrap());
+        assert!(naming.write(&names(4)).unwrap());
         let mut again = Naming::default();
         assert_eq!((again.open(place).unwrap(), again.number), (names(4), 2));
         // The power went while the newer one was written.
@@ -268,7 +270,7 @@ mod tests {
         let mut again = Naming::default();
         assert_eq!((again.open(place).unwrap(), again.number), (names(3), 1));
         // The next one takes its place.
-        assert!(again.write(place, &names(5)).unwrap());
+        assert!(again.write(&names(5)).unwrap());
         let mut again = Naming::default();
         assert_eq!((again.open(place).unwrap(), again.number), (names(5), 2));
     }
@@ -281,7 +283,7 @@ mod tests {
         naming.ready(place).unwrap();
         let many = (0..=FILES_MAX as u128).map(|n| (InodeId(n.to_le_bytes()), Vec::new()));
         let many = Names { clock: 1, files: many.collect() };
-        assert!(!naming.write(place, &many).unwrap());
+        assert!(!naming.write(&many).unwrap());
         assert_eq!(naming.number, 0);
     }
 }

@@ -101,17 +101,18 @@ impl Shared {
         let mut names = Vec::new();
         for Named { parent, name, seen } in &found.new_names {
             let spot: Spot = (*parent, name.as_bytes().to_vec());
-            let (there, winning, all) = self.tree(|tree| {
+            let (entries, winning, all) = self.tree(|tree| {
                 let (parent, name) = (&spot.0, &spot.1);
-                let (there, winning) =
-                    (tree.lookup(parent, name)?, tree.heads_of_name(parent, name)?);
-                Ok((there, winning, tree.all_heads_of_name(parent, name)?))
+                let (entries, winning) =
+                    (tree.entries_of_name(parent, name)?, tree.heads_of_name(parent, name)?);
+                Ok((entries, winning, tree.all_heads_of_name(parent, name)?))
             })?;
-            let later = self.own_since(&all, found.named_at)?;
-            if there.is_some() && later.iter().next().is_some() {
+            if self.own_since(&entries, found.named_at)?.iter().next().is_some() {
                 // Something else has got it here since.
                 continue;
             }
+            // What this node removed there since, it removed before it was synced.
+            let later = self.own_since(&all, found.named_at)?;
             let mut seen: Heads = match seen {
                 Some(Seen(seen)) => {
                     self.own_since(&winning, 0)?.iter().chain(seen).copied().collect()
@@ -132,7 +133,10 @@ impl Shared {
             let last = self.last_of(&spot)?.filter(|last| last.clock > found.clock);
             // It was removed here since, or something else has its name.
             if last.is_none_or(|last| last.author != self.key.id()) {
-                names.push((spot, None));
+                let there = self.tree(|tree| Ok(tree.lookup(&spot.0, &spot.1)?))?;
+                let is_other = there.is_some_and(|entry| entry.inode != found.head.id);
+                // What others have put there is kept, too.
+                names.push((spot, is_other.then(Heads::default)));
             }
         }
         Ok(names)

@@ -91,8 +91,7 @@ impl Shared {
 
     fn left_for_drafts(&self) -> u64 {
         let usage = self.store.usage();
-        let needed = usage.stored_bytes.saturating_sub(usage.cached_bytes);
-        let most = usage.capacity.saturating_sub(needed).max(usage.capacity / PART);
+        let most = usage.capacity.saturating_sub(usage.stored_bytes).max(usage.capacity / PART);
         let state = lock(&self.work.state);
         let drafts = state.bodies.values().map(|body| body.lock().drafted());
         most.saturating_sub(drafts.fold(0, u64::saturating_add))

@@ -52,19 +52,27 @@ impl Slots {
 
     /// The slots that are whole, the newer one first.
     pub(super) fn read(&self, file: &SealedFile) -> io::Result<Vec<Slot>> {
-        let mut out = Vec::new();
-        for place in 0..2 {
-            let mut head = [0; HEAD];
-            file.read(&mut head, place * self.len)?;
-            let Some((number, len, said)) = self.head(&head) else { continue };
-            let mut body = vec![0; len];
-            file.read(&mut body, place * self.len + HEAD as u64)?;
-            if sum(number, &body).as_bytes() == &said {
-                out.push(Slot { place, number, body });
-            }
-        }
-        out.sort_by_key(|slot| std::cmp::Reverse(slot.number));
-        Ok(out)
+        let slots = [self.slot(file, 0)?, self.slot(file, 1)?];
+        Ok(newer_first(slots))
+    }
+
+    /// The same where one that cannot be read is as good as none.
+    pub(super) fn read_what_can_be(&self, file: &SealedFile) -> Vec<Slot> {
+        newer_first([0, 1].map(|place| {
+            let slot = self.slot(file, place);
+            slot.inspect_err(|err| tracing::warn!(%err, "a slot cannot be read")).ok().flatten()
+        }))
+    }
+
+    /// A slot, if it is whole.
+    fn slot(&self, file: &SealedFile, place: u64) -> io::Result<Option<Slot>> {
+        let mut head = [0; HEAD];
+        file.read(&mut head, place * self.len)?;
+        let Some((number, len, said)) = self.head(&head) else { return Ok(None) };
+        let mut body = vec![0; len];
+        file.read(&mut body, place * self.len + HEAD as u64)?;
+        let is_whole = sum(number, &body).as_bytes() == &said;
+        Ok(is_whole.then_some(Slot { place, number, body }))
     }
 
     fn head(&self, head: &[u8]) -> Option<(u64, usize, [u8; 32])> {
@@ -75,6 +83,12 @@ impl Slots {
         let said = rest.first_chunk()?;
         (len <= self.body_max()).then(|| (u64::from_le_bytes(*number), len, *said))
     }
+}
+
+fn newer_first(slots: [Option<Slot>; 2]) -> Vec<Slot> {
+    let mut slots: Vec<Slot> = slots.into_iter().flatten().collect();
+    slots.sort_by_key(|slot| std::cmp::Reverse(slot.number));
+    slots
 }
 
 fn sum(number: u64, body: &[u8]) -> blake3::Hash {
