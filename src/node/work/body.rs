@@ -639,8 +639,8 @@ impl Content {
         }
     }
 
-    /// Whether nothing at all says its names after a crash: it is a new file, or was a conflict copy,
-    /// and was not synced.
+    /// Whether nothing at all says its names after a crash: it is a new file, or was a conflict
+    /// copy, and was not synced.
     pub(super) fn is_unnamed(&self) -> bool {
         !self.is_said() && (self.copied || self.base.is_none())
     }

@@ -8,8 +8,9 @@ use crate::id::{ChunkId, ClaimId};
 use crate::sys::{Table, TableRead, TableWrite};
 use std::io;
 
-/// Chunks below their copies that this node is responsible for: cid → [`Row`].
-const BELOW: Table = Table("repair.below");
+/// Chunks below their copies that this node is responsible for: cid → [`Row`], beside what the
+/// store has of the chunk.
+const BELOW: Table = Table("chunk/below");
 /// Those of them for which a copy can be made now, the fewest copies first: copies 1, cid →
 /// nothing.
 const QUEUE: Table = Table("repair.queue");
