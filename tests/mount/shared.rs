@@ -2,7 +2,7 @@
 //! on both sides are both kept, and a node that is away makes nobody wait for ever.
 
 use crate::daemon::{names, noise, until};
-use crate::mounted::{mount, mounted};
+use crate::mounted::{Mounted, mount, mounted};
 use rustix::fs::{AtFlags, StatxFlags};
 use rustix::process::Signal;
 use std::fs::{self, File};
@@ -201,6 +201,19 @@ fn what_is_written_again_or_cut_off_behind_a_writer_counts() {
     }
 }
 
+/// Waits until both nodes show two files with these texts, whatever their names.
+fn both_have(swarm: &Mounted, texts: [&str; 2]) {
+    until("both files to be at both nodes", || {
+        [0, 1].into_iter().all(|node| {
+            let read = |name| fs::read_to_string(swarm.at(node).join(name)).unwrap_or_default();
+            let entries = fs::read_dir(swarm.at(node)).into_iter().flatten().flatten();
+            let mut all: Vec<_> = entries.map(|entry| read(entry.file_name())).collect();
+            all.sort();
+            all == texts
+        })
+    });
+}
+
 #[test]
 fn a_synced_new_file_and_one_of_that_name_which_its_node_never_saw_are_both_kept() {
     let test = "a_synced_new_file_and_one_of_that_name_which_its_node_never_saw_are_both_kept";
@@ -225,15 +238,7 @@ fn a_synced_new_file_and_one_of_that_name_which_its_node_never_saw_are_both_kept
     drop(file);
     swarm[0].start();
     swarm[1].start();
-    until("both files to be at both nodes", || {
-        [0, 1].into_iter().all(|node| {
-            let read = |name| fs::read_to_string(swarm.at(node).join(name)).unwrap_or_default();
-            let entries = fs::read_dir(swarm.at(node)).into_iter().flatten().flatten();
-            let mut all: Vec<_> = entries.map(|entry| read(entry.file_name())).collect();
-            all.sort();
-            all == ["", "synced"]
-        })
-    });
+    both_have(&swarm, ["", "synced"]);
 }
 
 #[test]
@@ -263,15 +268,7 @@ fn a_synced_edit_and_the_file_that_took_its_name_meanwhile_are_both_kept() {
         })
     });
     swarm[0].start();
-    until("both files to be at both nodes", || {
-        [0, 1].into_iter().all(|node| {
-            let read = |name| fs::read_to_string(swarm.at(node).join(name)).unwrap_or_default();
-            let entries = fs::read_dir(swarm.at(node)).into_iter().flatten().flatten();
-            let mut all: Vec<_> = entries.map(|entry| read(entry.file_name())).collect();
-            all.sort();
-            all == ["edit", "other"]
-        })
-    });
+    both_have(&swarm, ["edit", "other"]);
 }
 
 #[test]
