@@ -84,19 +84,28 @@ impl EpochKeys {
         &self.manifest
     }
 
-    /// `L = keyed_hash(K_look, H)`: what a file record is found by.
+    /// What a file record is found by: 8 bytes as [`Self::prefix`] of the hash, then the first 24 of
+    /// `keyed_hash(K_look, H)`. What is found by a prefix so lies beside it in the tables.
     pub fn lookup(&self, file: &FileHash) -> LookupId {
         #[cfg(p2pfs_planted = "lookup-in-the-clear")]
         return LookupId(file.0);
         #[cfg(not(p2pfs_planted = "lookup-in-the-clear"))]
-        LookupId(blake3::keyed_hash(&self.lookup, &file.0).into())
+        {
+            let mut id: [u8; 32] = blake3::keyed_hash(&self.lookup, &file.0).into();
+            id.copy_within(..24, 8);
+            let first = [file.0[0], file.0[1], file.0[2], file.0[3]];
+            id[..8].copy_from_slice(&self.prefix(&first));
+            LookupId(id)
+        }
     }
 
-    /// The register tag of an inode, or of a parent inode and a name: the first 16 bytes of
+    /// The register tag of an inode, or of a parent inode and a name: two bytes that say where its
+    /// rows lie, so that what is made together lies together, then the first 14 bytes of
     /// `keyed_hash(K_tag, what)`. The caller frames `what` so that no two registers share it.
-    pub fn tag(&self, what: &[u8]) -> Tag {
+    pub fn tag(&self, place: [u8; 2], what: &[u8]) -> Tag {
         let mut tag = [0; 16];
-        tag.copy_from_slice(&blake3::keyed_hash(&self.tag, what).as_bytes()[..16]);
+        tag[..2].copy_from_slice(&place);
+        tag[2..].copy_from_slice(&blake3::keyed_hash(&self.tag, what).as_bytes()[..14]);
         Tag(tag)
     }
 

@@ -4,16 +4,17 @@
 //! | table's name | key in the file |
 //! |---|---|
 //! | `name` | length of the name 1, name, key |
-//! | `family/part` | length of the family 1, family, id 32, length of the part 1, part, rest |
+//! | `family/part` | length of the family 1, family, id 8, length of the part 1, part, rest |
 //!
-//! The keys of a table whose name has a family begin with an id. What its tables say of one id lies
-//! together: ids are random, and so one page of the file is read and written for them and not one
-//! for each table.
+//! The keys of a table whose name has a family begin with an id, or with what is derived from the
+//! same thing in all of them; its first bytes are random, so they are enough to tell it from others.
+//! What the tables of a family say of one id lies together, and so one page of the file is read and
+//! written for them and not one for each table.
 
 use crate::sys::Table;
 
-/// Bytes of an id.
-const ID: usize = 32;
+/// So many bytes of an id decide where its rows lie.
+const ID: usize = 8;
 
 /// The keys of one table.
 #[derive(Clone, Copy)]

@@ -196,20 +196,24 @@ impl Change {
     }
 }
 
-/// The tag of an inode's register: of its content, or of its place if it is a directory.
+/// The tag of an inode's register: of its content, or of its place if it is a directory. It begins
+/// as the inode does, with the time that made it.
 pub fn inode_tag(keys: &EpochKeys, inode: &InodeId) -> Tag {
     let mut what = [1; 17];
     what[1..].copy_from_slice(&inode.0);
-    keys.tag(&what)
+    keys.tag([inode.0[0], inode.0[1]], &what)
 }
 
-/// The tag of the register of a name in a directory.
+/// The tag of the register of a name in a directory. It begins with two bytes that the directory
+/// decides: they say no more of the name than that it may be in the same directory as another.
 pub fn entry_tag(keys: &EpochKeys, parent: &InodeId, name: &[u8]) -> Tag {
     let mut what = Vec::with_capacity(17 + name.len());
-    what.push(2);
+    what.push(3);
     what.extend_from_slice(&parent.0);
+    let directory = keys.tag([0; 2], &what).0;
+    what[0] = 2;
     what.extend_from_slice(name);
-    keys.tag(&what)
+    keys.tag([directory[2], directory[3]], &what)
 }
 
 /// The body of a tree record as bytes, before it is sealed.

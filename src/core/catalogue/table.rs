@@ -14,7 +14,7 @@
 //! | `cat_clock` | clock 8, id 32 | kind u8 |
 //! | `record/known` | id 32 | clock u64, kind u8, author 32 |
 //! | `cat_sum` | level 1, clock prefix 8 | number u64, sum 32 (see `sums`) |
-//! | `cat_lookup` | lookup 32, !clock 8, id 32 | author 32 |
+//! | `hash/lookup` | lookup 32, !clock 8, id 32 | author 32 |
 //! | `cat_claim` | claim 16, id 32 | R u8 |
 //! | `cat_grant` | node 32, id 32 | may write bool, from ms u64, until ms u64 |
 //! | `cat_open` | id 32 | may write bool |
@@ -31,7 +31,7 @@
 //! | `cat_link` | inode 16, then the key of its row in `cat_child` | |
 //! | `cat_dir` | directory 16 | the key of its row in `cat_child` |
 //! | `cat_fallen` | directory 16 | how far it fell u8: 1 previous place, 2 lost+found |
-//! | `cat_prefix` | keyed prefix 8, id 32, change u16 | |
+//! | `hash/prefix` | keyed prefix 8, id 32, change u16 | |
 //! | `cat_file` | claim 16, inode 16, id 32, change u16 | |
 //! | `cat_past` | parent inode 16, tag 16, ended 8, clock 8, id 32, change u16 | inode 16 |
 //! | `cat_gone` | inode 16, 0 name or 1 version, ended 8, clock 8, id 32, change u16 | |
@@ -51,13 +51,13 @@ use std::io;
 use std::sync::Arc;
 
 /// The version of this format. Tables of another version are thrown away and rebuilt.
-pub const TABLES_VERSION: u32 = 5;
+pub const TABLES_VERSION: u32 = 6;
 
 pub(super) const TOTAL: Table = Table("cat_total");
 pub(super) const CLOCK: Table = Table("cat_clock");
 pub(super) const RECORD: Table = Table("record/known");
 pub(super) const SUM: Table = Table("cat_sum");
-pub(super) const LOOKUP: Table = Table("cat_lookup");
+pub(super) const LOOKUP: Table = Table("hash/lookup");
 pub(super) const CLAIM: Table = Table("cat_claim");
 pub(super) const GRANT: Table = Table("cat_grant");
 pub(super) const OPEN: Table = Table("cat_open");
@@ -74,7 +74,7 @@ pub(super) const CHILD: Table = Table("cat_child");
 pub(super) const LINK: Table = Table("cat_link");
 pub(super) const DIR: Table = Table("cat_dir");
 pub(super) const FALLEN: Table = Table("cat_fallen");
-pub(super) const PREFIX: Table = Table("cat_prefix");
+pub(super) const PREFIX: Table = Table("hash/prefix");
 pub(super) const FILE: Table = Table("cat_file");
 pub(super) const PAST: Table = Table("cat_past");
 pub(super) const GONE: Table = Table("cat_gone");
