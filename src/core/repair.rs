@@ -91,6 +91,7 @@ pub fn judge(
         verdict.fill.push(takers.remove(back).id);
     }
     let missing = missing.saturating_sub(verdict.fill.len());
+    verdict.homeless = clamp(missing.saturating_sub(takers.len())).min(verdict.missing);
     if first != Some(me) {
         return verdict;
     }
@@ -115,7 +116,6 @@ pub fn judge(
             _ => verdict.fill.push(taker.id),
         }
     }
-    verdict.homeless = clamp(missing.saturating_sub(takers.len())).min(verdict.missing);
     verdict
 }
 

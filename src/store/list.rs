@@ -174,6 +174,11 @@ impl Store {
         })
     }
 
+    /// Whether a claim is on one chunk here and no other.
+    pub fn is_of_one_chunk(&self, claim: ClaimId) -> io::Result<bool> {
+        Ok(self.read_tables(|tables| rows::claimed(tables, claim, &[], 2))?.len() == 1)
+    }
+
     /// Notes that these condemned chunks were seen in this round, where no earlier one is noted.
     /// What was not durable is forgotten in a crash, all of it in a rebuild, and with each claim:
     /// then the grace starts anew.

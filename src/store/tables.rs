@@ -101,6 +101,11 @@ impl Change<'_> {
     }
 }
 
+/// Bytes of a value.
+fn cost(value: &Value) -> usize {
+    value.as_ref().map_or(0, |value| value.len())
+}
+
 /// Tables as they were at one moment.
 #[derive(Clone)]
 pub(super) struct Snapshot {
@@ -123,11 +128,17 @@ impl Snapshot {
     }
 
     fn set(&mut self, key: Vec<u8>, value: Value) {
-        let cost = |value: &Value| value.as_ref().map_or(0, |value| value.len());
         let new = ROW_COST + key.len() + cost(&value);
         let old = ROW_COST + key.len();
         let replaced = self.recent.insert(key.into(), value);
         self.bytes = self.bytes + new - replaced.map_or(0, |value| old + cost(&value));
+    }
+
+    /// Makes it so that the file says what there is under a key.
+    fn forget(&mut self, key: &[u8]) {
+        let forgotten = self.recent.remove(key);
+        let value = forgotten.map_or(0, |value| ROW_COST + key.len() + cost(&value));
+        self.bytes -= value;
     }
 
     /// The recent rows of a range.
@@ -221,10 +232,14 @@ impl TableWrite for Snapshot {
 
     fn remove(&mut self, table: Table, key: &[u8]) -> io::Result<bool> {
         let key = Keys::of(table).full(key);
-        let there = self.value(&key)?.is_some();
-        if there {
+        let recent = self.recent.get(&*key).map(Option::is_some);
+        let settled = recent != Some(false) && self.settled.get(&key)?.is_some();
+        if settled {
             self.set(key, None);
+        } else if recent == Some(true) {
+            // Nothing is to be removed from the file: most rows that go are young.
+            self.forget(&key);
         }
-        Ok(there)
+        Ok(recent.unwrap_or(settled))
     }
 }

@@ -63,6 +63,14 @@ impl Part {
         self.changes.push(change);
     }
 
+    /// Whether it puts directories somewhere and does nothing else.
+    fn is_of_dirs(&self) -> bool {
+        let is_of_dir = |change: &Change| {
+            matches!(change, Change::Inode { node: Node::Dir { place: Some(_), .. }, .. })
+        };
+        self.changes.iter().all(is_of_dir)
+    }
+
     /// Whether both can be one record.
     fn fits(&self, other: &Self) -> bool {
         let parents: BTreeSet<&RecordId> = self.parents.union(&other.parents).collect();
@@ -120,7 +128,9 @@ impl<'t, 'a> Planner<'t, 'a> {
     }
 
     /// What all wishes come to: few records, to be sealed with the newest keys of the ring.
-    pub fn finish(self) -> Vec<Draft> {
+    /// Directories come before what is in them.
+    pub fn finish(mut self) -> Vec<Draft> {
+        self.packed.sort_by_key(|part| !part.is_of_dirs());
         self.packed.into_iter().map(Part::draft).collect()
     }
 
@@ -145,7 +155,10 @@ impl<'t, 'a> Planner<'t, 'a> {
             return Err(TreeError::Exists);
         }
         self.changed.extend(registers);
-        match self.packed.last_mut() {
+        // Whoever lists directories has to open the records of all of them: so these hold no files.
+        let of_dirs = open.is_of_dirs();
+        let last = self.packed.iter_mut().rev().find(|part| part.is_of_dirs() == of_dirs);
+        match last {
             Some(last) if last.fits(&open) => last.join(open),
             _ if open.changes.is_empty() => {}
             _ => self.packed.push(open),

@@ -480,7 +480,9 @@ impl Repair {
     /// delay may pass.
     fn look_again(&mut self, judged: &[Judged]) {
         judged.iter().filter_map(|one| one.verdict.due).for_each(|due| self.due_at(due));
-        if judged.iter().any(|one| one.verdict.missing > 0 || one.unsure) {
+        // What nobody can take waits for other candidates, which are a reason of their own to look.
+        let waits = |one: &Judged| one.verdict.missing > one.verdict.homeless || one.unsure;
+        if judged.iter().any(waits) {
             self.not_done();
         }
     }
@@ -652,7 +654,11 @@ impl Repair {
         for one in judged {
             let copies = one.copies();
             let of_chunk = self.shared.store.claims(one.replica.cid).unwrap_or_default();
-            claims.extend(of_chunk.into_iter().map(|(claim, _)| (claim.id, copies)));
+            let found = of_chunk.into_iter().map(|(claim, _)| (claim.id, copies));
+            claims.extend(found.filter(|(claim, copies)| !self.is_noted(claim, *copies)));
+        }
+        if claims.is_empty() {
+            return;
         }
         let round = self.round;
         let written = self.shared.change_tables(move |tables| {
@@ -663,6 +669,13 @@ impl Repair {
         if let Err(err) = written.await {
             tracing::warn!(%err, "repair cannot write down how many copies there are");
         }
+    }
+
+    /// Whether it is written down already that a claim has so many copies, and nothing else can be
+    /// found of it in this round: most files have one chunk, and are as they were.
+    fn is_noted(&self, claim: &ClaimId, copies: u8) -> bool {
+        self.shared.copies_of(claim) == Some(copies)
+            && self.shared.store.is_of_one_chunk(*claim).unwrap_or(false)
     }
 
     /// Forgets chunks that are not here any more.
