@@ -84,7 +84,7 @@ impl EpochKeys {
         &self.manifest
     }
 
-    /// What a file record is found by: 8 bytes as [`Self::prefix`] of the hash, then the first 24 of
+    /// What a file record is found by: the 8 bytes of [`Self::prefix`], then the first 24 of
     /// `keyed_hash(K_look, H)`. What is found by a prefix so lies beside it in the tables.
     pub fn lookup(&self, file: &FileHash) -> LookupId {
         #[cfg(p2pfs_planted = "lookup-in-the-clear")]

@@ -7,9 +7,9 @@
 //! | `family/part` | length of the family 1, family, id 8, length of the part 1, part, rest |
 //!
 //! The keys of a table whose name has a family begin with an id, or with what is derived from the
-//! same thing in all of them; its first bytes are random, so they are enough to tell it from others.
-//! What the tables of a family say of one id lies together, and so one page of the file is read and
-//! written for them and not one for each table.
+//! same thing in all of them; its first bytes are random, so they are enough to tell it from
+//! others. What the tables of a family say of one id lies together, and so one page of the file is
+//! read and written for them and not one for each table.
 
 use crate::sys::Table;
 
