@@ -5,6 +5,8 @@
 
 #[path = "catalogue/conflicts.rs"]
 mod conflicts;
+#[path = "catalogue/copies.rs"]
+mod copies;
 #[path = "catalogue/exchange.rs"]
 mod exchange;
 #[path = "catalogue/golden.rs"]

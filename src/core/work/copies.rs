@@ -2,13 +2,15 @@
 //! or give one another name, which makes it a file of its own. Nobody writes to a copy in place:
 //! which of the concurrent versions that would continue is for a person to say.
 //!
-//! Invariant: a copy ends only together with the record that has its content under another name.
+//! Invariant: a copy ends only when its content is known under another name, or was removed under
+//! that. The two are different records, and the first one may be on its way for a while or fail; so
+//! the second one is planned when the first one was settled.
 
-use super::{Own, Renaming, Spot, Unlinked, What, Working};
+use super::{Held, Own, Renaming, Spot, Unlinked, What, Working};
 use crate::core::catalogue::{FileVersion, Name, Node};
 use crate::core::tree::{Entry, Heads, Tree, TreeError};
 use crate::id::{InodeId, RecordId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A conflict copy that has got a name of its own.
 #[derive(Debug)]
@@ -22,7 +24,26 @@ pub struct Named {
     pub gone: Option<Unlinked>,
 }
 
+/// What has to be said again so that a copy ends.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The inode that others see, by somebody who has seen this version of it.
+    Version(InodeId, RecordId),
+    /// The name that the copy lost, of which everything was seen.
+    Name(Spot),
+}
+
 impl Working {
+    /// Whether a conflict copy got another name and has not ended yet.
+    pub fn has_copies(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
+    /// Whether the next plan can end a conflict copy.
+    pub fn ends_copies(&self) -> bool {
+        self.ending.keys().any(|id| self.is_named(id))
+    }
+
     /// Removes a conflict copy: what is seen under the name is said again, by somebody who has seen
     /// both.
     pub(super) fn drop_copy(
@@ -33,7 +54,8 @@ impl Working {
     ) -> Result<Unlinked, TreeError> {
         let (copy, base) = self.copy_at(tree, &(*parent, name.to_vec()))?;
         if is_whole(tree, &copy, &base)? {
-            self.say_again(tree, &base)?;
+            let all = self.touch_name(tree, &base)?;
+            self.say_again(&base, all);
         } else {
             self.end_version(tree, &copy.inode, copy.version.record)?;
         }
@@ -69,9 +91,17 @@ impl Working {
             _ => {}
         }
         let whole = is_whole(tree, &copy, &base)?;
+        let lost = match whole {
+            true => self.touch_name(tree, &base)?,
+            false => Heads::default(),
+        };
+        if whole {
+            self.own(tree, &copy.inode)?;
+        }
+        // Everything is touched: no question to the tables is left that could fail half-way.
         let gone = there.map(|other| self.detach(tree, to, other)).transpose()?;
         let (inode, content) = match whole {
-            true => (self.move_copy(tree, &copy, (&base, to))?, None),
+            true => (self.move_copy(tree, &copy, (base, to), lost)?, None),
             false => (new, self.make_copy(&copy, to, new)),
         };
         let tick = self.next();
@@ -102,16 +132,18 @@ impl Working {
         &mut self,
         tree: &Tree<'_>,
         copy: &Entry,
-        (base, to): (&Spot, &Spot),
+        (base, to): (Spot, &Spot),
+        lost: Heads,
     ) -> Result<InodeId, TreeError> {
         let tick = self.next();
         let own = self.own(tree, &copy.inode)?;
-        own.names.remove(base);
+        own.names.remove(&base);
         own.names.insert(to.clone());
         if own.what == What::Dir {
             own.changed = tick;
         } else {
-            self.say_again(tree, base)?;
+            self.say_again(&base, lost);
+            self.ending.insert(copy.inode, Ending::Name(base));
         }
         Ok(copy.inode)
     }
@@ -139,33 +171,43 @@ impl Working {
             changed: tick,
         };
         self.inodes.insert(new, own);
-        self.ending.insert(new, (copy.inode, copy.version.record));
+        self.ending.insert(new, Ending::Version(copy.inode, copy.version.record));
         content
     }
 
-    /// Ends the copies of which the content is written down under another name now, or which were
-    /// removed under that.
-    pub(super) fn end_copies<T>(
-        &mut self,
-        tree: &Tree<'_>,
-        stored: &BTreeMap<InodeId, T>,
-    ) -> Result<(), TreeError> {
-        let waits = |working: &Self, id: &InodeId| {
-            let own = working.inodes.get(id).filter(|own| !own.names.is_empty());
-            own.is_some_and(|own| own.what == What::File(None)) && !stored.contains_key(id)
-        };
-        for (new, (inode, record)) in std::mem::take(&mut self.ending) {
-            if waits(self, &new) {
-                self.ending.insert(new, (inode, record));
-                continue;
+    /// Ends the copies of which the content is known under another name, or which were removed
+    /// under that.
+    pub(super) fn end_copies(&mut self, tree: &Tree<'_>) -> Result<(), TreeError> {
+        let named: Vec<InodeId> =
+            self.ending.keys().filter(|id| self.is_named(id)).copied().collect();
+        for id in named {
+            if let Some(Ending::Version(inode, record)) = self.ending.get(&id) {
+                let (inode, record) = (*inode, *record);
+                match self.end_version(tree, &inode, record) {
+                    // What it was a version of is gone, and so is the copy.
+                    Ok(()) | Err(TreeError::NotFound) => {}
+                    Err(err) => return Err(err),
+                }
             }
-            match self.end_version(tree, &inode, record) {
-                // What it was a version of is gone, and so is the copy.
-                Err(TreeError::NotFound) => {}
-                done => done?,
-            }
+            self.ending.remove(&id);
         }
         Ok(())
+    }
+
+    /// Whether the records say all names of what a copy has become; it may have none any more.
+    fn is_named(&self, id: &InodeId) -> bool {
+        let Some(own) = self.inodes.get(id) else { return true };
+        let is_said = |spot| self.names.get(spot).is_none_or(|held| held.was == Some(*id));
+        own.names.is_empty() || own.known && own.names.iter().all(is_said)
+    }
+
+    /// Whether a name is not said again yet, so that a copy does not end too early. One that a copy
+    /// has got is: others may wait for that.
+    pub(super) fn is_held_back(&self, spot: &Spot, held: &Held) -> bool {
+        let lost_here = |ending: &Ending| matches!(ending, Ending::Name(lost) if lost == spot);
+        held.again
+            && held.now.is_none_or(|now| !self.ending.contains_key(&now))
+            && self.ending.values().any(lost_here)
     }
 
     /// Says an inode again, by somebody who has seen this version of it.
@@ -182,18 +224,23 @@ impl Working {
         Ok(())
     }
 
-    /// Says a name again, by somebody who has seen all that lost it.
-    fn say_again(&mut self, tree: &Tree<'_>, (parent, name): &Spot) -> Result<(), TreeError> {
-        let all = tree.all_heads_of_name(parent, name)?;
-        let tick = self.next();
-        let held = self.held(tree, parent, name)?;
-        held.seen.extend(all);
-        (held.again, held.changed) = (true, tick);
-        if let Some(winner) = held.now {
+    /// Touches a name and what has it; all that was said of it.
+    fn touch_name(&mut self, tree: &Tree<'_>, spot: &Spot) -> Result<Heads, TreeError> {
+        let all = tree.all_heads_of_name(&spot.0, &spot.1)?;
+        if let Some(winner) = self.held(tree, &spot.0, &spot.1)?.now {
             // Only what was touched is written down.
             self.own(tree, &winner)?;
         }
-        Ok(())
+        Ok(all)
+    }
+
+    /// Says a name that was touched again, by somebody who has seen all that lost it.
+    fn say_again(&mut self, spot: &Spot, all: Heads) {
+        let tick = self.next();
+        if let Some(held) = self.names.get_mut(spot) {
+            held.seen.extend(all);
+            (held.again, held.changed) = (true, tick);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub use recent::Recent;
 use crate::core::catalogue::{Attributes, FileVersion, Node, Place, Special};
 use crate::core::tree::{Entry, Heads, Spot, Tree, TreeError, Version};
 use crate::id::{InodeId, RecordId};
+use copies::Ending;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound;
@@ -128,8 +129,8 @@ pub struct Working {
     names: BTreeMap<Spot, Held>,
     /// Conflict copies that were removed.
     dropped: BTreeSet<(InodeId, RecordId)>,
-    /// Those of them that end when a new inode has their content.
-    ending: BTreeMap<InodeId, (InodeId, RecordId)>,
+    /// Inodes that copies have become, and what ends those when the inodes are known.
+    ending: BTreeMap<InodeId, Ending>,
     /// What records say of names that are just being published.
     leaving: BTreeMap<Spot, InodeId>,
     /// Counts the changes.

@@ -81,16 +81,20 @@ impl Planned {
 }
 
 impl Working {
-    /// Everything that can be written down now, with the contents that were just stored.
+    /// Everything that can be written down now, with the contents that were just stored. Conflict
+    /// copies end with `ends`: enough others have everything that was written down before.
     pub fn plan(
         &mut self,
         tree: &Tree<'_>,
         editions: &BTreeMap<InodeId, Edition>,
+        ends: bool,
     ) -> io::Result<Planned> {
-        self.end_copies(tree, editions).map_err(|err| match err {
-            TreeError::Io(err) => err,
-            err => io::Error::other(err),
-        })?;
+        if ends {
+            self.end_copies(tree).map_err(|err| match err {
+                TreeError::Io(err) => err,
+                err => io::Error::other(err),
+            })?;
+        }
         for (id, edition) in editions {
             match self.own(tree, id) {
                 // What is gone altogether needs no version.
@@ -108,6 +112,7 @@ impl Working {
         let mut planned = Planned::default();
         for (spot, held) in &self.names {
             match held.now.or(held.was) {
+                _ if self.is_held_back(spot, held) => {}
                 Some(id) if self.waits(&id, editions) => {
                     if let Some(was) = held.was.filter(|was| self.is_elsewhere(was)) {
                         // What has another name now gives this one up without waiting.

@@ -37,6 +37,9 @@ const CONTINUOUS: Duration = Duration::from_secs(30);
 /// Files of one round, and those of them that are stored side by side.
 const FILES: usize = 256;
 const AT_ONCE: usize = 16;
+/// How long, and for how many rounds, a synced directory waits for the end of conflict copies.
+const ENDED: Duration = Duration::from_secs(10);
+const ROUNDS: usize = 3;
 /// The pause after a round that failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -111,8 +114,8 @@ impl Worker for Commit {
         self.shared.count_refused();
         let why = round.failed.as_ref().or(round.missing.as_ref());
         // A file that there is no room for has pauses of its own, and holds up no other one.
-        let pauses = why.filter(|err| !err.is_no_room());
-        self.pause = pauses.map(|_| self.shared.sys.clock.now() + PAUSE);
+        let pauses = why.is_some_and(|err| !err.is_no_room()) || self.shared.has_late();
+        self.pause = pauses.then(|| self.shared.sys.clock.now() + PAUSE);
         if let Some(err) = why {
             self.shared.worker_failed(Self::NAME, err);
         }
@@ -337,7 +340,8 @@ impl Shared {
         keys: &Arc<EpochKeys>,
         mut made: Vec<Made>,
     ) -> Result<Option<WorkError>, WorkError> {
-        let _writing = self.work.writing.lock().await;
+        let late = &mut *self.work.writing.lock().await;
+        self.publish_late(late).await;
         // Two plans must see each other, so plan and record are one step.
         let planning = self.catalogue.planning.clone().lock_owned().await;
         let mut lost = self.without_lost(&mut made)?;
@@ -356,7 +360,8 @@ impl Shared {
             versions.insert(one.body.id, version);
             files.insert(one.body.id, record);
         }
-        let Records { planned, trees, left_out } = self.plan_work(keys, &made, &versions)?;
+        let ends = late.is_empty();
+        let Records { planned, trees, left_out } = self.plan_work(keys, &made, &versions, ends)?;
         made.retain(|one| planned.has(&one.body.id));
         lost = lost.or(left_out);
         let ids: Vec<RecordId> = trees.iter().map(|bytes| id_of(bytes)).collect();
@@ -369,6 +374,7 @@ impl Shared {
             let needed = Promise::now(&self.view(), self.config.replicas).nodes;
             self.note_written(&ids);
             let planned = Some(planning);
+            let again = self.names_copies().then(|| records.clone()).unwrap_or_default();
             let publication = Publication { records, commits, needed, planned, attempts };
             if let Err(err) = self.publish(publication).await {
                 // What is on this disk will reach the others.
@@ -378,10 +384,47 @@ impl Shared {
                     return Err(err);
                 }
                 tracing::debug!(%err, "changes of the mount are here and not at enough others yet");
+                late.extend(again);
             }
         }
         self.settle_work(planned, made, versions, &ids, clock)?;
         Ok(lost)
+    }
+
+    /// Has enough others keep what conflict copies have become, where they did not before.
+    async fn publish_late(self: &Arc<Self>, late: &mut Vec<Vec<u8>>) {
+        if late.is_empty() {
+            return;
+        }
+        let needed = Promise::now(&self.view(), self.config.replicas).nodes;
+        match self.publish_again(late.clone(), needed).await {
+            Ok(()) => late.clear(),
+            Err(err) => tracing::debug!(%err, "conflict copies have to wait for their end"),
+        }
+    }
+
+    /// Whether that has to be tried again, as far as nobody is just doing so.
+    fn has_late(&self) -> bool {
+        self.work.writing.try_lock().is_ok_and(|late| !late.is_empty())
+    }
+
+    /// Whether what is being written down may be what conflict copies have become.
+    fn names_copies(&self) -> bool {
+        lock(&self.work.state).work.has_copies()
+    }
+
+    /// Waits until conflict copies have ended that got other names, so that they are not there
+    /// again after a crash. Not for ever, and nothing is lost when they are.
+    pub(super) async fn end_copies(self: &Arc<Self>) {
+        let ended = tokio::time::timeout(ENDED, async {
+            // What they have become is one round's, their end the next one's.
+            for _ in 0..ROUNDS {
+                if !self.names_copies() || self.round(false).await.is_err() {
+                    break;
+                }
+            }
+        });
+        ended.await.ok();
     }
 
     /// Drops versions of files that are not wanted any more, or whose claim was released while
@@ -409,6 +452,7 @@ impl Shared {
         keys: &EpochKeys,
         made: &[Made],
         versions: &BTreeMap<InodeId, FileVersion>,
+        ends: bool,
     ) -> Result<Records, WorkError> {
         let edition = |one: &Made| {
             let version = versions.get(&one.body.id)?.clone();
@@ -419,7 +463,7 @@ impl Shared {
         let state = &mut *lock(&self.work.state);
         let mut left_out = None;
         let (planned, trees) = self.sign_plan(keys, |planner| {
-            let mut planned = state.work.plan(planner.tree(), &editions)?;
+            let mut planned = state.work.plan(planner.tree(), &editions, ends)?;
             for mut group in std::mem::take(&mut planned.groups) {
                 match planner.changes(std::mem::take(&mut group.changes)) {
                     Ok(_) => {}
@@ -476,6 +520,9 @@ impl Shared {
             if unused {
                 done = done.and(state.idle(&body, fs));
             }
+        }
+        if state.work.ends_copies() {
+            state.changed(now);
         }
         self.work.pending.send_replace(state.work.pending());
         Ok(done.and(state.drop_gone(fs))?)

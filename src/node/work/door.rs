@@ -491,6 +491,7 @@ impl Work {
             self.shared.sync_body(&body).await?;
         }
         self.shared.write_down_names().await?;
+        self.shared.end_copies().await;
         let removed = std::mem::take(&mut lock(&self.desk().state).removed);
         if removed {
             let shared = self.shared.clone();

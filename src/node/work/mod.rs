@@ -117,8 +117,9 @@ pub(super) struct Desk {
     /// Files with drafts that have got or lost names since that was said, and when; taken last.
     renamed: Mutex<BTreeMap<InodeId, u64>>,
     clear: Clear,
-    /// Held from a plan until what it came to is settled.
-    writing: tokio::sync::Mutex<()>,
+    /// Held from a plan until what it came to is settled. In it records of what conflict copies
+    /// have become that are here and not at enough others.
+    writing: tokio::sync::Mutex<Vec<Vec<u8>>>,
     /// Something was changed that is to be written down.
     changed: Notify,
     rounds: Rounds,
