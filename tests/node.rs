@@ -8,6 +8,8 @@
 mod badfs;
 #[path = "node/door.rs"]
 mod door;
+#[path = "node/edits.rs"]
+mod edits;
 #[path = "node/files.rs"]
 mod files;
 #[path = "node/fixture.rs"]

@@ -1,12 +1,16 @@
 //! The real file system, but for places of files that the disk cannot read any more, as a disk
-//! with bad sectors has them. What is written elsewhere is good.
+//! with bad sectors has them, and for syncs that a test holds up. What is written elsewhere is
+//! good.
 
 use p2pfs::sys::os::OsFs;
 use p2pfs::sys::{DirEntry, File, Fs, Lock, OpenMode, Space};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+
+/// Below which directory syncs wait, and how many do.
+type Gate = Arc<(Mutex<(Option<PathBuf>, usize)>, Condvar)>;
 
 type Places = Arc<Mutex<Vec<(PathBuf, Range<u64>)>>>;
 
@@ -14,12 +18,14 @@ type Places = Arc<Mutex<Vec<(PathBuf, Range<u64>)>>>;
 #[derive(Default)]
 pub(crate) struct BadFs {
     bad: Places,
+    gate: Gate,
 }
 
 struct BadFile {
     file: Arc<dyn File>,
     path: PathBuf,
     bad: Places,
+    gate: Gate,
 }
 
 impl BadFs {
@@ -27,12 +33,24 @@ impl BadFs {
     pub(crate) fn spoil(&self, path: &Path, range: Range<u64>) {
         self.bad.lock().unwrap().push((path.to_owned(), range));
     }
+
+    /// From now on syncs of files in this directory wait; none: they go on.
+    pub(crate) fn hold_syncs(&self, dir: Option<PathBuf>) {
+        self.gate.0.lock().unwrap().0 = dir;
+        self.gate.1.notify_all();
+    }
+
+    /// How many syncs wait.
+    pub(crate) fn held_syncs(&self) -> usize {
+        self.gate.0.lock().unwrap().1
+    }
 }
 
 impl Fs for BadFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = OsFs.open(path, mode)?;
-        Ok(Arc::new(BadFile { file, path: path.to_owned(), bad: self.bad.clone() }))
+        let (bad, gate) = (self.bad.clone(), self.gate.clone());
+        Ok(Arc::new(BadFile { file, path: path.to_owned(), bad, gate }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -85,6 +103,12 @@ impl File for BadFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let mut gate = self.gate.0.lock().unwrap();
+        gate.1 += 1;
+        let is_shut = |dir: &Option<PathBuf>| dir.as_deref() == self.path.parent();
+        gate = self.gate.1.wait_while(gate, |(dir, _)| dir.is_some() && is_shut(dir)).unwrap();
+        gate.1 -= 1;
+        drop(gate);
         self.file.sync_data()
     }
 

@@ -2,7 +2,7 @@
 //! comes next read ahead. Owns the few chunks that are kept in the clear; what is where is
 //! `body`'s.
 
-use super::body::{At, Body};
+use super::body::{At, Body, Content};
 use super::{State, WorkError};
 use crate::chunk::{CHUNK_LEN, Disproved, MAX_FILE_LEN, Place, chunk_count, chunk_len};
 use crate::core::catalogue::{FileRecord, FileVersion, file_record};
@@ -15,7 +15,7 @@ use crate::node::{Shared, lock};
 use crate::sys::Time;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -230,6 +230,18 @@ impl Shared {
         Ok(())
     }
 
+    /// The same, and what is edited then. A version may have been made meanwhile, with which what
+    /// was seen before is forgotten.
+    fn edit_begun<'a>(&self, body: &'a Body) -> Result<MutexGuard<'a, Content>, WorkError> {
+        loop {
+            self.begin_edit(body)?;
+            let content = body.lock();
+            if content.is_touched() {
+                return Ok(content);
+            }
+        }
+    }
+
     /// Writes bytes if nothing has to be brought for that.
     pub(super) fn try_write(
         &self,
@@ -240,10 +252,9 @@ impl Shared {
         if at.saturating_add(bytes.len() as u64) > MAX_FILE_LEN {
             return Err(WorkError::TooLarge);
         }
-        self.begin_edit(body)?;
         self.room_for(bytes.len() as u64)?;
+        let mut content = self.edit_begun(body)?;
         let now = self.sys.clock.now();
-        let mut content = body.lock();
         if let Some(index) = content.missing_to_write(at, bytes.len() as u64) {
             return Ok(Some(index));
         }
@@ -292,12 +303,12 @@ impl Shared {
             return Err(WorkError::TooLarge);
         }
         loop {
-            self.begin_edit(body)?;
-            let now = self.sys.clock.now();
             let (missing, synced) = {
-                let mut content = body.lock();
+                let mut content = self.edit_begun(body)?;
+                let now = self.sys.clock.now();
                 let missing = content.missing_to_resize(to);
-                let synced = to < content.size() && content.is_said();
+                let said = content.is_said() || body.has_heads();
+                let synced = to < content.size() && said;
                 if missing.is_none() && !synced {
                     content.resize(to, now)?;
                     content.modified_ns = Some(self.now_ns());
@@ -343,15 +354,19 @@ impl Shared {
     /// The same if nothing has to be staged for that; whether it was so. A large draft takes a
     /// file system a while.
     fn punch_staged(&self, body: &Body, at: u64, len: u64) -> Result<bool, WorkError> {
-        let mut content = body.lock();
-        let end = at.saturating_add(len).min(content.size());
-        if at < end {
-            if content.missing_to_punch(at, end).is_some() || !content.is_touched() {
-                return Ok(false);
+        {
+            let mut content = body.lock();
+            let end = at.saturating_add(len).min(content.size());
+            if at < end {
+                if content.missing_to_punch(at, end).is_some() || !content.is_touched() {
+                    return Ok(false);
+                }
+                content.punch(at, end, self.sys.clock.now())?;
+                content.modified_ns = Some(self.now_ns());
             }
-            content.punch(at, end, self.sys.clock.now())?;
-            content.modified_ns = Some(self.now_ns());
         }
+        // Some at a time, each with the lock anew.
+        while body.lock().give_back()? {}
         Ok(true)
     }
 

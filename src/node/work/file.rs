@@ -188,6 +188,7 @@ impl Shared {
     /// Whether a draft could be made durable.
     pub(super) fn sync_draft(&self, body: &Body) -> Result<bool, WorkError> {
         let place = self.drafts();
+        let _heads = body.heads();
         let mut naming = lock(&self.work.naming);
         naming.ready(place)?;
         let state = lock(&self.work.state);
@@ -207,25 +208,38 @@ impl Shared {
 
     /// Makes a file shorter of which something was synced: that is said first, so that who finds
     /// the draft does not miss what was dropped. Whether that could be said.
+    ///
+    /// Others read and write while that becomes durable. Nobody else writes a head until the bytes
+    /// are dropped, so the newest one does not speak of them then; and what was written meanwhile
+    /// was not synced, so that after a crash it may be there or not.
     pub(super) fn cut_synced(&self, body: &Body, to: u64) -> Result<bool, WorkError> {
+        let _heads = body.heads();
+        let cannot = |content: &Content| {
+            !content.is_touched() || to >= content.size() || content.missing_to_resize(to).is_some()
+        };
         let mut naming = lock(&self.work.naming);
         naming.ready(self.drafts())?;
-        let state = lock(&self.work.state);
-        let renamed = self.renamed(&state, body.id);
-        let mut content = body.lock();
-        if to >= content.size() || content.missing_to_resize(to).is_some() {
-            return Ok(true);
-        }
-        let saying = match state.work.is_orphan(&body.id) {
-            true => None,
-            false => Some(self.saying(&state, body.id, &content, to)?),
+        let (renamed, said) = {
+            let state = lock(&self.work.state);
+            let renamed = self.renamed(&state, body.id);
+            let content = body.lock();
+            if cannot(&content) {
+                return Ok(true);
+            }
+            let draft = content.reader().filter(|_| !state.work.is_orphan(&body.id));
+            let saying =
+                |draft| Ok::<_, WorkError>((draft, self.saying(&state, body.id, &content, to)?));
+            (renamed, draft.map(saying).transpose()?)
         };
-        drop(state);
-        if let (Some(draft), Some(mut saying)) = (content.reader(), saying) {
+        if let Some((draft, mut saying)) = said {
             saying.head.list = renamed.list(&naming);
             if !self.say(naming, &renamed, &draft, &saying)? {
                 return Ok(false);
             }
+        }
+        let mut content = body.lock();
+        if cannot(&content) {
+            return Ok(true);
         }
         content.resize(to, self.sys.clock.now())?;
         content.modified_ns = Some(self.now_ns());

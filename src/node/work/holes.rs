@@ -69,6 +69,10 @@ impl Holes {
         self.0.range(..below).map(move |(first, end)| (*first, (*end).min(below) - first))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

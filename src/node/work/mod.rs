@@ -5,8 +5,8 @@
 //! changes become known to the others, and `news` how the others' changes become known here.
 //!
 //! Invariants: what a program has synced is on this disk; a version names as parents what was seen
-//! when its edits began; of several locks that of the names is taken first, then the state's, then
-//! a body's, and that of what was renamed last.
+//! when its edits began; of several locks that of a body's heads is taken first, then that of the
+//! names, then the state's, then a body's, and that of what was renamed last.
 
 mod ahead;
 mod attributes;

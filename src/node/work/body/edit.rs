@@ -10,6 +10,9 @@ use crate::sys::Time;
 use std::io;
 use std::ops::Range;
 
+/// Chunks of which the room is given back at a time.
+const AT_A_TIME: u64 = 16;
+
 impl Content {
     /// The chunk that has to be staged before these bytes can be written.
     pub(in crate::node::work) fn missing_to_write(&self, at: u64, len: u64) -> Option<u64> {
@@ -35,19 +38,26 @@ impl Content {
             .find(|index| self.at(*index) == At::Base && !self.is_covered(*index, at, end))
     }
 
-    /// Makes bytes that are not behind the end zero, all that is missing being staged, and gives
-    /// the room of them in the draft back.
+    /// Makes bytes that are not behind the end zero, all that is missing being staged. The room of
+    /// whole chunks in the draft is given back by [`Self::give_back`].
     pub(in crate::node::work) fn punch(&mut self, at: u64, end: u64, now: Time) -> io::Result<()> {
         self.edit(now);
         self.refused = None;
-        if let Some(draft) = &self.draft {
-            draft.punch(at, end - at)?;
-        }
         let last = if end == self.size { chunk_count(end) } else { end / CHUNK };
         let whole = at.div_ceil(CHUNK)..last;
-        if whole.start < whole.end {
+        let (before, behind) = match whole.is_empty() {
+            true => (end, end),
+            false => (whole.start * CHUNK, whole.end * CHUNK),
+        };
+        if let Some(draft) = &self.draft {
+            for part in [at..before, behind..end].into_iter().filter(|part| !part.is_empty()) {
+                draft.punch(part.start, part.end - part.start)?;
+            }
+        }
+        if !whole.is_empty() {
             let mut cut = self.staged.split_off(&whole.start);
             self.staged.append(&mut cut.split_off(&whole.end));
+            self.stale.add(whole.clone());
             self.holes.add(whole);
         }
         for index in [at / CHUNK, (end - 1) / CHUNK] {
@@ -114,12 +124,31 @@ impl Content {
         Ok(self.run.note(at, end))
     }
 
+    /// Gives the room of some chunks back that have become holes; whether there may be more. Where
+    /// a file system cannot do that, and zeros are written, others get their turn in between.
+    pub(in crate::node::work) fn give_back(&mut self) -> io::Result<bool> {
+        let Some((first, number)) = self.stale.runs(u64::MAX).next() else { return Ok(false) };
+        let number = number.min(AT_A_TIME);
+        if let Some(draft) = &self.draft {
+            draft.punch(first * CHUNK, number * CHUNK)?;
+        }
+        self.stale.remove(first..first + number);
+        Ok(true)
+    }
+
     /// Empties chunks that are about to be staged, where something else may lie in the draft.
-    fn clean(&self, chunks: Range<u64>) -> io::Result<()> {
-        let Some(draft) = self.draft.as_ref().filter(|_| self.unclean > 0) else { return Ok(()) };
-        let chunks = chunks.start..chunks.end.min(self.unclean.div_ceil(CHUNK));
-        for index in chunks.filter(|index| self.at(*index) != At::Draft) {
-            draft.punch(index * CHUNK, CHUNK)?;
+    fn clean(&mut self, chunks: Range<u64>) -> io::Result<()> {
+        let Some(draft) = self.reader() else { return Ok(()) };
+        if self.unclean == 0 && self.stale.is_empty() {
+            return Ok(());
+        }
+        let unclean = self.unclean.div_ceil(CHUNK);
+        for index in chunks {
+            let is_dirty = index < unclean || self.stale.contains(index);
+            if is_dirty && self.at(index) != At::Draft {
+                draft.punch(index * CHUNK, CHUNK)?;
+                self.stale.remove(index..index + 1);
+            }
         }
         Ok(())
     }
@@ -147,6 +176,7 @@ impl Content {
             }
             self.staged.split_off(&chunk_count(to));
             self.holes.remove(chunk_count(to)..u64::MAX);
+            self.stale.remove(chunk_count(to)..u64::MAX);
             if let Some(edit) = self.staged.get_mut(&(to / CHUNK)) {
                 *edit = self.edits;
             }
@@ -189,6 +219,31 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
+    fn what_is_written_into_a_hole_is_not_mixed_with_what_was_there() {
+        let body = Body::new(InodeId([3; 16]), None);
+        let mut content = body.lock();
+        let (dir, key) = (tempfile::tempdir().unwrap(), NodeKey::from_seed(&[4; 32]));
+        let place = Place { fs: &OsFs, dir: dir.path(), key: &key };
+        let many = 2 * AT_A_TIME + 3;
+        content.write(place, &body.id, 0, &vec![9; (many * CHUNK) as usize], Time::ZERO).unwrap();
+        content.punch(0, many * CHUNK, Time::ZERO).unwrap();
+        // Their room is not given back yet.
+        for (index, at) in [(1, 5), (many - 1, 7)] {
+            content.write(place, &body.id, index * CHUNK + at, b"x", Time::ZERO).unwrap();
+        }
+        let given_back = std::iter::from_fn(|| content.give_back().unwrap().then_some(()));
+        assert_eq!(given_back.count(), 3, "some at a time, around what is used");
+        let draft = content.reader().unwrap();
+        for (index, at) in [(1, 5), (many - 1, 7)] {
+            let mut bytes = vec![1; CHUNK_LEN];
+            draft.read(&mut bytes, index * CHUNK).unwrap();
+            assert!(
+                bytes.iter().enumerate().all(|(n, byte)| *byte == if n == at { b'x' } else { 0 })
+            );
+        }
+    }
+
+    #[test]
     fn a_hole_takes_the_place_of_what_was_staged_and_of_the_base() {
         let (hash, claim) = (FileHash([1; 32]), ClaimId([2; 16]));
         let version = FileVersion { hash, size: 9 * CHUNK, claim, record: None };
@@ -200,6 +255,7 @@ mod tests {
         assert_eq!(content.missing_to_punch(3 * CHUNK + 1, 9 * CHUNK), None, "it is staged");
         assert_eq!(content.missing_to_punch(3 * CHUNK, 5 * CHUNK + 1), Some(5));
         content.punch(3 * CHUNK + 1, 6 * CHUNK, Time::ZERO).unwrap();
+        assert!(content.give_back().unwrap() && !content.give_back().unwrap());
         let all = |content: &Content| (0..9).map(|at| content.at(at)).collect::<Vec<_>>();
         let (base, draft, hole) = (At::Base, At::Draft, At::Hole);
         assert_eq!(all(&content), [base, base, draft, draft, hole, hole, base, base, base]);
@@ -213,6 +269,7 @@ mod tests {
         content.punch(7 * CHUNK, 9 * CHUNK, Time::ZERO).unwrap();
         content.punch(3 * CHUNK, 4 * CHUNK, Time::ZERO).unwrap();
         content.write(place, &body.id, 4 * CHUNK, b"x", Time::ZERO).unwrap();
+        assert!(content.give_back().unwrap());
         let mut byte = [1; 2];
         content.reader().unwrap().read(&mut byte, 3 * CHUNK).unwrap();
         assert_eq!(byte, [0; 2]);

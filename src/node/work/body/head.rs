@@ -25,6 +25,7 @@ impl Content {
     pub(in crate::node::work) fn drop_draft(&mut self, fs: &dyn Fs) -> io::Result<()> {
         self.staged.clear();
         self.holes.clear();
+        self.stale.clear();
         (self.ahead, self.refused) = (None, None);
         self.unclean = 0;
         self.draft.take().map_or(Ok(()), |draft| draft.remove(fs))

@@ -6,9 +6,11 @@
 //!
 //! Invariants: a chunk that is not staged is the base's, whole and of the same length, or a hole:
 //! behind the end of the base, or made one by a program. In the draft, what is behind the bytes of
-//! a staged chunk is zero, and so is all of a hole. So a change to a part of a chunk, or of its
-//! length, stages it first, and the draft of a node that was killed, in which anything may lie, is
-//! made so.
+//! a staged chunk is zero, and so is all of a hole, once the bytes that were there have been
+//! dropped (`stale`) and before it is staged. So a change to a part of a chunk, or of its length,
+//! stages it first, and the draft of a node that was killed, in which anything may lie, is made so.
+//!
+//! Who reads or writes waits for nobody who syncs: the lock of a content is not held meanwhile.
 
 mod edit;
 mod head;
@@ -38,6 +40,8 @@ const DOORS_MAX: usize = 16;
 /// A file's content.
 pub(super) struct Body {
     pub(super) id: InodeId,
+    /// Held by who writes a head of the draft, from before it is known what that says.
+    heads: Mutex<()>,
     content: Mutex<Content>,
 }
 
@@ -53,6 +57,8 @@ pub(super) struct Content {
     staged: BTreeMap<u64, u64>,
     /// Chunks that are zero whatever the base has there.
     holes: Holes,
+    /// Chunks of which the draft still has bytes that do not count any more.
+    stale: Holes,
     draft: Option<Draft>,
     /// Below this, chunks of the draft that are not staged may hold what was never synced.
     unclean: u64,
@@ -100,6 +106,7 @@ impl Body {
             size,
             staged: BTreeMap::new(),
             holes: Holes::default(),
+            stale: Holes::default(),
             draft: None,
             unclean: 0,
             edits: 0,
@@ -120,7 +127,7 @@ impl Body {
             run: Run::default(),
             ahead: None,
         };
-        Self { id, content: Mutex::new(content) }
+        Self { id, heads: Mutex::default(), content: Mutex::new(content) }
     }
 
     /// The content of a new file that is what a version of another one was.
@@ -153,6 +160,17 @@ impl Body {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Content> {
         crate::node::lock(&self.content)
+    }
+
+    /// The right to write heads of the draft, which one has at a time; taken before all locks.
+    pub(super) fn heads(&self) -> MutexGuard<'_, ()> {
+        crate::node::lock(&self.heads)
+    }
+
+    /// Whether a head of the draft may just be written. Who has the content's lock knows that none
+    /// is begun.
+    pub(super) fn has_heads(&self) -> bool {
+        self.heads.try_lock().is_err()
     }
 }
 
