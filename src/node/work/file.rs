@@ -192,7 +192,7 @@ impl Shared {
         let mut naming = lock(&self.work.naming);
         naming.ready(place)?;
         let state = lock(&self.work.state);
-        let renamed = self.renamed(&state, body.id);
+        let renamed = self.renamed(&naming, &state, body.id);
         let (saying, draft) = {
             let mut content = body.lock();
             if !content.is_edited() || state.work.is_orphan(&body.id) {
@@ -221,7 +221,7 @@ impl Shared {
         naming.ready(self.drafts())?;
         let (renamed, said) = {
             let state = lock(&self.work.state);
-            let renamed = self.renamed(&state, body.id);
+            let renamed = self.renamed(&naming, &state, body.id);
             let content = body.lock();
             if cannot(&content) {
                 return Ok(true);

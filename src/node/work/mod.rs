@@ -44,7 +44,7 @@ use body::Body;
 use commit::Rounds;
 use content::Clear;
 use draft::{Named, SEEN_MAX, Seen};
-use naming::Naming;
+use naming::{Naming, Noted};
 use news::Told;
 use room::Room;
 use std::collections::{BTreeMap, VecDeque};
@@ -114,8 +114,8 @@ pub(super) struct Desk {
     state: Mutex<State>,
     /// Where names of files are said of which no version exists; taken before the state.
     naming: Mutex<Naming>,
-    /// Files with drafts that have got or lost names since that was said, and when; taken last.
-    renamed: Mutex<BTreeMap<InodeId, u64>>,
+    /// Files with drafts that have got or lost names since that was said; taken last.
+    renamed: Mutex<BTreeMap<InodeId, Noted>>,
     clear: Clear,
     /// Held from a plan until what it came to is settled. In it records of what conflict copies
     /// have become that are here and not at enough others.
