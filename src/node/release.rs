@@ -121,6 +121,22 @@ impl Shared {
         self.publish_releases(releases, judged_ms).await
     }
 
+    /// Lets chunks go that were claimed until then and that no version of the claim has.
+    pub(super) async fn release_chunks(
+        self: &Arc<Self>,
+        claim: ClaimId,
+        mut chunks: Vec<ChunkId>,
+        until_ms: u64,
+    ) -> Result<(), ReleaseError> {
+        chunks.sort_unstable();
+        let release = |chunks: &[ChunkId]| {
+            let (versions, chunks) = (Vec::new(), chunks.to_vec());
+            Release { claim, scope: Scope::Versions { until_ms, versions, chunks } }
+        };
+        let releases = chunks.chunks(RELEASED_MAX).map(release).collect();
+        self.publish_releases(releases, until_ms).await
+    }
+
     async fn publish_releases(
         self: &Arc<Self>,
         releases: Vec<Release>,

@@ -1,7 +1,7 @@
-//! Edits of open files, as a mount makes them, on disks that are slow.
+//! Edits of open files, as a mount makes them, on disks that are slow and of files that are long.
 
 use crate::badfs::BadFs;
-use crate::fixture::{Place, noise, until, until_met};
+use crate::fixture::{Place, noise, until, until_met, until_status};
 use p2pfs::Node;
 use p2pfs::node::ROOT_NUMBER;
 use std::sync::Arc;
@@ -41,6 +41,45 @@ async fn a_synced_file_that_is_made_shorter_is_read_and_written_while_that_is_sy
     cutting.await.unwrap().unwrap();
     assert_eq!(file.size(), MIB as u64 + 5);
     assert_eq!(file.read(MIB as u64, 100).await.unwrap(), bytes[MIB..MIB + 5]);
+    drop(file);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_stored_ahead_of_a_new_file_and_then_written_again_is_let_go() {
+    let place = Place::new();
+    let mut config = place.config("one", "user", &[]);
+    config.gc_grace = Duration::from_secs(2);
+    let node = Node::start(config).await.unwrap();
+    until_met(&node, 0).await;
+    let mut bytes = noise("f", 24 * MIB);
+    let (stat, file) = node.work().create(ROOT_NUMBER, b"f", 0o644, None).unwrap();
+    for (number, chunk) in bytes.chunks(MIB).enumerate() {
+        file.write((number * MIB) as u64, chunk).await.unwrap();
+    }
+    until("most of it is stored ahead", async || {
+        // A file at rest would become a version.
+        file.write(bytes.len() as u64, b"x").await.unwrap();
+        bytes.push(b'x');
+        (node.status().ok()?.bytes_here > 20 * MIB as u64).then_some(())
+    })
+    .await;
+    let other = noise("other", 3 * MIB);
+    file.write(5 * MIB as u64, &other).await.unwrap();
+    bytes[5 * MIB..8 * MIB].copy_from_slice(&other);
+    drop(file);
+    let hash = until("a version", async || node.work().hash(stat.number).unwrap()).await;
+    assert_eq!(hash.0, *blake3::hash(&bytes).as_bytes());
+    until_status("what it does not have goes", &node, |status| {
+        (24 * MIB as u64..24 * MIB as u64 + 500_000).contains(&status.bytes_here)
+    })
+    .await;
+    let file = node.work().open(stat.number, false).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < bytes.len() {
+        seen.extend(file.read(seen.len() as u64, MIB).await.unwrap());
+    }
+    assert!(seen == bytes);
     drop(file);
     node.stop().await;
 }

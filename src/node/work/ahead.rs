@@ -6,8 +6,10 @@
 //! would fill is worth more, and is dear to get on machines that share theirs.
 //!
 //! A chunk that is written again afterwards is sealed again with the version, and what was sealed
-//! of it stays claimed as long as the file. So the first chunk, in which many formats have what is
-//! only known at the end, always waits for the version.
+//! of it before is let go when the version of a new file is published. Under the claim of an older
+//! file other versions may have the same chunk, also ones that others are just making; there it
+//! stays as long as the file. The first chunk, in which many formats have what is only known at the
+//! end, always waits for the version.
 
 use super::body::Body;
 use super::draft::Draft;

@@ -13,7 +13,7 @@ use crate::core::hlc;
 use crate::core::tree::TreeError;
 use crate::core::work::{Edition, Planned};
 use crate::crypto::EpochKeys;
-use crate::id::{InodeId, RecordId};
+use crate::id::{ChunkId, ClaimId, InodeId, RecordId};
 use crate::node::get::OpenFile;
 use crate::node::publish::Publication;
 use crate::node::replicate::Promise;
@@ -374,7 +374,7 @@ impl Shared {
             let needed = Promise::now(&self.view(), self.config.replicas).nodes;
             self.note_written(&ids);
             let planned = Some(planning);
-            let again = self.names_copies().then(|| records.clone()).unwrap_or_default();
+            let again = if self.names_copies() { records.clone() } else { Vec::new() };
             let publication = Publication { records, commits, needed, planned, attempts };
             if let Err(err) = self.publish(publication).await {
                 // What is on this disk will reach the others.
@@ -389,6 +389,21 @@ impl Shared {
         }
         self.settle_work(planned, made, versions, &ids, clock)?;
         Ok(lost)
+    }
+
+    /// Lets chunks go that were kept for a version and are no part of it: what is claimed after
+    /// that was published is for another one. If that fails, they go with the file.
+    fn release_later(self: &Arc<Self>, claim: ClaimId, chunks: Vec<ChunkId>, clock: u64) {
+        if chunks.is_empty() {
+            return;
+        }
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let until_ms = hlc::ms_of(clock).saturating_sub(1);
+            if let Err(err) = shared.release_chunks(claim, chunks, until_ms).await {
+                tracing::debug!(%err, "what no version needs is kept with its file");
+            }
+        });
     }
 
     /// Has enough others keep what conflict copies have become, where they did not before.
@@ -510,6 +525,7 @@ impl Shared {
             }
             settling.push((one.claim, one.tally));
             bodies.push(one.body);
+            self.release_later(one.claim.id, one.unneeded, clock);
         }
         self.note_copies_later(settling);
         let State { work, bodies: known, .. } = state;

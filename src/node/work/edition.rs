@@ -13,7 +13,7 @@ use crate::chunk::{
 };
 use crate::core::catalogue::{Content as RecordContent, FileRecord};
 use crate::crypto::{EpochKeys, chunk_id, seal_page};
-use crate::id::FileHash;
+use crate::id::{ChunkId, FileHash};
 use crate::node::Shared;
 use crate::node::attempt::Attempt;
 use crate::node::get::{GetError, OpenFile};
@@ -34,6 +34,8 @@ pub(super) struct Made {
     pub(super) tally: Arc<Tally>,
     /// Of a new file: withdrawn when it is dropped before anybody can know of the version.
     pub(super) attempt: Option<Attempt>,
+    /// Chunks that are kept for it and not part of it.
+    pub(super) unneeded: Vec<ChunkId>,
 }
 
 /// A version in the making.
@@ -76,9 +78,10 @@ impl Shared {
         if let RecordContent::Stored { .. } = record.content {
             edition.sealing.keep_promise().await?;
         }
-        let Edition { snapshot, sealing, .. } = edition;
+        let Edition { snapshot, mut sealing, .. } = edition;
+        let unneeded = sealing.unneeded();
         let Sealing { claim, tally, attempt, .. } = sealing;
-        Ok(Made { body, snapshot, hash, record, manifest, claim, tally, attempt })
+        Ok(Made { body, snapshot, hash, record, manifest, claim, tally, attempt, unneeded })
     }
 }
 
@@ -94,11 +97,19 @@ impl Edition {
                 self.sealing.seal(Staged { index, edit, place, len, draft }).await?;
             }
         }
-        self.sealing.settle().await
+        self.sealing.settle().await?;
+        self.sealing.spare_all_but(&self.snapshot.staged);
+        Ok(())
     }
 
     /// The row of a chunk as it is in this version.
     async fn row(&mut self, index: u64) -> Result<Row, WorkError> {
+        let row = self.row_at(index).await?;
+        self.sealing.needs(&row);
+        Ok(row)
+    }
+
+    async fn row_at(&mut self, index: u64) -> Result<Row, WorkError> {
         let size = self.snapshot.size;
         let count = chunk_count(size);
         let place = Place::of(index, count);

@@ -20,7 +20,7 @@ use crate::node::replicate::{Delivery, Promise, Tally};
 use crate::node::{PutError, Shared};
 use crate::store::Claim;
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -43,6 +43,8 @@ pub(super) struct Sealing {
     under_way: VecDeque<UnderWay>,
     /// The rows of what was delivered, with the edits that they are of.
     rows: BTreeMap<u64, (u64, Row)>,
+    /// Chunks that were delivered and then sealed anew.
+    spare: BTreeSet<ChunkId>,
 }
 
 /// A chunk of a draft.
@@ -84,6 +86,7 @@ impl Shared {
             attempt,
             under_way: VecDeque::with_capacity(SEALERS),
             rows: BTreeMap::new(),
+            spare: BTreeSet::new(),
         })
     }
 
@@ -143,6 +146,33 @@ impl Sealing {
         self.rows.remove(&index).map(|(_, row)| row)
     }
 
+    /// What was sealed of other chunks than a version has in its draft is not needed for it.
+    pub(super) fn spare_all_but(&mut self, staged: &BTreeMap<u64, u64>) {
+        let Self { rows, spare, .. } = self;
+        rows.retain(|index, (_, row)| {
+            let is_staged = staged.contains_key(index);
+            if !is_staged && !row.is_zero() {
+                spare.insert(row.cid);
+            }
+            is_staged
+        });
+    }
+
+    /// A version has this row.
+    pub(super) fn needs(&mut self, row: &Row) {
+        if !self.spare.is_empty() {
+            self.spare.remove(&row.cid);
+        }
+    }
+
+    /// The chunks that were delivered and that no version needs, as far as that is certain: under a
+    /// claim that is new with this version nobody else keeps anything.
+    pub(super) fn unneeded(&mut self) -> Vec<ChunkId> {
+        let spare = std::mem::take(&mut self.spare);
+        let is_new = self.attempt.is_some() && self.base.is_none();
+        if is_new { spare.into_iter().collect() } else { Vec::new() }
+    }
+
     /// Seals a chunk and brings it on its way.
     pub(super) async fn seal(&mut self, chunk: Staged) -> Result<(), WorkError> {
         let slot = match self.shared.memory.try_take(User::Work) {
@@ -196,7 +226,8 @@ impl Sealing {
         } else {
             self.deliver(sealed.row.cid, slot.hold(sealed.bytes));
         }
-        self.rows.insert(first.index, (first.edit, sealed.row));
+        let before = self.rows.insert(first.index, (first.edit, sealed.row));
+        self.spare.extend(before.filter(|(_, row)| !row.is_zero()).map(|(_, row)| row.cid));
         Ok(())
     }
 
