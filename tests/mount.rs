@@ -1,9 +1,9 @@
 //! Mounts of real daemons on `/dev/fuse`: what programs expect of a disk and what a shared one
 //! adds. `probe` has what applications rely on, one by one; `programs` whole programs; `shared`
-//! several nodes; `edited` files to which something happens meanwhile; `renamed` names and the end
-//! of the daemon; `ends` how mounts come and go; `copies` conflict copies; `full` what happens
-//! without room; `holes` the room that holes give back; `write` changes without a mount; `fsx`
-//! random operations.
+//! several nodes; `removed` what several remove and make at once; `edited` files to which something
+//! happens meanwhile; `renamed` names and the end of the daemon; `ends` how mounts come and go;
+//! `copies` conflict copies; `full` what happens without room; `holes` the room that holes give
+//! back; `write` changes without a mount; `fsx` random operations.
 
 // The lint's exception for tests does not reach what several tests share.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -28,6 +28,8 @@ mod mounted;
 mod probe;
 #[path = "mount/programs.rs"]
 mod programs;
+#[path = "mount/removed.rs"]
+mod removed;
 #[path = "mount/renamed.rs"]
 mod renamed;
 #[path = "harness/said.rs"]

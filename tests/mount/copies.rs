@@ -5,6 +5,7 @@ use crate::daemon::{Daemon, names, until};
 use crate::mounted::{Mounted, mounted};
 use rustix::process::Signal;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 fn knows(node: &Daemon, path: &str, text: &str) -> bool {
@@ -13,8 +14,22 @@ fn knows(node: &Daemon, path: &str, text: &str) -> bool {
 }
 
 /// Two nodes write to a name, none having seen what the other one did; what has the name then, and
-/// where the copy is at the first node.
+/// where the copy is at the first node. What is written counts from the moment when a program
+/// begins to, and is a version when that closes the file.
 fn conflict(swarm: &Mounted, name: &str) -> (String, PathBuf) {
+    let write = |node: usize, text: &str| {
+        let mut file = File::create(swarm.at(node).join(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.sync_all().unwrap();
+        file
+    };
+    drop([write(0, "zero"), write(1, "one")]);
+    both_seen(swarm, name)
+}
+
+/// The same of two nodes that cannot talk meanwhile: each makes a version without the other one,
+/// which it does once that counts as dead.
+fn conflict_apart(swarm: &Mounted, name: &str) -> (String, PathBuf) {
     let path = format!("/{name}");
     swarm[1].signal(Signal::STOP);
     fs::write(swarm.at(0).join(name), "zero").unwrap();
@@ -24,6 +39,11 @@ fn conflict(swarm: &Mounted, name: &str) -> (String, PathBuf) {
     fs::write(swarm.at(1).join(name), "one").unwrap();
     until("the version of the second", || knows(&swarm[1], &path, "one"));
     swarm[0].signal(Signal::CONT);
+    both_seen(swarm, name)
+}
+
+/// Waits until both nodes see both versions.
+fn both_seen(swarm: &Mounted, name: &str) -> (String, PathBuf) {
     let mark = format!("{name}.conflict-");
     let copy_at = |node: usize| {
         let all = names(swarm.at(node)).into_iter();
@@ -71,7 +91,7 @@ fn a_conflict_copy_is_read_and_copied_and_ends_when_it_is_removed() {
     let Some(swarm) = mounted(test, 2) else { return };
     fs::write(swarm.at(0).join("f"), "base").unwrap();
     until("the file to appear", || holds(&swarm.at(1).join("f"), "base"));
-    let (winner, copy) = conflict(&swarm, "f");
+    let (winner, copy) = conflict_apart(&swarm, "f");
     // Which of the two versions would go on with what is written to it is for nobody to guess.
     let refused = File::options().write(true).open(&copy).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
@@ -127,8 +147,7 @@ fn a_conflict_copy_that_gets_another_name_is_a_file_of_its_own() {
         File::open(&top).unwrap().sync_all().unwrap();
         swarm[0].kill();
         swarm[0].start();
-        // Of a dead one the system may still know names.
-        until("the mount to be back", || fs::read_dir(&top).is_ok());
+        swarm.until_back(0);
         settled(&swarm, &[(name, &winner), (kept, other(&winner))]);
     }
 }

@@ -87,7 +87,7 @@ fn a_program_is_told_that_the_swarm_is_full_and_what_it_synced_goes_out_later() 
     swarm[0].signal(Signal::KILL);
     swarm[0].kill();
     swarm[0].start();
-    until("the mount to be back", || fs::read_dir(swarm.at(0)).is_ok());
+    swarm.until_back(0);
     let mut seen = Vec::new();
     File::open(&path).unwrap().read_to_end(&mut seen).unwrap();
     assert!(seen == bytes);

@@ -125,7 +125,7 @@ fn a_hole_that_was_synced_outlives_the_daemon_though_the_version_has_bytes_there
         let had_draft = !names(&drafts).is_empty();
         swarm[0].start();
         let path = swarm.at(0).join(&name);
-        until("the mount to be back", || fs::read_dir(swarm.at(0)).is_ok());
+        swarm.until_back(0);
         let (from, to) = (2 * MIB as usize, 2 * MIB as usize + 4096);
         let seen = fs::read(&path).unwrap();
         assert!(seen[from..to].iter().all(|byte| [0, b'x'].contains(byte)));

@@ -1,10 +1,10 @@
 //! Daemons with mounts, which go with them. Owns mounting and unmounting; a test that cannot run
 //! on a machine says so.
 
-use crate::daemon::{Daemon, Swarm};
+use crate::daemon::{Daemon, Swarm, until};
 use std::io::Write;
 use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -140,6 +140,18 @@ impl Mounted {
     /// Where a node's mount is.
     pub(crate) fn at(&self, node: usize) -> &Path {
         &self.points[node]
+    }
+
+    /// Waits until the mount of a node that was started again answers.
+    pub(crate) fn until_back(&self, node: usize) {
+        let point = self.at(node);
+        let device = |dir: &Path| std::fs::metadata(dir).ok().map(|stat| stat.dev());
+        until("the mount to be back", || {
+            // What the system remembers of it a dead mount says, too, and where none is just now
+            // there is an empty directory.
+            let is_mount = device(point) != device(point.parent().unwrap());
+            is_mount && std::fs::read_dir(point).is_ok()
+        });
     }
 
     /// A new directory in a mount.

@@ -7,7 +7,6 @@ use crate::mounted::{Mounted, mounted};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 type Seen = BTreeMap<String, String>;
@@ -29,13 +28,7 @@ fn after_a_kill(swarm: &mut Mounted, open: Vec<File>) -> Seen {
     swarm[0].kill();
     drop(open);
     swarm[0].start();
-    let point = swarm.at(0);
-    let device = |dir: &Path| fs::metadata(dir).ok().map(|stat| stat.dev());
-    until("the mount to be back", || {
-        // What the system remembers of it a dead mount says, too.
-        let is_mount = device(point) != device(point.parent().unwrap());
-        is_mount && fs::read_dir(point).is_ok()
-    });
+    swarm.until_back(0);
     let mut seen = Seen::new();
     for name in names(swarm.at(0)) {
         let path = swarm.at(0).join(&name);

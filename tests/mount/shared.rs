@@ -222,15 +222,17 @@ fn a_synced_new_file_and_one_of_that_name_which_its_node_never_saw_are_both_kept
         // So that they find each other again.
         swarm[node].listen = swarm[node].address();
     }
-    // Made earlier, empty so that no chunk needs a home, and not known at the other node then.
-    swarm[1].signal(Signal::STOP);
+    // Made earlier, empty so that no chunk needs a home, and not known at the other node then: what
+    // is sent to one that only stands still it hears later.
+    swarm[1].kill();
     fs::write(swarm[0].work.join("f"), "").unwrap();
     let mut put = swarm[0].command(&["put", "f", "--as", "/f", "--replicas", "1"]);
     let mut put = put.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until("the file to be at its node", || swarm[0].run(&["stat", "/f"]).code == 0);
     swarm[0].kill();
     put.wait().unwrap();
-    swarm[1].signal(Signal::CONT);
+    swarm[1].start();
+    swarm.until_back(1);
     let mut file = File::create(swarm.at(1).join("f")).unwrap();
     file.write_all(b"synced").unwrap();
     file.sync_all().unwrap();
@@ -271,21 +273,26 @@ fn a_synced_edit_and_the_file_that_took_its_name_meanwhile_are_both_kept() {
     both_have(&swarm, ["edit", "other"]);
 }
 
+/// The name of a file of which one node has all that there is.
+pub(crate) fn only_at(swarm: &Mounted, node: usize) -> String {
+    // Of some of them, with one copy each, that is not at the node that is asked.
+    let single = (10..40).find(|number| {
+        let name = format!("/single{number}");
+        swarm[node].put(&name, &noise(*number, 1 << 20), &["--replicas", "1"]);
+        let stat = swarm[node].list(&["stat", &name]).remove(0);
+        let holders = stat["holders"].as_array().unwrap();
+        holders.iter().all(|holder| holder["here"] == true)
+    });
+    format!("single{}", single.unwrap())
+}
+
 #[test]
 fn bytes_that_nobody_has_are_an_error_in_time() {
     let test = "bytes_that_nobody_has_are_an_error_in_time";
     let Some(mut swarm) = mounted(test, 2) else { return };
     let bytes = noise(3, 1 << 20);
     swarm[0].put("/both", &bytes[..1000], &[]);
-    // One copy of each, and of one of them not at the node that reads.
-    let single = (10..40).find(|number| {
-        let name = format!("/single{number}");
-        swarm[1].put(&name, &noise(*number, 1 << 20), &["--replicas", "1"]);
-        let stat = swarm[1].list(&["stat", &name]).remove(0);
-        let holders = stat["holders"].as_array().unwrap();
-        holders.iter().all(|holder| holder["here"] == true)
-    });
-    let path = swarm.at(0).join(format!("single{}", single.unwrap()));
+    let path = swarm.at(0).join(only_at(&swarm, 1));
     until("the file to appear", || path.exists());
     swarm[1].kill();
     let begun = Instant::now();
