@@ -11,6 +11,7 @@ mod dirs;
 mod door;
 mod system;
 mod table;
+mod xattrs;
 
 use crate::node::{News, Node, Stale, WorkError};
 use crate::text::{reason, shown, shown_path};

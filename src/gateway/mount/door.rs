@@ -1,5 +1,5 @@
 //! The door through which the system asks for files (FUSE): each request becomes a call of the
-//! working tree, each error a number. What may have to wait for other nodes runs as a task, so that
+//! working tree, each error a number; extended attributes have `xattrs`. What may have to wait for other nodes runs as a task, so that
 //! it keeps no other request waiting; every request is answered within [`DEADLINE`].
 
 use super::attr::{attr, errno, kind, nanos};
@@ -8,7 +8,6 @@ use crate::node::{
     Changes, Kind, Made, Node, OpenedFile, ROOT_NUMBER, Renaming, Special, Stat, TreeError, Work,
     WorkError,
 };
-use crate::wire::control::Target;
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
     InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
@@ -36,13 +35,11 @@ const WRITE_MAX: u32 = 1 << 20;
 const BLOCK: u64 = 4096;
 /// Longest name in bytes.
 const NAME_MAX: u32 = 255;
-/// The extended attributes that the node answers itself.
-const OWN: &[u8] = b"user.p2pfs.";
 
 /// The door of one mount.
 pub(super) struct Door {
-    node: Arc<Node>,
-    work: Work,
+    pub(super) node: Arc<Node>,
+    pub(super) work: Work,
     runtime: Handle,
     seen: Seen,
     read_only: bool,
@@ -117,7 +114,7 @@ impl Door {
         Self { node, work, runtime, seen, read_only, files, dirs, ended }
     }
 
-    const fn inside(&self, number: INodeNo) -> u64 {
+    pub(super) const fn inside(&self, number: INodeNo) -> u64 {
         if number.0 == ROOT_NUMBER { self.seen.root } else { number.0 }
     }
 
@@ -131,7 +128,7 @@ impl Door {
     }
 
     /// Makes a change, as soon as there is room for it: until then other requests are served.
-    fn change<T: Send + 'static>(
+    pub(super) fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Work) -> Result<T, WorkError> + Send + 'static,
         tell: impl FnOnce(Result<T, Errno>) + Send + 'static,
@@ -161,7 +158,7 @@ impl Door {
     }
 
     /// Does something that may have to wait, and tells what came of it.
-    fn later<T: Send + 'static>(
+    pub(super) fn later<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, WorkError>> + Send + 'static,
         tell: impl FnOnce(Result<T, Errno>) + Send + 'static,
@@ -177,59 +174,13 @@ impl Door {
             });
         });
     }
-
-    /// What a file is asked that only the swarm knows.
-    fn own_xattr(&self, number: u64, name: &[u8], size: u32, reply: ReplyXattr) {
-        let (node, what) = (self.node.clone(), name[OWN.len()..].to_vec());
-        let hash = self.work.hash(number);
-        let answer = async move {
-            let hash = hash?.ok_or(WorkError::NoAttribute)?;
-            if what == b"hash" {
-                return Ok(hash.to_string().into_bytes());
-            }
-            if what != b"copies" && what != b"peers" {
-                return Err(WorkError::NoAttribute);
-            }
-            let stat = node.stat(&Target::Hash(hash)).await;
-            let stat = stat.map_err(|_| WorkError::NoAttribute)?;
-            if what == b"copies" {
-                return Ok(stat.info.copies.unwrap_or(0).to_string().into_bytes());
-            }
-            let whole = stat.holders.iter().filter(|h| h.chunks + stat.zero_chunks == stat.chunks);
-            let names: Vec<&str> = whole.map(|holder| &*holder.name).collect();
-            Ok(names.join(" ").into_bytes())
-        };
-        self.later(answer, move |value| tell_xattr(value, size, reply));
-    }
 }
 
-/// Answers a question for an extended attribute.
-fn tell_xattr(value: Result<Vec<u8>, Errno>, size: u32, reply: ReplyXattr) {
-    match value {
-        Err(err) => reply.error(err),
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-    }
-}
-
-fn tell_empty(done: Result<(), Errno>, reply: ReplyEmpty) {
+/// Answers whether something could be done.
+pub(super) fn tell_empty(done: Result<(), Errno>, reply: ReplyEmpty) {
     match done {
         Ok(()) => reply.ok(),
         Err(err) => reply.error(err),
-    }
-}
-
-/// Names of extended attributes that programs may set.
-fn is_free(name: &[u8]) -> Result<(), Errno> {
-    if name.starts_with(OWN) {
-        return Err(Errno::EPERM);
-    }
-    let known = [&b"user."[..], b"trusted."].iter().any(|class| name.starts_with(class));
-    match name.len() {
-        _ if !known => Err(Errno::EOPNOTSUPP),
-        0..=255 => Ok(()),
-        _ => Err(Errno::ERANGE),
     }
 }
 
@@ -635,51 +586,19 @@ impl Filesystem for Door {
         _: u32,
         reply: ReplyEmpty,
     ) {
-        let (number, name) = (self.inside(ino), name.as_bytes());
-        if let Err(err) = is_free(name) {
-            return reply.error(err);
-        }
-        let there = self.work.xattr(number, name).is_ok();
-        if there && flags & libc::XATTR_CREATE != 0 {
-            return reply.error(Errno::EEXIST);
-        }
-        if !there && flags & libc::XATTR_REPLACE != 0 {
-            return reply.error(Errno::ENODATA);
-        }
-        let (name, value) = (name.to_vec(), value.to_vec());
-        let set = move |work: &Work| work.set_xattr(number, &name, Some(&value));
-        self.change(set, |done| tell_empty(done, reply));
+        self.set_xattr(ino, name, value, flags, reply);
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let (number, name) = (self.inside(ino), name.as_bytes());
-        if name.starts_with(OWN) {
-            return self.own_xattr(number, name, size, reply);
-        }
-        if is_free(name).is_err() {
-            return reply.error(Errno::EOPNOTSUPP);
-        }
-        let value = self.work.xattr(number, name).map_err(|err| errno(&err));
-        tell_xattr(value, size, reply);
+        self.xattr(ino, name, size, reply);
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let xattrs = self.work.xattrs(self.inside(ino));
-        let names = xattrs.map(|all| {
-            let names = all.into_iter().flat_map(|(name, _)| [name, vec![0]].concat());
-            names.collect::<Vec<u8>>()
-        });
-        tell_xattr(names.map_err(|err| errno(&err)), size, reply);
+        self.xattrs(ino, size, reply);
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (number, name) = (self.inside(ino), name.as_bytes());
-        if let Err(err) = is_free(name) {
-            return reply.error(err);
-        }
-        let name = name.to_vec();
-        let remove = move |work: &Work| work.set_xattr(number, &name, None);
-        self.change(remove, |done| tell_empty(done, reply));
+        self.remove_xattr(ino, name, reply);
     }
 
     fn fallocate(
