@@ -70,7 +70,7 @@ impl Mounts {
     /// Why that cannot be, with what would help; then nothing is mounted.
     pub async fn mount(self: &Arc<Self>, mount: Mount) -> Result<MountInfo, Failure> {
         let taken = self.check(&mount, true).await?;
-        self.mount_at(mount.clone(), taken).await?;
+        self.mount_at(mount.clone(), taken, false).await?;
         self.save().await;
         let (edited, edited_bytes) = self.node().work().unsaved();
         Ok(MountInfo { mount, edited, edited_bytes })
@@ -88,7 +88,13 @@ impl Mounts {
         Ok(taken)
     }
 
-    async fn mount_at(self: &Arc<Self>, mount: Mount, taken: Taken) -> Result<(), Failure> {
+    /// Mounts; `again` what is only wanted as long as nobody has given it up.
+    async fn mount_at(
+        self: &Arc<Self>,
+        mount: Mount,
+        taken: Taken,
+        again: bool,
+    ) -> Result<(), Failure> {
         let node = self.node();
         let work = node.work().another_door();
         let root = work.dir_at(&mount.path).map_err(|err| not_there(&err, &mount.path))?;
@@ -107,10 +113,8 @@ impl Mounts {
         })
         .await?;
         tokio::spawn(tell(news, notifier, root, is_ended.clone()));
-        let mounted = Mounted { mount, point, ended: is_ended.clone(), _session: session };
-        if !self.table.add(mounted) {
-            return Err(Failure::new(Code::Failed, "the daemon ends"));
-        }
+        let (ended, _session) = (is_ended.clone(), Box::new(session));
+        self.table.add(Mounted { mount, point, ended, _session }, again)?;
         attached.keep();
         drop(taken);
         tokio::spawn(self.clone().attend(is_ended));
@@ -200,7 +204,7 @@ impl Mounts {
                 return;
             }
             let done = match self.check(&mount, false).await {
-                Ok(taken) => self.mount_at(mount.clone(), taken).await,
+                Ok(taken) => self.mount_at(mount.clone(), taken, true).await,
                 Err(err) => Err(err),
             };
             match done {

@@ -27,7 +27,7 @@ pub(super) struct Mounted {
     /// Set when the system has ended it.
     pub(super) ended: watch::Receiver<bool>,
     /// What answers the system; it ends with the mount's last user.
-    pub(super) _session: fuser::BackgroundSession,
+    pub(super) _session: Box<dyn Send>,
 }
 
 /// The mounts.
@@ -84,16 +84,20 @@ impl Table {
         Ok(Taken { table: self.clone(), point })
     }
 
-    /// Adds a mount, which does not wait any longer; whether the daemon has not ended meanwhile.
-    pub(super) fn add(&self, mounted: Mounted) -> bool {
+    /// Adds a mount, which does not wait any longer. Not when the daemon has ended meanwhile, and
+    /// not one that comes `again` and that somebody has given up.
+    pub(super) fn add(&self, mounted: Mounted, again: bool) -> Result<(), Failure> {
         let mut all = self.lock();
         if all.ending {
-            return false;
+            return Err(Failure::new(Code::Failed, "the daemon ends"));
+        }
+        if again && !all.waiting.contains(&mounted.mount) {
+            return Err(Failure::new(Code::Failed, "somebody has unmounted it meanwhile"));
         }
         let point = mounted.mount.point.clone();
         all.waiting.retain(|waiting| waiting.point != point);
         all.open.push(mounted);
-        true
+        Ok(())
     }
 
     /// Those that are open.
@@ -220,6 +224,27 @@ mod tests {
         again.save(dir.path()).await;
         assert_eq!(table.restore(dir.path()), [mount("/two")], "it has ended");
         assert!(!dir.path().join("mounts.new").exists());
+    }
+
+    #[test]
+    fn what_is_given_up_while_it_is_mounted_again_does_not_come() {
+        let table = Table::default();
+        let mounted = |point: &str| Mounted {
+            mount: mount(point),
+            point: point.into(),
+            ended: watch::channel(false).1,
+            _session: Box::new(()),
+        };
+        table.lock().waiting = vec![mount("/one"), mount("/two"), mount("/three")];
+        assert_eq!(table.give_up(Path::new("/one")), Some(mount("/one")));
+        assert!(table.add(mounted("/one"), true).is_err());
+        table.add(mounted("/two"), true).unwrap();
+        assert!(!table.waits(&mount("/two")), "it came");
+        // A command mounts what it wants, also where something waits.
+        table.add(mounted("/three"), false).unwrap();
+        table.add(mounted("/four"), false).unwrap();
+        assert_eq!(table.open(), ["/two", "/three", "/four"].map(mount));
+        assert!(table.lock().waiting.is_empty());
     }
 
     #[test]
