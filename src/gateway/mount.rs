@@ -114,7 +114,7 @@ impl Mounts {
         .await?;
         tokio::spawn(tell(news, notifier, root, is_ended.clone()));
         let (ended, _session) = (is_ended.clone(), Box::new(session));
-        self.table.add(Mounted { mount, point, ended, _session }, again)?;
+        self.table.add(Mounted { mount, point, ended, _session }, &taken, again)?;
         attached.keep();
         drop(taken);
         tokio::spawn(self.clone().attend(is_ended));
@@ -204,15 +204,16 @@ impl Mounts {
                 return;
             }
             let done = match self.check(&mount, false).await {
+                // The node may just be on its way into its swarm.
                 Ok(taken) => self.mount_at(mount.clone(), taken, true).await,
-                Err(err) => Err(err),
-            };
-            match done {
-                Ok(()) => return tracing::info!("mounted again at {}", shown(&name)),
                 // Each try of what does not answer would keep a thread for ever.
                 Err(err) if matches!(err.code, Code::Conflict | Code::Unreachable) => {
                     return tracing::warn!("not mounted again at {}: {err}", shown(&name));
                 }
+                Err(err) => Err(err),
+            };
+            match done {
+                Ok(()) => return tracing::info!("mounted again at {}", shown(&name)),
                 Err(err) => tracing::debug!("not mounted again at {} yet: {err}", shown(&name)),
             }
             tokio::time::sleep(PAUSE).await;
@@ -227,21 +228,42 @@ impl Mounts {
         if let Err(err) = work.flush(FLUSH_AT_END).await {
             tracing::warn!(%err, "not everything that was changed is known to the others yet");
         }
-        let open = self.table.drain();
-        let ended = tokio::task::spawn_blocking(move || {
-            for mounted in open {
-                if let Err(err) = system::detach(&mounted.point, true) {
-                    tracing::warn!(%err, "{} is not unmounted", shown_path(&mounted.point));
-                }
-            }
-        });
-        ended.await.ok();
+        detach_all(self.table.drain()).await;
+    }
+
+    /// Ends all mounts, because the node is to leave its swarm; which are to come again in the
+    /// next one.
+    pub async fn leave(&self) -> Vec<Mount> {
+        let open = self.table.leave();
+        let mounts = open.iter().map(|mounted| mounted.mount.clone()).collect();
+        detach_all(open).await;
+        mounts
+    }
+
+    /// Mounts again what was mounted when the node left its former swarm.
+    pub fn arrive(self: &Arc<Self>, mounts: Vec<Mount>) {
+        self.table.arrived();
+        for mount in mounts {
+            tokio::spawn(self.clone().again(mount));
+        }
     }
 
     /// Writes the list.
     async fn save(&self) {
         self.table.save(self.node().data_dir()).await;
     }
+}
+
+/// Detaches mounts, whoever uses them.
+async fn detach_all(open: Vec<Mounted>) {
+    let detached = tokio::task::spawn_blocking(move || {
+        for mounted in open {
+            if let Err(err) = system::detach(&mounted.point, true) {
+                tracing::warn!(%err, "{} is not unmounted", shown_path(&mounted.point));
+            }
+        }
+    });
+    detached.await.ok();
 }
 
 /// Tells the system what it must not believe any longer.

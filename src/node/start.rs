@@ -152,6 +152,13 @@ impl Node {
         }
     }
 
+    /// Makes no change in the tree any more, because this node is to leave its swarm; whether the
+    /// swarm is of one and nothing is lost with it.
+    pub fn leave(&self) -> bool {
+        self.shared.close_work();
+        self.shared.is_alone_with_nothing()
+    }
+
     /// Tells the others, finishes what is being written, and ends.
     pub async fn stop(&self) {
         let (told, leaving) = oneshot::channel();

@@ -230,3 +230,49 @@ fn what_was_changed_is_at_the_others_when_an_unmount_returns() {
     }
     swarm[0].signal(Signal::CONT);
 }
+
+#[test]
+fn mounts_go_with_a_node_that_leaves_an_empty_swarm_for_another() {
+    let test = "mounts_go_with_a_node_that_leaves_an_empty_swarm_for_another";
+    if !can_mount(test) {
+        return;
+    }
+    let (host, mut own) = (Swarm::of(1), Swarm::of(1));
+    let dir = tempfile::tempdir().unwrap();
+    mount(&own[0], dir.path(), &[]);
+    host[0].put("/theirs", b"theirs", &[]);
+    own[0].kill();
+    // Started with another swarm's settings, it meets that one and leaves its own.
+    own[0].config.clone_from(&host[0].config);
+    own[0].flags = vec!["--bootstrap".into(), host[0].address()];
+    own[0].start();
+    let theirs = || fs::read(dir.path().join("theirs")).is_ok_and(|bytes| bytes == b"theirs");
+    until("the mount to show the other swarm", theirs);
+    fs::write(dir.path().join("mine"), "mine").unwrap();
+    until("what is written there to be known", || host[0].run(&["stat", "/mine"]).code == 0);
+    assert_eq!(host[0].get("/mine"), b"mine");
+    let said = own[0].run(&["umount", dir.path().to_str().unwrap()]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn a_swarm_with_only_a_directory_is_not_left() {
+    let test = "a_swarm_with_only_a_directory_is_not_left";
+    if !can_mount(test) {
+        return;
+    }
+    let (host, mut own) = (Swarm::of(1), Swarm::of(1));
+    let dir = tempfile::tempdir().unwrap();
+    mount(&own[0], dir.path(), &[]);
+    fs::create_dir(dir.path().join("d")).unwrap();
+    assert_eq!(own[0].run(&["stop"]).code, 0);
+    own[0].kill();
+    own[0].flags = vec!["--bootstrap".into(), host[0].address()];
+    let said = own[0].starter().output().unwrap();
+    assert_eq!(said.status.code(), Some(11), "{}", String::from_utf8_lossy(&said.stderr));
+    own[0].flags.clear();
+    own[0].start();
+    until("the mount to be back", || names(dir.path()) == ["d"]);
+    detach(dir.path());
+}

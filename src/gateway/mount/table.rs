@@ -43,6 +43,9 @@ struct All {
     open: Vec<Mounted>,
     waiting: Vec<Mount>,
     taken: Vec<PathBuf>,
+    /// Counts when the node begins to leave its swarm, and again when it is to go on in another:
+    /// odd in between, when nothing is mounted.
+    moves: u64,
     /// Whether the daemon ends: the list stays as it is.
     ending: bool,
 }
@@ -50,6 +53,8 @@ struct All {
 /// A directory on which nobody else mounts meanwhile.
 pub(super) struct Taken {
     table: Arc<Table>,
+    /// How often the node had moved then.
+    moves: u64,
     pub(super) point: PathBuf,
 }
 
@@ -68,6 +73,9 @@ impl Table {
     pub(super) fn take(self: &Arc<Self>, point: PathBuf) -> Result<Taken, Failure> {
         let mut all = self.lock();
         let name = shown_path(&point);
+        if all.moves % 2 == 1 {
+            return Err(moved());
+        }
         let mut open = all.open.iter().filter(|mounted| !*mounted.ended.borrow());
         if open.any(|mounted| mounted.point == point) {
             return Err(Failure::new(Code::Conflict, format!("{name} is a mount already"))
@@ -81,13 +89,17 @@ impl Table {
             return Err(Failure::new(Code::Conflict, "this node has too many mounts"));
         }
         all.taken.push(point.clone());
-        Ok(Taken { table: self.clone(), point })
+        Ok(Taken { table: self.clone(), moves: all.moves, point })
     }
 
-    /// Adds a mount, which does not wait any longer. Not when the daemon has ended meanwhile, and
-    /// not one that comes `again` and that somebody has given up.
-    pub(super) fn add(&self, mounted: Mounted, again: bool) -> Result<(), Failure> {
+    /// Adds a mount, which does not wait any longer. Not when the daemon has ended or the node has
+    /// left its swarm since the directory was `taken`, and not one that comes `again` and that
+    /// somebody has given up.
+    pub(super) fn add(&self, mounted: Mounted, taken: &Taken, again: bool) -> Result<(), Failure> {
         let mut all = self.lock();
+        if all.moves != taken.moves {
+            return Err(moved());
+        }
         if all.ending {
             return Err(Failure::new(Code::Failed, "the daemon ends"));
         }
@@ -141,6 +153,22 @@ impl Table {
         self.lock().open.retain(|mounted| mounted.point != point);
     }
 
+    /// Takes all of them out, because the node leaves its swarm: they wait for [`Self::arrived`].
+    pub(super) fn leave(&self) -> Vec<Mounted> {
+        let all = &mut *self.lock();
+        all.moves += 1;
+        let open = std::mem::take(&mut all.open);
+        // One that the system has ended does not come again.
+        let kept = open.iter().filter(|mounted| !*mounted.ended.borrow());
+        all.waiting.extend(kept.map(|mounted| mounted.mount.clone()));
+        open
+    }
+
+    /// The node is another one, on which can be mounted.
+    pub(super) fn arrived(&self) {
+        self.lock().moves += 1;
+    }
+
     /// The list stays as it is from now on.
     pub(super) async fn end(&self) {
         let _saving = self.saving.lock().await;
@@ -187,6 +215,11 @@ impl Table {
     }
 }
 
+/// Why nothing is mounted while the node goes from one swarm to another.
+fn moved() -> Failure {
+    Failure::new(Code::Failed, "the node is just going to another swarm").hint("p2pfs status")
+}
+
 /// Replaces a file; afterwards it is the old or the new one, whenever the power fails.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let next = path.with_extension("new");
@@ -203,6 +236,29 @@ mod tests {
 
     fn mount(point: &str) -> Mount {
         Mount { point: point.into(), path: "/".into(), read_only: false, allow_other: false }
+    }
+
+    fn mounted(point: &str) -> Mounted {
+        let (point, ended) = (PathBuf::from(point), watch::channel(false).1);
+        Mounted { mount: mount(point.to_str().unwrap()), point, ended, _session: Box::new(()) }
+    }
+
+    #[test]
+    fn nothing_is_mounted_of_a_swarm_that_the_node_leaves() {
+        let table = Arc::new(Table::default());
+        let [one, two] = ["/one", "/two"].map(|point| table.take(point.into()).unwrap());
+        table.add(mounted("/one"), &one, false).unwrap();
+        assert_eq!(table.leave().len(), 1);
+        assert!(table.waits(&mount("/one")), "it comes again");
+        // Begun before, which shows what was there then.
+        assert!(table.add(mounted("/two"), &two, false).is_err());
+        assert!(table.take("/three".into()).is_err());
+        table.arrived();
+        assert!(table.add(mounted("/two"), &two, false).is_err());
+        drop((one, two));
+        let one = table.take("/one".into()).unwrap();
+        table.add(mounted("/one"), &one, true).unwrap();
+        assert_eq!(table.open(), [mount("/one")]);
     }
 
     #[tokio::test]
@@ -228,21 +284,19 @@ mod tests {
 
     #[test]
     fn what_is_given_up_while_it_is_mounted_again_does_not_come() {
-        let table = Table::default();
-        let mounted = |point: &str| Mounted {
-            mount: mount(point),
-            point: point.into(),
-            ended: watch::channel(false).1,
-            _session: Box::new(()),
+        let table = Arc::new(Table::default());
+        let add = |point: &str, again| {
+            let taken = table.take(point.into()).unwrap();
+            table.add(mounted(point), &taken, again)
         };
         table.lock().waiting = vec![mount("/one"), mount("/two"), mount("/three")];
         assert_eq!(table.give_up(Path::new("/one")), Some(mount("/one")));
-        assert!(table.add(mounted("/one"), true).is_err());
-        table.add(mounted("/two"), true).unwrap();
+        assert!(add("/one", true).is_err());
+        add("/two", true).unwrap();
         assert!(!table.waits(&mount("/two")), "it came");
         // A command mounts what it wants, also where something waits.
-        table.add(mounted("/three"), false).unwrap();
-        table.add(mounted("/four"), false).unwrap();
+        add("/three", false).unwrap();
+        add("/four", false).unwrap();
         assert_eq!(table.open(), ["/two", "/three", "/four"].map(mount));
         assert!(table.lock().waiting.is_empty());
     }

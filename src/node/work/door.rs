@@ -11,7 +11,7 @@ use crate::core::catalogue::{Attributes, Special};
 use crate::core::tree::{Spot, Tree, TreeError};
 use crate::core::work::{Inode, Number, Renaming, Unlinked, What};
 use crate::id::InodeId;
-use crate::node::{Node, lock};
+use crate::node::{Node, NotReady, lock};
 use crate::wire::control::PathText;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -102,6 +102,9 @@ impl Work {
         state: &mut State,
         change: impl FnOnce(&mut State, &Tree<'_>) -> Result<T, WorkError>,
     ) -> Result<T, WorkError> {
+        if state.closed {
+            return Err(NotReady::Waiting.into());
+        }
         let out = self.shared.tree(|tree| change(state, tree)).inspect_err(|_| state.rest())?;
         state.changed(self.shared.sys.clock.now());
         self.desk().pending.send_replace(state.work.pending());

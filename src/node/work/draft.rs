@@ -30,7 +30,7 @@ use super::slot::{Slot, Slots};
 use crate::core::catalogue::{Attributes, FileVersion, NAME_MAX, Name};
 use crate::crypto::{NodeKey, SectorKey};
 use crate::id::{InodeId, RecordId, from_hex};
-use crate::sys::{Fs, OpenMode};
+use crate::sys::{DirEntry, Fs, OpenMode};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, put_list};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -166,8 +166,7 @@ impl Draft {
         let mut out = Vec::new();
         for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
             let path = dir.join(&entry.name);
-            let id = entry.name.to_str().and_then(|name| from_hex(name).ok()).map(InodeId);
-            let Some(id) = id else { continue };
+            let Some(id) = id_of(&entry) else { continue };
             let file =
                 Arc::new(SealedFile::new(fs.open(&path, OpenMode::Write)?, place.key_of(&id)));
             match newest(&file)?.filter(|(_, head)| head.id == id) {
@@ -248,6 +247,19 @@ impl Draft {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether there are drafts, synced or not; what cannot be read may have some.
+pub(super) fn has_any(place: Place<'_>) -> bool {
+    match place.fs.read_dir(&place.dir.join(DIR)) {
+        Ok(entries) => entries.into_iter().any(|entry| id_of(&entry).is_some()),
+        Err(err) => err.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// The inode of which a file in the directory is a draft.
+fn id_of(entry: &DirEntry) -> Option<InodeId> {
+    entry.name.to_str().and_then(|name| from_hex(name).ok()).map(InodeId)
 }
 
 /// Makes it durable that drafts were removed.

@@ -34,7 +34,7 @@ pub use news::{News, Stale};
 pub(in crate::node) use room::Refused;
 pub use write::Written;
 
-use super::{GetError, NotReady, PublishError, PutError, Shared};
+use super::{GetError, NotReady, PublishError, PutError, Shared, lock};
 use crate::core::catalogue::Name;
 use crate::core::tree::{Heads, Spot, Tree, TreeError};
 use crate::core::work::{Inode, Need, Number, Numbers, Recent, What, Working};
@@ -43,7 +43,7 @@ use crate::sys::{Fs, Time};
 use body::Body;
 use commit::Rounds;
 use content::Clear;
-use draft::{Named, SEEN_MAX, Seen};
+use draft::{Named, SEEN_MAX, Seen, has_any};
 use naming::{Naming, Noted};
 use news::Told;
 use room::Room;
@@ -174,6 +174,8 @@ struct State {
     gone: VecDeque<(Arc<Body>, Spot)>,
     /// Whether drafts were removed that the disk may still know of.
     removed: bool,
+    /// Whether nothing can be changed any more, because the node leaves its swarm.
+    closed: bool,
     /// Records that were written here lately.
     written: VecDeque<RecordId>,
     /// When the first and the last change was made that nobody else knows of.
@@ -351,6 +353,18 @@ impl State {
 }
 
 impl Shared {
+    /// Makes no change any more.
+    pub(super) fn close_work(&self) {
+        lock(&self.work.state).closed = true;
+    }
+
+    /// Whether there are changes that no record says yet, or files of a former run of this node of
+    /// which a version is still to be made.
+    pub(super) fn has_unwritten_work(&self) -> bool {
+        let state = lock(&self.work.state);
+        state.work.pending() > 0 || state.unsaved().next().is_some() || has_any(self.drafts())
+    }
+
     /// Looks at the tree.
     fn tree<T>(
         &self,

@@ -5,6 +5,8 @@
 use super::board::Report;
 use super::shape::{Next, Worked, Worker};
 use crate::core::catalogue;
+use crate::core::tree::Tree;
+use crate::id::InodeId;
 use crate::node::door::Standing;
 use crate::node::event::Event;
 use crate::node::{Fatal, Shared, files, lock, start};
@@ -180,15 +182,24 @@ impl Shared {
         if !given || self.standing().is_none() || self.view().others().next().is_some() {
             return;
         }
+        let empty = self.is_alone_with_nothing();
+        self.fatal.send_replace(Some(Fatal::OtherSwarm { addr, empty }));
+    }
+
+    /// Whether nobody else is a member of the swarm, and nothing was made in it that would be
+    /// missed: no file, no directory, nothing in a mount that is not written down yet.
+    pub(in crate::node) fn is_alone_with_nothing(&self) -> bool {
+        let keyring = self.catalogue.keyring();
         // Members that were not met yet since the start are known by their grants.
         let alone = self.read_records(|view| {
             let others =
                 catalogue::grants(view)?.len() > catalogue::grants_of(view, &self.me)?.len();
-            Ok(!others && catalogue::tally(view)?.files == 0)
+            let made = Tree::new(view, &keyring).is_used(&InodeId::ROOT)?;
+            Ok(!others && !made && catalogue::tally(view)?.files == 0)
         });
-        let alone = alone.unwrap_or(false)
+        alone.unwrap_or(false)
             && self.view().members.len() <= 1
-            && self.store.usage().replicas == 0;
-        self.fatal.send_replace(Some(Fatal::OtherSwarm { addr, empty: alone }));
+            && self.store.usage().replicas == 0
+            && !self.has_unwritten_work()
     }
 }

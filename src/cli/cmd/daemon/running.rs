@@ -4,6 +4,7 @@
 
 use crate::config::{self, Settings};
 use crate::gateway::control::{NodeService, Service};
+use crate::gateway::mount::Mounts;
 use crate::node::{
     Balance, Config, Fatal, FileError, ListenError, Node, StartError, StoreError, forget_swarm,
 };
@@ -33,7 +34,7 @@ pub(super) async fn start(settings: &Settings) -> Result<Running, Failure> {
     let mounts = service.mounts();
     mounts.restore();
     let run = tokio::spawn(async move {
-        let outcome = attend(config, &node, stopping).await;
+        let outcome = attend(config, &node, &mounts, stopping).await;
         mounts.end().await;
         current(&node).stop().await;
         ended.send_replace(true);
@@ -57,6 +58,7 @@ fn current(node: &RwLock<Arc<Node>>) -> Arc<Node> {
 async fn attend(
     mut config: Config,
     node: &RwLock<Arc<Node>>,
+    mounts: &Arc<Mounts>,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
     loop {
@@ -67,13 +69,19 @@ async fn attend(
             fatal = now.failed() => fatal,
         };
         let Fatal::OtherSwarm { empty: true, .. } = fatal else { return Err(fatal_words(&fatal)) };
-        // Nothing was stored and nobody has joined: the own swarm is left without a word.
+        // Nothing was stored and nobody has joined: the own swarm is left without a word. What a
+        // program makes in a mount until there is none keeps the node in it.
+        let open = mounts.leave().await;
+        if !now.leave() {
+            return Err(fatal_words(&fatal));
+        }
         config.avoid = now.identity().swarm;
         now.stop().await;
         drop(now);
         forget_swarm(&config).map_err(|err| not_started(&err))?;
         let next = start_node(config.clone()).await?;
         *node.write().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
+        mounts.arrive(open);
     }
 }
 
