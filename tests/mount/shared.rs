@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,55 @@ fn two_mounts_of_a_node_show_the_same() {
     until("the change to be seen", || fs::read(one.join("g")).is_ok_and(|b| b == b"their"));
     fs::remove_file(two.join("g")).unwrap();
     until("the file to go", || fs::metadata(one.join("g")).is_err());
+    crate::mounted::detach(dir.path());
+}
+
+#[test]
+fn what_is_appended_comes_behind_what_others_have_appended() {
+    let test = "what_is_appended_comes_behind_what_others_have_appended";
+    let Some(swarm) = mounted(test, 2) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    mount(&swarm[0], dir.path(), &[]);
+    fs::write(swarm.at(0).join("log"), "begun\n").unwrap();
+    let there = swarm.at(1).join("log");
+    until("the file to appear", || fs::read(&there).is_ok_and(|bytes| bytes == b"begun\n"));
+    // Opened by two mounts of a node and by another node before any of them has appended.
+    let points = [swarm.at(0), dir.path(), swarm.at(1)];
+    let open = |point: &Path| File::options().append(true).open(point.join("log")).unwrap();
+    let mut logs = points.map(open);
+    let mut wanted = String::from("begun\n");
+    for round in 0..20 {
+        for number in [0, 1] {
+            let line = format!("round {round} of mount {number}\n");
+            logs[number].write_all(line.as_bytes()).unwrap();
+            wanted += &line;
+        }
+    }
+    // Larger than what one request takes, and through the mount that wrote just before.
+    let long = "x".repeat((2 << 20) + 5);
+    logs[1].write_all(long.as_bytes()).unwrap();
+    logs[0].write_all(b"behind it\n").unwrap();
+    wanted += &(long + "behind it\n");
+    for point in &points[..2] {
+        until("both mounts to show it", || {
+            fs::read_to_string(point.join("log")).unwrap() == wanted
+        });
+    }
+    let [first, second, mut far] = logs;
+    drop((first, second));
+    // What the other node's system believes of the open file is the length that it had.
+    until("the version to be there", || {
+        let hash = blake3::hash(wanted.as_bytes()).to_string();
+        swarm[1].list(&["stat", "/log"])[0]["hash"] == hash
+    });
+    far.write_all(b"from afar\n").unwrap();
+    wanted += "from afar\n";
+    drop(far);
+    for point in points {
+        until("all of it to be everywhere", || {
+            fs::read_to_string(point.join("log")).is_ok_and(|text| text == wanted)
+        });
+    }
     crate::mounted::detach(dir.path());
 }
 

@@ -24,15 +24,15 @@ async fn a_door_that_misses_what_another_door_changed_is_told_of_all_open_files(
     let (first, other) = (make(b"f").unwrap().number, make(b"g").unwrap().number);
     let (mut told, mut mine) = (there.news(), here.news());
     let open = there.open(first, false).unwrap();
-    here.open(first, true).unwrap().write(0, b"new").await.unwrap();
+    here.open(first, true).unwrap().write(Some(0), b"new").await.unwrap();
     let file = here.open(other, true).unwrap();
     for at in 0..MANY {
-        file.write(at as u64, b"x").await.unwrap();
+        file.write(Some(at as u64), b"x").await.unwrap();
     }
     heard(&mut told, &Stale::Inode(first)).await;
     assert_eq!(open.read(0, 10).await.unwrap(), b"new");
     // What is done through a door is no news there.
-    there.open(other, true).unwrap().write(0, b"y").await.unwrap();
+    there.open(other, true).unwrap().write(Some(0), b"y").await.unwrap();
     there.make(ROOT_NUMBER, b"h", Made::File, 0o644, None).unwrap();
     heard(&mut mine, &Stale::Name(ROOT_NUMBER, b"h".to_vec())).await;
     drop((open, file));

@@ -176,6 +176,25 @@ impl Door {
     }
 }
 
+/// Answers whether and where bytes were written that the system believes to be at `offset`.
+fn tell_written(
+    at: Result<u64, Errno>,
+    offset: u64,
+    file: &OpenedFile,
+    len: u32,
+    reply: ReplyWrite,
+) {
+    match at {
+        Ok(at) => {
+            reply.written(len);
+            if at != offset {
+                file.forget();
+            }
+        }
+        Err(err) => reply.error(err),
+    }
+}
+
 /// Answers whether something could be done.
 pub(super) fn tell_empty(done: Result<(), Errno>, reply: ReplyEmpty) {
     match done {
@@ -439,7 +458,7 @@ impl Filesystem for Door {
         offset: u64,
         data: &[u8],
         flags: WriteFlags,
-        _: OpenFlags,
+        open: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
@@ -457,19 +476,19 @@ impl Filesystem for Door {
                 return reply.error(errno(&err));
             }
         }
-        if file.is_refused() && !flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+        let mapped = flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        if file.is_refused() && !mapped {
             return reply.error(Errno::ENOSPC);
         }
-        let len = data.len() as u32;
-        match file.write_now(offset, data) {
-            Ok(true) => reply.written(len),
-            Ok(false) => {
-                let data = data.to_vec();
-                let write = async move { file.write(offset, &data).await };
-                self.later(write, move |done| match done {
-                    Ok(()) => reply.written(len),
-                    Err(err) => reply.error(err),
-                });
+        // The system appends where it believes that the end is, which others may have moved.
+        let appends = open.0 & libc::O_APPEND != 0 && !mapped;
+        let (at, len) = ((!appends).then_some(offset), data.len() as u32);
+        match file.write_now(at, data) {
+            Ok(Some(at)) => tell_written(Ok(at), offset, &file, len, reply),
+            Ok(None) => {
+                let (data, writer) = (data.to_vec(), file.clone());
+                let write = async move { writer.write(at, &data).await };
+                self.later(write, move |at| tell_written(at, offset, &file, len, reply));
             }
             Err(err) => reply.error(errno(&err)),
         }

@@ -77,6 +77,14 @@ impl Clear {
     }
 }
 
+/// What came of an attempt to write.
+pub(super) enum Tried {
+    /// It was done, at this offset.
+    Written(u64),
+    /// This chunk has to be brought first.
+    Misses(u64),
+}
+
 impl Shared {
     /// The version that a content was made from, opened; none: a new file's.
     pub(super) async fn base_of(
@@ -242,21 +250,22 @@ impl Shared {
         }
     }
 
-    /// Writes bytes if nothing has to be brought for that.
+    /// Writes bytes if nothing has to be brought for that; without an offset at the end.
     pub(super) fn try_write(
         &self,
         body: &Body,
-        at: u64,
+        at: Option<u64>,
         bytes: &[u8],
-    ) -> Result<Option<u64>, WorkError> {
-        if at.saturating_add(bytes.len() as u64) > MAX_FILE_LEN {
-            return Err(WorkError::TooLarge);
-        }
+    ) -> Result<Tried, WorkError> {
         self.room_for(bytes.len() as u64)?;
         let mut content = self.edit_begun(body)?;
         let now = self.sys.clock.now();
+        let at = at.unwrap_or_else(|| content.size());
+        if at.saturating_add(bytes.len() as u64) > MAX_FILE_LEN {
+            return Err(WorkError::TooLarge);
+        }
         if let Some(index) = content.missing_to_write(at, bytes.len() as u64) {
-            return Ok(Some(index));
+            return Ok(Tried::Misses(index));
         }
         let left = content.write(self.drafts(), &body.id, at, bytes, now)?;
         content.modified_ns = Some(self.now_ns());
@@ -265,21 +274,25 @@ impl Shared {
             None if left && content.wants_ahead() => self.work.changed.notify_one(),
             _ => {}
         }
-        Ok(None)
+        Ok(Tried::Written(at))
     }
 
-    /// Writes bytes.
+    /// Writes bytes, without an offset at the end; where that was.
     pub(super) async fn write_body(
         self: &Arc<Self>,
         body: &Arc<Body>,
-        at: u64,
+        at: Option<u64>,
         bytes: &[u8],
-    ) -> Result<(), WorkError> {
-        while let Some(index) = self.try_write(body, at, bytes)? {
-            self.room_for(CHUNK_LEN as u64)?;
-            self.stage_chunk(body, index).await?;
+    ) -> Result<u64, WorkError> {
+        loop {
+            match self.try_write(body, at, bytes)? {
+                Tried::Written(at) => return Ok(at),
+                Tried::Misses(index) => {
+                    self.room_for(CHUNK_LEN as u64)?;
+                    self.stage_chunk(body, index).await?;
+                }
+            }
         }
-        Ok(())
     }
 
     /// Brings a chunk of the base into the draft.

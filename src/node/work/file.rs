@@ -2,6 +2,7 @@
 //! writer is gone a version is made of it.
 
 use super::body::{Body, Content};
+use super::content::Tried;
 use super::door::Work;
 use super::draft::{Head, Saying};
 use super::news::Stale;
@@ -55,20 +56,23 @@ impl OpenedFile {
         self.body.lock().refused().is_some()
     }
 
-    /// Writes bytes if nothing has to be brought for that; false: [`Self::write`] does.
-    pub fn write_now(&self, at: u64, bytes: &[u8]) -> Result<bool, WorkError> {
-        let done = self.work.shared.try_write(&self.body, at, bytes)?.is_none();
-        if done {
-            self.changed();
+    /// Writes bytes if nothing has to be brought for that, without an offset at the end, whoever
+    /// has moved it. Where that was; none: [`Self::write`] does it.
+    pub fn write_now(&self, at: Option<u64>, bytes: &[u8]) -> Result<Option<u64>, WorkError> {
+        match self.work.shared.try_write(&self.body, at, bytes)? {
+            Tried::Written(at) => {
+                self.changed();
+                Ok(Some(at))
+            }
+            Tried::Misses(_) => Ok(None),
         }
-        Ok(done)
     }
 
-    /// Writes bytes.
-    pub async fn write(&self, at: u64, bytes: &[u8]) -> Result<(), WorkError> {
-        self.work.shared.write_body(&self.body, at, bytes).await?;
+    /// Writes bytes, without an offset at the end; where that was.
+    pub async fn write(&self, at: Option<u64>, bytes: &[u8]) -> Result<u64, WorkError> {
+        let at = self.work.shared.write_body(&self.body, at, bytes).await?;
         self.changed();
-        Ok(())
+        Ok(at)
     }
 
     /// Gives it another length.
@@ -82,6 +86,11 @@ impl OpenedFile {
     fn changed(&self) {
         self.body.lock().changed_by(self.work.door);
         self.work.tell_others([Stale::Inode(self.number)]);
+    }
+
+    /// The system of this mount has to forget what it remembers of it, too.
+    pub fn forget(&self) {
+        self.work.tell_all([Stale::Inode(self.number)]);
     }
 
     /// Makes bytes zero, as far as the file goes, and gives their room back.

@@ -47,6 +47,11 @@ impl Work {
         News { work: self.clone(), records, others: self.shared.work.stale.subscribe() }
     }
 
+    /// Tells all doors, this one among them.
+    pub(super) fn tell_all(&self, stale: impl IntoIterator<Item = Stale>) {
+        Self { shared: self.shared.clone(), door: NO_DOOR }.tell_others(stale);
+    }
+
     /// Tells the other doors what was changed through this one, which knows: it may not even be
     /// told, because its system waits for the answer to the change.
     pub(super) fn tell_others(&self, stale: impl IntoIterator<Item = Stale>) {

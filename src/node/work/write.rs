@@ -48,7 +48,7 @@ impl Work {
             let (read, from) = piece.await?;
             let bytes = read.map_err(crate::node::PutError::Read)?;
             if !bytes.is_empty() {
-                file.write(pos, &bytes).await?;
+                file.write(Some(pos), &bytes).await?;
             }
             pos += bytes.len() as u64;
             if bytes.len() == CHUNK_LEN {
