@@ -3,7 +3,8 @@
 //! several nodes; `removed` what several remove and make at once; `edited` files to which something
 //! happens meanwhile; `renamed` names and the end of the daemon; `ends` how mounts come and go;
 //! `copies` conflict copies; `full` what happens without room; `holes` the room that holes give
-//! back; `write` changes without a mount; `fsx` random operations.
+//! back; `listed` directories of many names; `write` changes without a mount; `fsx` random
+//! operations.
 
 // The lint's exception for tests does not reach what several tests share.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -22,6 +23,8 @@ mod fsx;
 mod full;
 #[path = "mount/holes.rs"]
 mod holes;
+#[path = "mount/listed.rs"]
+mod listed;
 #[path = "mount/mounted.rs"]
 mod mounted;
 #[path = "mount/probe.rs"]

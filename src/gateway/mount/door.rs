@@ -712,6 +712,7 @@ impl Door {
         let listing = lock(&self.dirs).get(&fh.0).cloned().ok_or(Errno::EBADF)?;
         let mut listing = lock(&listing);
         let dir = self.inside(ino);
+        listing.asked(offset);
         let mut place = offset;
         loop {
             let next = match listing.at(&self.work, dir, place) {
@@ -719,11 +720,11 @@ impl Door {
                 Err(WorkError::Tree(TreeError::NotFound)) => None,
                 next => next.map_err(|err| errno(&err))?,
             };
-            let Some((name, stat)) = next else { return Ok(()) };
-            if add(place, &name, &stat) {
+            let Some((at, (name, stat))) = next else { return Ok(()) };
+            if add(at, &name, &stat) {
                 return Ok(());
             }
-            place += 1;
+            place = at + 1;
         }
     }
 }
