@@ -149,7 +149,7 @@ impl Mounts {
         let point = beside(&given, resolve).await?;
         let name = shown_path(&point);
         let Some((mount, mut ended)) = self.table.at(&point) else {
-            if let Some(mount) = self.table.give_up(&point) {
+            if let Some(mount) = self.table.give_up(&[&given, &point]) {
                 self.save().await;
                 return Ok(MountInfo { mount, edited: 0, edited_bytes: 0 });
             }

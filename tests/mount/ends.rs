@@ -157,6 +157,28 @@ fn a_dead_mount_is_detached_when_it_is_mounted_again() {
 }
 
 #[test]
+fn a_mount_below_a_linked_directory_comes_again_after_a_crash() {
+    let test = "a_mount_below_a_linked_directory_comes_again_after_a_crash";
+    if !can_mount(test) {
+        return;
+    }
+    let mut swarm = Swarm::of(1);
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("real/mount")).unwrap();
+    std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+    let point = dir.path().join("link/mount");
+    mount(&swarm[0], &point, &[]);
+    fs::write(point.join("f"), "there").unwrap();
+    until("the file to be known", || swarm[0].run(&["stat", "/f"]).code == 0);
+    swarm[0].kill();
+    swarm[0].start();
+    until("the mount to be back", || fs::read(point.join("f")).is_ok());
+    let said = swarm[0].run(&["umount", point.to_str().unwrap()]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(names(&point).is_empty());
+}
+
+#[test]
 fn a_user_without_rights_mounts_and_unmounts() {
     let test = "a_user_without_rights_mounts_and_unmounts";
     let Some(mut swarm) = unprivileged(test) else { return };

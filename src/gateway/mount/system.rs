@@ -23,12 +23,12 @@ pub(super) fn clean(point: &Path) -> Result<bool, Failure> {
     if !dead {
         return Ok(false);
     }
-    let name = shown_path(point);
-    if !is_ours(point) {
+    let (name, at) = (shown_path(point), resolved(point));
+    if !is_ours(&at) {
         let why = format!("{name} is a mount of another program, and that is gone");
         return Err(Failure::new(Code::Conflict, why).hint(format!("umount --lazy {name}")));
     }
-    detach(point, true).map(|()| true).map_err(|err| {
+    detach(&at, true).map(|()| true).map_err(|err| {
         let why = reason(&err);
         Failure::new(Code::Failed, format!("a dead mount at {name} cannot be detached: {why}"))
     })
@@ -76,6 +76,13 @@ fn unusable(point: &Path, err: &io::Error) -> Failure {
         }
         _ => Failure::new(Code::Failed, format!("{name} cannot be used: {}", reason(err))),
     }
+}
+
+/// The place as the system lists it, without links on the way; the system need not be able to look
+/// into a dead mount for that.
+fn resolved(point: &Path) -> PathBuf {
+    let beside = || Some(std::fs::canonicalize(point.parent()?).ok()?.join(point.file_name()?));
+    std::fs::canonicalize(point).ok().or_else(beside).unwrap_or_else(|| point.to_owned())
 }
 
 fn is_dead(err: &io::Error) -> bool {

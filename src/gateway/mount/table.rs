@@ -132,10 +132,11 @@ impl Table {
         !all.ending && all.waiting.contains(mount)
     }
 
-    /// Takes a mount that waits at a directory off the list.
-    pub(super) fn give_up(&self, point: &Path) -> Option<Mount> {
+    /// Takes a mount that waits at a directory, which has these paths, off the list.
+    pub(super) fn give_up(&self, points: &[&Path]) -> Option<Mount> {
         let waiting = &mut self.lock().waiting;
-        let is_there = |mount: &Mount| Path::new(OsStr::from_bytes(&mount.point.0)) == point;
+        let is_there =
+            |mount: &Mount| points.contains(&Path::new(OsStr::from_bytes(&mount.point.0)));
         let at = waiting.iter().position(is_there)?;
         Some(waiting.remove(at))
     }
@@ -272,11 +273,11 @@ mod tests {
         let again = Arc::new(Table::default());
         assert_eq!(again.restore(dir.path()), [mount("/one"), mount("/two")]);
         assert!(again.waits(&mount("/two")) && !again.waits(&mount("/three")));
-        assert_eq!(again.give_up(Path::new("/one")), Some(mount("/one")));
+        assert_eq!(again.give_up(&[Path::new("/link"), Path::new("/one")]), Some(mount("/one")));
         again.save(dir.path()).await;
         assert_eq!(table.restore(dir.path()), [mount("/two")]);
         again.end().await;
-        assert_eq!(again.give_up(Path::new("/two")), Some(mount("/two")));
+        assert_eq!(again.give_up(&[Path::new("/two")]), Some(mount("/two")));
         again.save(dir.path()).await;
         assert_eq!(table.restore(dir.path()), [mount("/two")], "it has ended");
         assert!(!dir.path().join("mounts.new").exists());
@@ -290,7 +291,7 @@ mod tests {
             table.add(mounted(point), &taken, again)
         };
         table.lock().waiting = vec![mount("/one"), mount("/two"), mount("/three")];
-        assert_eq!(table.give_up(Path::new("/one")), Some(mount("/one")));
+        assert_eq!(table.give_up(&[Path::new("/one")]), Some(mount("/one")));
         assert!(add("/one", true).is_err());
         add("/two", true).unwrap();
         assert!(!table.waits(&mount("/two")), "it came");
