@@ -169,6 +169,13 @@ impl Mounts {
             )
             .hint("which there are:  p2pfs status"));
         };
+        if !umount.force {
+            // Nobody waits to be told that it is in use, where that can be seen.
+            let users = users_of(&point).await;
+            if !users.is_empty() {
+                return Err(in_use(&point, &users));
+            }
+        }
         let work = self.node().work();
         if let Err(err) = work.flush(FLUSH).await {
             tracing::warn!(%err, "not everything that was changed is known to the others yet");
@@ -344,9 +351,17 @@ async fn not_unmounted(point: PathBuf, err: io::Error) -> Failure {
         let why = reason(&err);
         return Failure::new(Code::Failed, format!("{name} cannot be unmounted: {why}"));
     }
-    let at = point.clone();
     // It is in use, whether or not it can be seen by whom.
-    let users = beside(&point, move || Ok(system::users_of(&at))).await.unwrap_or_default();
+    in_use(&point, &users_of(&point).await)
+}
+
+async fn users_of(point: &Path) -> Vec<(u32, String)> {
+    let at = point.to_owned();
+    beside(point, move || Ok(system::users_of(&at))).await.unwrap_or_default()
+}
+
+fn in_use(point: &Path, users: &[(u32, String)]) -> Failure {
+    let name = shown_path(point);
     let users: Vec<String> =
         users.iter().map(|(pid, program)| format!("{} (pid {pid})", shown(program))).collect();
     let by = match users.is_empty() {

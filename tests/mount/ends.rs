@@ -36,6 +36,37 @@ fn a_mount_that_is_in_use_stays_and_says_by_whom() {
 }
 
 #[test]
+fn an_unmount_does_not_wait_for_a_program_that_never_stops_to_write() {
+    let test = "an_unmount_does_not_wait_for_a_program_that_never_stops_to_write";
+    let Some(swarm) = mounted(test, 1) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    // Who was in the directory before it was mounted on does not use the mount.
+    let mut sleep = Command::new("sleep");
+    let mut beside = sleep.arg("600").current_dir(dir.path()).spawn().unwrap();
+    mount(&swarm[0], dir.path(), &[]);
+    fs::write(dir.path().join("f"), "closed").unwrap();
+    // Not by this process, which has other things open.
+    let line = "exec >busy; while :; do echo more; sleep 0.01; done";
+    let mut writer =
+        Command::new("sh").args(["-c", line]).current_dir(swarm.at(0)).spawn().unwrap();
+    let busy = swarm.at(0).join("busy");
+    until("it to write", || fs::metadata(&busy).is_ok_and(|stat| stat.len() > 20));
+    let begun = Instant::now();
+    let said = swarm[0].run(&["umount", swarm.at(0).to_str().unwrap()]);
+    assert_eq!(said.code, 11, "{}", said.err);
+    assert!(said.err.contains(&format!("sh (pid {})", writer.id())), "{}", said.err);
+    // The other one is not in use, and what was written there is known when it goes.
+    let said = swarm[0].run(&["umount", dir.path().to_str().unwrap()]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(swarm[0].get("/f"), b"closed");
+    for child in [&mut writer, &mut beside] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
 fn what_cannot_be_mounted_is_said_in_a_sentence() {
     let swarm = Swarm::of(1);
     let dir = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -153,13 +154,15 @@ fn helped(point: &Path, lazily: bool) -> io::Result<()> {
     Err(io::Error::other(said))
 }
 
-/// Programs that use something below a place: process id and name.
+/// Programs that use something of the mount at a place: process id and name. What was opened there
+/// before it was mounted does not count.
 pub(super) fn users_of(point: &Path) -> Vec<(u32, String)> {
     let mut out = Vec::new();
+    let Ok(device) = device_of(point) else { return out };
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
         let Some(pid) = pid.filter(|pid| *pid != std::process::id()) else { continue };
-        if out.len() < USERS_MAX && uses(&entry.path(), point) {
+        if out.len() < USERS_MAX && uses(&entry.path(), point, device) {
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             out.push((pid, name.trim_end().to_owned()));
         }
@@ -167,8 +170,15 @@ pub(super) fn users_of(point: &Path) -> Vec<(u32, String)> {
     out
 }
 
-fn uses(process: &Path, point: &Path) -> bool {
-    let leads = |link: PathBuf| std::fs::read_link(link).is_ok_and(|to| to.starts_with(point));
+fn device_of(path: &Path) -> io::Result<u64> {
+    Ok(std::fs::metadata(path)?.dev())
+}
+
+fn uses(process: &Path, point: &Path, device: u64) -> bool {
+    let leads = |link: PathBuf| {
+        std::fs::read_link(&link).is_ok_and(|to| to.starts_with(point))
+            && device_of(&link).is_ok_and(|at| at == device)
+    };
     if ["cwd", "root", "exe"].into_iter().any(|link| leads(process.join(link))) {
         return true;
     }

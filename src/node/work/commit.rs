@@ -220,18 +220,40 @@ impl Shared {
         }
     }
 
-    /// Makes everything known to the others, as far as that is possible in this time; what is not
-    /// is durable here.
+    /// Makes everything known to the others that was changed until now, as far as that is possible
+    /// in this time; what is not is durable here. What is changed meanwhile is not waited for:
+    /// some programs never stop.
     pub(super) async fn flush(self: &Arc<Self>, patience: Duration) -> Result<(), WorkError> {
+        let begun = self.sys.clock.now();
+        let edited: Vec<_> = {
+            let state = lock(&self.work.state);
+            state.unsaved().map(|body| (body.clone(), body.lock().edits())).collect()
+        };
         let saved = || {
             let state = lock(&self.work.state);
-            state.first.is_none() && state.unsaved().next().is_none()
+            let mut saved = state.first.is_none_or(|first| first > begun);
+            for (body, edits) in &edited {
+                // It may have been removed since.
+                let there = state.bodies.get(&body.id).is_some_and(|now| Arc::ptr_eq(now, body));
+                if !there || state.work.is_orphan(&body.id) {
+                    continue;
+                }
+                let mut content = body.lock();
+                let written = content.has_written(*edits);
+                content.urgent |= !written;
+                saved &= written;
+            }
+            saved
         };
         let mut failed = None;
         let done = tokio::time::timeout(patience, async {
-            while !saved() {
-                if let Some(err) = self.round(true).await.unwrap_or_else(Some) {
-                    failed = Some(err);
+            let mut fails = false;
+            // A change that was not written down counts as a new one.
+            while !saved() || fails {
+                let err = self.round(false).await.unwrap_or_else(Some);
+                fails = err.is_some();
+                if fails {
+                    failed = err;
                     tokio::time::sleep(PAUSE.min(patience / 4)).await;
                 }
             }

@@ -78,6 +78,11 @@ impl Content {
         self.edits
     }
 
+    /// Whether a version has as many edits.
+    pub(in crate::node::work) const fn has_written(&self, edits: u64) -> bool {
+        !self.edited || self.written >= edits
+    }
+
     /// The draft, made if there is none.
     pub(in crate::node::work) fn draft_for_sync(
         &mut self,
