@@ -307,10 +307,11 @@ fn served(
     mount: &Mount,
 ) -> io::Result<(Attached, BackgroundSession, Notifier)> {
     let (attached, device) = attach(point, mount)?;
-    let acl = if mount.allow_other { SessionACL::All } else { SessionACL::Owner };
     let mut config = fuser::Config::default();
     config.n_threads = Some(THREADS);
-    let session = Session::from_fd(door, device, acl, config)?;
+    // Whom a mount is for the system checks when it is entered, and it lets nobody else open
+    // anything. Who was handed an open file may use it, whoever that is.
+    let session = Session::from_fd(door, device, SessionACL::All, config)?;
     let notifier = session.notifier();
     Ok((attached, session.spawn()?, notifier))
 }

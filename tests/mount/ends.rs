@@ -2,12 +2,13 @@
 //! are killed and started again, and edits that were synced before.
 
 use crate::daemon::{Daemon, Swarm, names, noise, until};
-use crate::mounted::{can_mount, detach, mount, mounted, program_of, unprivileged};
+use crate::mounted::{can_mount, detach, mount, mounted, program_of, skipped, unprivileged};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -256,6 +257,27 @@ fn a_user_without_rights_mounts_and_unmounts() {
         let said = swarm[0].run(&["mount", closed.path().to_str().unwrap()]);
         assert_eq!((said.code, said.err.contains("no write access")), (7, true), "{}", said.err);
     }
+}
+
+#[test]
+fn a_file_that_is_handed_to_another_user_is_closed_without_an_error() {
+    let test = "a_file_that_is_handed_to_another_user_is_closed_without_an_error";
+    if !rustix::process::geteuid().is_root() {
+        return skipped(test, "only root starts programs of other users");
+    }
+    let Some(swarm) = mounted(test, 1) else { return };
+    let path = swarm.at(0).join("f");
+    let file = File::create(&path).unwrap();
+    // Written to when it ends, which says whether it could close what it had written.
+    let mut echo = Command::new("/bin/echo");
+    let echo = echo.arg("handed over").stdout(file).stderr(Stdio::piped()).uid(65534).gid(65534);
+    let said = echo.spawn().unwrap().wait_with_output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(fs::read(&path).unwrap(), b"handed over\n");
+    // What it was not handed it cannot reach.
+    let mut cat = Command::new("/bin/cat");
+    let cat = cat.arg(&path).stderr(Stdio::null()).stdout(Stdio::null()).uid(65534).gid(65534);
+    assert!(!cat.status().unwrap().success());
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn has(program: &str) -> bool {
 }
 
 /// Says that a test cannot run here; whoever wants to know names a file for it.
-fn skipped(test: &str, why: &str) {
+pub(crate) fn skipped(test: &str, why: &str) {
     writeln!(std::io::stderr(), "skipped: {test}: {why}").ok();
     if let Some(list) = std::env::var_os("P2PFS_TEST_SKIPS") {
         let mut list = std::fs::File::options().append(true).create(true).open(list).unwrap();
