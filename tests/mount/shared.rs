@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, StatxFlags};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
@@ -189,6 +190,64 @@ fn what_another_node_removes_lives_on_for_who_has_it_open() {
     assert!(names(one).is_empty() && names(two).is_empty());
     fs::write(two.join("f"), "new").unwrap();
     until("another one to appear", || fs::read(one.join("f")).is_ok_and(|now| now == b"new"));
+}
+
+#[test]
+fn what_others_change_keeps_its_name_for_who_has_it_open() {
+    let test = "what_others_change_keeps_its_name_for_who_has_it_open";
+    let Some(swarm) = mounted(test, 2) else { return };
+    let (one, two) = (swarm.at(0), swarm.at(1));
+    fs::create_dir_all(one.join("d/inner")).unwrap();
+    fs::write(one.join("d/f"), "old").unwrap();
+    until("all of it to appear", || two.join("d/inner").is_dir() && two.join("d/f").exists());
+    let (dir, file) = (File::open(two.join("d")).unwrap(), File::open(two.join("d/f")).unwrap());
+    let inner = File::open(two.join("d/inner")).unwrap();
+    // What a program is told that asks where it is; no path is looked up for that.
+    let name = |file: &File| fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+    fs::write(one.join("d/f"), "newer").unwrap();
+    until("the edit to be seen", || file.metadata().unwrap().len() == 5);
+    assert_eq!(name(&file), two.join("d/f"));
+    fs::set_permissions(one.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+    let mode = |file: &File| file.metadata().unwrap().permissions().mode() & 0o777;
+    until("the permissions to be seen", || mode(&dir) == 0o700);
+    assert_eq!([&dir, &inner, &file].map(name), ["d", "d/inner", "d/f"].map(|path| two.join(path)));
+    // One that gets another place does not keep its name, and has other permissions there, too.
+    fs::rename(one.join("d"), one.join("e")).unwrap();
+    fs::set_permissions(one.join("e"), fs::Permissions::from_mode(0o750)).unwrap();
+    until("the permissions to be seen", || mode(&dir) == 0o750);
+    assert_eq!(names(two), ["e"]);
+    assert!(!two.join("d").exists() && two.join("e/inner").is_dir());
+    fs::rename(one.join("e/f"), one.join("g")).unwrap();
+    until("the other name to be seen", || fs::read(two.join("g")).is_ok_and(|now| now == b"newer"));
+    assert_eq!(names(&two.join("e")), ["inner"]);
+}
+
+#[test]
+fn a_name_that_another_node_gives_to_the_other_of_two_files_is_looked_at_again() {
+    let test = "a_name_that_another_node_gives_to_the_other_of_two_files_is_looked_at_again";
+    let Some(swarm) = mounted(test, 2) else { return };
+    let hash = |text: &str| blake3::hash(text.as_bytes()).to_string();
+    // Made at both, none having seen what the other one did.
+    for (here, there, text) in [(0, 1, "zero"), (1, 0, "one")] {
+        swarm[there].signal(Signal::STOP);
+        swarm[here].signal(Signal::CONT);
+        fs::write(swarm.at(here).join("f"), text).unwrap();
+        until("the version to be made", || {
+            let all = swarm[here].list(&["ls"]);
+            all.iter().any(|entry| entry["path"] == "/f" && entry["hash"] == hash(text))
+        });
+    }
+    swarm[0].signal(Signal::CONT);
+    until("both to be at both", || [0, 1].iter().all(|node| names(swarm.at(*node)).len() == 2));
+    let text = |node: usize| fs::read_to_string(swarm.at(node).join("f")).unwrap_or_default();
+    let kept = if text(0) == "one" { "zero" } else { "one" };
+    assert_eq!(text(1), text(0));
+    let said = swarm[1].run(&["conflicts", "/f", "--keep", &hash(kept)]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    // Long before the system would ask again by itself.
+    let begun = Instant::now();
+    until("the other file to have the name", || text(0) == kept && text(1) == kept);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod past;
 mod plan;
 mod planner;
 mod resolve;
+mod same;
 mod suspects;
 mod thin;
 mod which;

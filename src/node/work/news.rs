@@ -147,7 +147,7 @@ impl Work {
         shared.tree(|tree| {
             let mut out = Vec::new();
             for change in changes {
-                state.stale(tree, &change, made_ns, &mut out)?;
+                state.stale(tree, (id, &change), made_ns, &mut out)?;
             }
             Ok(out)
         })
@@ -186,21 +186,31 @@ impl State {
     fn stale(
         &mut self,
         tree: &Tree<'_>,
-        change: &Change,
+        (id, change): (&RecordId, &Change),
         made_ns: i64,
         out: &mut Vec<Stale>,
     ) -> Result<(), WorkError> {
         match change {
             Change::Entry { parent, name, target } => {
+                let mut kept = match target {
+                    Target::Kept(inode) => tree.keeps_name(id, (parent, name), inode)?,
+                    _ => false,
+                };
                 if let Target::Linked(id) | Target::Kept(id) | Target::Moved(id) = target
                     && self.work.find_names(tree, id)?
                 {
+                    kept = false;
                     out.push(Stale::Inode(self.number(tree, *id)?));
                 }
-                self.stale_name(tree, *parent, name.as_bytes(), made_ns, out)?;
+                // The system would take the name away from programs that have it open.
+                if !kept {
+                    self.stale_name(tree, *parent, name.as_bytes(), made_ns, out)?;
+                }
             }
             Change::Inode { inode, node, .. } => {
-                if let TreeNode::Dir { place, previous } = node {
+                if let TreeNode::Dir { place, previous } = node
+                    && !place.as_ref().map_or(Ok(false), |at| tree.keeps_place(id, inode, at))?
+                {
                     for at in [place, previous].into_iter().flatten() {
                         self.stale_name(tree, at.parent, at.name.as_bytes(), made_ns, out)?;
                     }
