@@ -184,7 +184,8 @@ pub struct WriteArgs {
 #[command(after_long_help = "\
 The command returns when programs can use it; the daemon serves it, and mounts it again when it is
 restarted. What a program has synced is on this machine's disk. The others know of it when the file
-was closed, or nothing was written to it for a second, and every 30 seconds in between.
+was closed, or nothing was written to it for a second, and every 30 seconds in between. Locks hold
+between programs that use the same mount, not between machines, nor between two mounts of a node.
 
 Without root it needs fusermount3 (package fuse3).
 
