@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 /// More than the node reads at a time, several times.
 const MANY: usize = 3500;
 
-/// What small C libraries read at a time.
-type Small = [MaybeUninit<u8>; 2048];
+/// What a program reads at a time, which is less than the node tells the system at once.
+type Small = [MaybeUninit<u8>; 512];
 
 /// A node with a directory of many files, all of which others know.
 fn many(test: &str) -> Option<(Mounted, PathBuf)> {
@@ -34,7 +34,7 @@ fn name(number: usize) -> String {
 
 /// Reads names until `each` has enough, which gets every one and the place behind it.
 fn read(dir: impl AsFd, mut each: impl FnMut(&str, u64) -> bool) {
-    let mut buf: Small = [MaybeUninit::uninit(); 2048];
+    let mut buf: Small = [MaybeUninit::uninit(); 512];
     let mut entries = RawDir::new(dir, &mut buf);
     while let Some(entry) = entries.next() {
         let entry = entry.unwrap();
