@@ -26,3 +26,5 @@ mod segments;
 mod thin;
 #[path = "node/withdrawn.rs"]
 mod withdrawn;
+#[path = "node/work.rs"]
+mod work;

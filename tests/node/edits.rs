@@ -1,6 +1,6 @@
 //! Edits of open files, as a mount makes them, on disks that are slow and of files that are long.
 
-use crate::badfs::BadFs;
+use crate::badfs::{BadFs, Call};
 use crate::fixture::{Place, noise, until, until_met, until_status};
 use p2pfs::Node;
 use p2pfs::node::ROOT_NUMBER;
@@ -21,10 +21,10 @@ async fn a_synced_file_that_is_made_shorter_is_read_and_written_while_that_is_sy
     let file = Arc::new(file);
     file.write(0, &bytes).await.unwrap();
     file.sync().await.unwrap();
-    fs.hold_syncs(Some(place.path("one").join("drafts")));
+    let hold = fs.hold(Call::Sync, &place.path("one").join("drafts"));
     let cut = file.clone();
     let cutting = tokio::spawn(async move { cut.resize(MIB as u64 + 5).await });
-    until("it is synced", async || (fs.held_syncs() > 0).then_some(())).await;
+    until("it is synced", async || hold.is_reached().then_some(())).await;
     let used = file.clone();
     let using = tokio::spawn(async move {
         used.write(10, b"new").await.unwrap();
@@ -34,7 +34,7 @@ async fn a_synced_file_that_is_made_shorter_is_read_and_written_while_that_is_sy
     });
     let used = tokio::time::timeout(Duration::from_secs(20), using).await;
     let is_cut = cutting.is_finished();
-    fs.hold_syncs(None);
+    drop(hold);
     let seen = used.expect("nobody waits for the disk").unwrap();
     assert_eq!(seen, [&bytes[5..10], b"new", &bytes[13..15]].concat());
     assert!(!is_cut, "its bytes are dropped when others are durable");

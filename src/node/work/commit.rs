@@ -493,11 +493,13 @@ impl Shared {
     ) -> Result<Records, WorkError> {
         let edition = |one: &Made| {
             let version = versions.get(&one.body.id)?.clone();
-            let modified_ns = one.snapshot.modified_ns;
+            // A program may have said another time since, which is the inode's already.
+            let is_told = one.body.lock().modified_ns.is_none();
+            let modified_ns = one.snapshot.modified_ns.filter(|_| !is_told);
             Some((one.body.id, Edition { version, modified_ns }))
         };
-        let editions: BTreeMap<InodeId, Edition> = made.iter().filter_map(edition).collect();
         let state = &mut *lock(&self.work.state);
+        let editions: BTreeMap<InodeId, Edition> = made.iter().filter_map(edition).collect();
         let mut left_out = None;
         let (planned, trees) = self.sign_plan(keys, |planner| {
             let mut planned = state.work.plan(planner.tree(), &editions, ends)?;
