@@ -1,10 +1,12 @@
 //! What programs change through a node at moments that chance seldom meets: while a version is made,
 //! or while the disk fails. The disk waits or fails as a test wants, so that each of them comes.
 
-use crate::badfs::{BadFs, Call};
-use crate::fixture::{Place, until, until_met};
+use crate::badfs::{BadFs, Call, HELD};
+use crate::fixture::{Place, addr, put, until, until_met};
 use p2pfs::Node;
+use p2pfs::id::FileHash;
 use p2pfs::node::{Changes, ROOT_NUMBER, Work};
+use p2pfs::wire::control::Target;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,20 @@ async fn alone(place: &Place) -> (Node, Arc<BadFs>, PathBuf) {
     until_met(&node, 0).await;
     node.work().restored().await;
     (node, disk, place.path("one").join("drafts"))
+}
+
+/// The hash of what the swarm knows at a path.
+async fn known(node: &Node, path: &str) -> Option<FileHash> {
+    node.stat(&Target::Path(path.into())).await.ok()?.info.hash
+}
+
+fn hash_of(bytes: &[u8]) -> FileHash {
+    FileHash(blake3::hash(bytes).into())
+}
+
+fn names(work: &Work) -> Vec<String> {
+    let page = work.list(ROOT_NUMBER, None, 100).unwrap();
+    page.entries.into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect()
 }
 
 /// Waits until everything is known to the others.
@@ -47,4 +63,47 @@ async fn a_time_that_is_said_while_a_version_is_made_stays() {
     settled(&work).await;
     assert!(work.stat(stat.number).unwrap().modified_ns > 1_000_000_007);
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_that_begins_while_a_version_becomes_known_supersedes_nobody() {
+    let place = Place::new();
+    let (one, disk, _) = alone(&place).await;
+    let two = place.start("two", "user", &[addr(&one)]).await;
+    until_met(&one, 1).await;
+    until_met(&two, 1).await;
+    let work = one.work().another_door();
+    let (stat, file) = work.create(ROOT_NUMBER, b"f", 0o644, None).unwrap();
+    file.write(0, b"first").await.unwrap();
+    file.publish().await.unwrap();
+    file.write(0, b"again").await.unwrap();
+    // It is being edited, so there is nothing to do but to write; and then it is not any more.
+    let hold = disk.hold(Call::Space, &place.path("one"));
+    let file = Arc::new(file);
+    let held = file.clone();
+    let write = move || held.write_now(0, b"later").unwrap();
+    let writer = std::thread::Builder::new().name(HELD.to_owned()).spawn(write).unwrap();
+    until("the edit begins", async || hold.is_reached().then_some(())).await;
+    file.publish().await.unwrap();
+    until("the other one knows the version", async || {
+        (known(&two, "/f").await == Some(hash_of(b"again"))).then_some(())
+    })
+    .await;
+    drop(hold);
+    assert!(writer.join().unwrap(), "all of the file is in the draft");
+    put(&two, "/f", b"theirs", None).await;
+    until("the other version is here", async || {
+        // Written on and on, it gets no version meanwhile.
+        file.write(0, b"later").await.unwrap();
+        (known(&one, "/f").await == Some(hash_of(b"theirs"))).then_some(())
+    })
+    .await;
+    drop(file);
+    settled(&work).await;
+    let names = names(&work);
+    assert!(names.len() == 2 && names[1].starts_with("f.conflict-"), "{names:?}");
+    assert!(work.stat(stat.number).is_ok());
+    for node in [one, two] {
+        node.stop().await;
+    }
 }

@@ -300,7 +300,9 @@ impl Shared {
         let Some(file) = self.base_of(body).await? else { return Ok(()) };
         let plain = self.plain_chunk(&file, index).await?;
         let mut content = body.lock();
-        if content.opened().is_some_and(|now| Arc::ptr_eq(now, &file)) {
+        let same = content.opened().is_some_and(|now| Arc::ptr_eq(now, &file));
+        // What nobody edits any more may get another base, and a staged chunk would not be of that.
+        if same && content.is_touched() {
             content.stage(self.drafts(), &body.id, index, &plain)?;
         }
         Ok(())
@@ -344,9 +346,8 @@ impl Shared {
         len: u64,
     ) -> Result<(), WorkError> {
         loop {
-            self.begin_edit(body)?;
             let missing = {
-                let content = body.lock();
+                let content = self.edit_begun(body)?;
                 let end = at.saturating_add(len).min(content.size());
                 if at >= end {
                     return Ok(());
