@@ -17,6 +17,8 @@ mod history;
 mod many;
 #[path = "harness/maptables.rs"]
 mod maptables;
+#[path = "catalogue/names.rs"]
+mod names;
 #[path = "catalogue/news.rs"]
 mod news;
 #[path = "catalogue/order.rs"]

@@ -59,7 +59,7 @@ fn name_copy(a: &mut Replica, work: &mut Working, to: &str) -> (Named, Editions)
 }
 
 /// Writes a plan down, as `node::work` does.
-fn publish(a: &mut Replica, work: &mut Working, planned: Planned) {
+pub(crate) fn publish(a: &mut Replica, work: &mut Working, planned: Planned) {
     let drafts = a.plan(|planner| {
         planned.groups.iter().try_for_each(|group| planner.changes(group.changes.clone()))
     });

@@ -543,20 +543,25 @@ impl Working {
         Ok(())
     }
 
-    /// Gives a file without a name, whose removal is known, the names that others have given it
-    /// since; whether there are any.
+    /// Gives a file that was touched the names that others have given it since, beside those that
+    /// it got here, and takes those that they gave up for others; whether anything is new. The last
+    /// one stays: an edit keeps what others removed.
     pub fn find_names(&mut self, tree: &Tree<'_>, id: &InodeId) -> io::Result<bool> {
-        // As long as what took a name of it waits to be known, the tree still shows that name.
-        let waits = |held: &Held| held.was == Some(*id) && held.now != Some(*id);
-        if !self.is_orphan(id) || self.names.values().any(waits) {
+        let Some(own) = self.inodes.get(id).filter(|own| own.what != What::Dir) else {
+            return Ok(false);
+        };
+        // What is not known to the others yet the tree does not show.
+        let is_here = |spot: &Spot| self.names.get(spot).map(|held| held.now == Some(*id));
+        let mut names: BTreeSet<Spot> = tree.names_of(id)?.into_iter().collect();
+        names.retain(|spot| is_here(spot) != Some(false));
+        names.extend(own.names.iter().filter(|spot| is_here(spot) == Some(true)).cloned());
+        if names.is_empty() || names == own.names {
             return Ok(false);
         }
-        let names: BTreeSet<Spot> = tree.names_of(id)?.into_iter().collect();
-        let found = !names.is_empty();
         if let Some(own) = self.inodes.get_mut(id) {
             own.names = names;
         }
-        Ok(found)
+        Ok(true)
     }
 
     /// Forgets an inode that has no name, when nobody uses it any more.
