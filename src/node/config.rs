@@ -4,7 +4,7 @@
 use crate::core::placement::Balance;
 use crate::core::{limits, membership};
 use crate::id::SwarmId;
-use crate::sys::os::{OsClock, OsFs, OsNet, OsRng, OsSpawn};
+use crate::sys::os::{OsClock, OsFs, OsNet, OsRng, OsSpawn, user};
 use crate::sys::{Clock, Fs, Net, Rng, Spawn};
 use crate::transport::Security;
 use crate::wire::control::Setting;
@@ -26,6 +26,8 @@ pub struct System {
     pub rng: Arc<dyn Rng>,
     /// Threads.
     pub spawn: Arc<dyn Spawn>,
+    /// The user and the group who run the node: what they make in a mount records no owner.
+    pub user: (u32, u32),
     /// How connections prove who is at their ends.
     pub security: Security,
 }
@@ -39,6 +41,7 @@ impl Default for System {
             clock: Arc::new(OsClock::new()),
             rng: Arc::new(OsRng),
             spawn: Arc::new(OsSpawn),
+            user: user(),
             security: Security::tls(),
         }
     }

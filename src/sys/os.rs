@@ -346,6 +346,11 @@ impl Net for OsNet {
     }
 }
 
+/// The user and the group who run this process.
+pub fn user() -> (u32, u32) {
+    (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
+}
+
 /// Where the system keeps a number that is the same for everything on one machine.
 const MACHINE_ID: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 

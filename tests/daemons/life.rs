@@ -312,6 +312,7 @@ impl Machine {
             clock,
             rng: Arc::new(SeededRng::new(Dice::new(setup.seed, &purpose).roll())),
             spawn,
+            user: (0, 0),
             security: if tls { Security::tls() } else { Security::named_for_simulation() },
         };
         config

@@ -5,7 +5,7 @@ use crate::badfs::{BadFs, Call, HELD};
 use crate::fixture::{Place, addr, put, until, until_met};
 use p2pfs::Node;
 use p2pfs::id::FileHash;
-use p2pfs::node::{Changes, ROOT_NUMBER, Work};
+use p2pfs::node::{Changes, Made, ROOT_NUMBER, Work};
 use p2pfs::wire::control::Target;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -106,4 +106,32 @@ async fn an_edit_that_begins_while_a_version_becomes_known_supersedes_nobody() {
     for node in [one, two] {
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_gives_its_group_away_gives_no_owner_with_it() {
+    let (mine, other, team) = ((1000, 1001), (2000, 2001), 3000);
+    let place = Place::new();
+    let mut config = place.config("one", "user", &[]);
+    config.system.user = mine;
+    let node = Node::start(config).await.unwrap();
+    until_met(&node, 0).await;
+    let work = node.work().another_door();
+    let mut made = Vec::new();
+    for (name, owner) in [("of-team", Some((mine.0, team))), ("mine", None)] {
+        let mode = 0o2755;
+        let dir = work.make(ROOT_NUMBER, name.as_bytes(), Made::Dir, mode, owner).unwrap();
+        for by in [None, Some(other)] {
+            let name = format!("{}", made.len());
+            let stat = work.make(dir.number, name.as_bytes(), Made::Dir, 0o755, by).unwrap();
+            assert_eq!(stat.mode, mode, "it goes on below");
+            let name = format!("file-{name}");
+            let (file, _) = work.create(dir.number, name.as_bytes(), 0o644, by).unwrap();
+            assert_eq!(file.owner, stat.owner);
+            made.push(stat.owner);
+        }
+    }
+    let of_team = [Some((mine.0, team)), Some((other.0, team))];
+    assert_eq!(made, [of_team, [None, Some((other.0, mine.1))]].concat());
+    node.stop().await;
 }

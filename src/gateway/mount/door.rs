@@ -107,8 +107,7 @@ impl Door {
         read_only: bool,
         ended: watch::Sender<bool>,
     ) -> Self {
-        let user = rustix::process::getuid().as_raw();
-        let mine = (user, rustix::process::getgid().as_raw());
+        let mine = work.user();
         let (files, dirs) = Default::default();
         let (runtime, seen) = (Handle::current(), Seen { root, mine });
         Self { node, work, runtime, seen, read_only, files, dirs, ended }

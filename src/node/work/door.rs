@@ -76,6 +76,11 @@ impl Work {
         Self { shared: self.shared.clone(), door }
     }
 
+    /// The user and the group who own what records no owner: whoever runs this node.
+    pub fn user(&self) -> (u32, u32) {
+        self.shared.sys.user
+    }
+
     pub(super) fn desk(&self) -> &Desk {
         &self.shared.work
     }
@@ -242,7 +247,9 @@ impl Work {
         let mut mode = mode & 0o7777;
         if above.mode & 0o2000 != 0 {
             // A directory with this bit gives its group to what is made in it.
-            owner = above.owner.map(|(_, group)| (owner.unwrap_or((0, 0)).0, group)).or(owner);
+            let mine = self.user();
+            let made = (owner.unwrap_or(mine).0, above.owner.unwrap_or(mine).1);
+            owner = Some(made).filter(|made| *made != mine);
             mode |= if what == What::Dir { 0o2000 } else { 0 };
         }
         let id = self.free_inode(state, tree)?;
