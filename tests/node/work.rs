@@ -7,7 +7,7 @@ use p2pfs::Node;
 use p2pfs::id::FileHash;
 use p2pfs::node::{Changes, Made, ROOT_NUMBER, Work};
 use p2pfs::wire::control::Target;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,13 @@ fn hash_of(bytes: &[u8]) -> FileHash {
 fn names(work: &Work) -> Vec<String> {
     let page = work.list(ROOT_NUMBER, None, 100).unwrap();
     page.entries.into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect()
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
 }
 
 /// Waits until everything is known to the others.
@@ -133,5 +140,47 @@ async fn a_directory_that_gives_its_group_away_gives_no_owner_with_it() {
     }
     let of_team = [Some((mine.0, team)), Some((other.0, team))];
     assert_eq!(made, [of_team, [None, Some((other.0, mine.1))]].concat());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_removed_is_gone_though_its_draft_stays() {
+    let place = Place::new();
+    let (node, disk, drafts) = alone(&place).await;
+    let work = node.work().another_door();
+    let mut open = Vec::new();
+    for (name, synced) in [("known", false), ("new", false), ("synced", true)] {
+        let (_, file) = work.create(ROOT_NUMBER, name.as_bytes(), 0o644, None).unwrap();
+        file.write(0, b"text").await.unwrap();
+        if name == "known" {
+            file.publish().await.unwrap();
+            file.write(0, b"more").await.unwrap();
+        }
+        if synced {
+            file.sync().await.unwrap();
+        }
+        open.push(file);
+    }
+    disk.refuse(Call::Remove, &drafts);
+    for name in [&b"known"[..], b"new", b"synced"] {
+        work.remove(ROOT_NUMBER, name, false).unwrap();
+    }
+    assert!(names(&work).is_empty());
+    until("the others know", async || known(&node, "/known").await.is_none().then_some(())).await;
+    drop(open);
+    work.make(ROOT_NUMBER, b"d", Made::Dir, 0o755, None).unwrap();
+    settled(&work).await;
+    // What was synced would be there again after a crash: that is tried again.
+    let before = files(&drafts).len();
+    disk.allow_all();
+    work.make(ROOT_NUMBER, b"e", Made::Dir, 0o755, None).unwrap();
+    settled(&work).await;
+    until("a draft goes", async || (files(&drafts).len() < before).then_some(())).await;
+    node.stop().await;
+    let node = place.start("one", "user", &[]).await;
+    until_met(&node, 0).await;
+    let work = node.work();
+    work.restored().await;
+    assert_eq!(names(&work), ["d", "e"]);
     node.stop().await;
 }

@@ -166,6 +166,11 @@ impl Working {
         self.names.len() + self.inodes.len()
     }
 
+    /// How many changes were made.
+    pub const fn changes(&self) -> u64 {
+        self.tick
+    }
+
     /// Whether a directory was made, moved or changed and nobody else knows of it.
     pub fn has_new_dirs(&self) -> bool {
         self.inodes.values().any(|own| own.changed > 0 && own.what == What::Dir)

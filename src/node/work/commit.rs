@@ -409,7 +409,7 @@ impl Shared {
                 late.extend(again);
             }
         }
-        self.settle_work(planned, made, versions, &ids, clock)?;
+        self.settle_work(planned, made, versions, &ids, clock);
         Ok(lost)
     }
 
@@ -533,11 +533,10 @@ impl Shared {
         mut versions: BTreeMap<InodeId, FileVersion>,
         ids: &[RecordId],
         clock: u64,
-    ) -> Result<(), WorkError> {
+    ) {
         let now = self.sys.clock.now();
         let fs = &*self.sys.fs;
         let state = &mut *lock(&self.work.state);
-        let mut done = Ok(());
         let mut bodies = Vec::with_capacity(made.len());
         let mut settling = Vec::with_capacity(made.len());
         for one in made {
@@ -545,7 +544,8 @@ impl Shared {
             let file = Arc::new(OpenFile::made(one.record, one.manifest));
             match one.body.lock().made(fs, &one.snapshot, version, file, now) {
                 Ok(removed) => state.removed |= removed,
-                Err(err) => done = Err(err),
+                // Whoever finds it sees that a version was made of it.
+                Err(err) => tracing::warn!(%err, "a draft is not removed"),
             }
             settling.push((one.claim, one.tally));
             bodies.push(one.body);
@@ -558,14 +558,14 @@ impl Shared {
         for body in bodies {
             let unused = body.lock().users == 0;
             if unused {
-                done = done.and(state.idle(&body, fs));
+                state.idle(&body, fs);
             }
         }
         if state.work.ends_copies() {
             state.changed(now);
         }
         self.work.pending.send_replace(state.work.pending());
-        Ok(done.and(state.drop_gone(fs))?)
+        state.drop_gone(fs);
     }
 }
 

@@ -110,11 +110,15 @@ impl Work {
         if state.closed {
             return Err(NotReady::Waiting.into());
         }
-        let out = self.shared.tree(|tree| change(state, tree)).inspect_err(|_| state.rest())?;
-        state.changed(self.shared.sys.clock.now());
-        self.desk().pending.send_replace(state.work.pending());
-        self.desk().changed.notify_one();
-        Ok(out)
+        let before = state.work.changes();
+        let out = self.shared.tree(|tree| change(state, tree)).inspect_err(|_| state.rest());
+        // What fails when something was changed already leaves that to be written down.
+        if out.is_ok() || state.work.changes() != before {
+            state.changed(self.shared.sys.clock.now());
+            self.desk().pending.send_replace(state.work.pending());
+            self.desk().changed.notify_one();
+        }
+        out
     }
 
     /// Whether there is room for another change.
@@ -277,7 +281,7 @@ impl Work {
             let gone = state.work.remove(tree, &spot, dir)?;
             self.shared.note_renamed(state, &gone.id);
             state.recent.entered(spot.0, now_ns);
-            self.unlinked(state, gone, spot, now_ns)?;
+            self.unlinked(state, gone, spot, now_ns);
             state.number(tree, gone.id)
         })?;
         self.tell_others(entered(parent, name).into_iter().chain([Stale::Inode(gone)]));
@@ -285,18 +289,11 @@ impl Work {
     }
 
     /// What becomes of the content of something that lost this name.
-    fn unlinked(
-        &self,
-        state: &mut State,
-        gone: Unlinked,
-        spot: Spot,
-        now_ns: i64,
-    ) -> Result<(), WorkError> {
+    fn unlinked(&self, state: &mut State, gone: Unlinked, spot: Spot, now_ns: i64) {
         state.recent.changed(gone.id, now_ns);
-        let Some(body) = state.bodies.get(&gone.id).filter(|_| gone.last).cloned() else {
-            return Ok(());
-        };
-        Ok(state.lose(&*self.shared.sys.fs, body, spot)?)
+        if let Some(body) = state.bodies.get(&gone.id).filter(|_| gone.last).cloned() {
+            state.lose(&*self.shared.sys.fs, body, spot);
+        }
     }
 
     /// Gives something another name.
@@ -325,7 +322,7 @@ impl Work {
                 changed.push(Stale::Inode(state.number(tree, inode.id)?));
             }
             if let Some(gone) = gone {
-                self.unlinked(state, gone, to, now_ns)?;
+                self.unlinked(state, gone, to, now_ns);
                 changed.push(Stale::Inode(state.number(tree, gone.id)?));
             }
             Ok(changed)
@@ -358,7 +355,7 @@ impl Work {
         let mut changed = vec![Stale::Inode(state.number(tree, named.inode)?)];
         if let Some(gone) = named.gone {
             self.shared.note_renamed(state, &gone.id);
-            self.unlinked(state, gone, to, now_ns)?;
+            self.unlinked(state, gone, to, now_ns);
             changed.push(Stale::Inode(state.number(tree, gone.id)?));
         }
         Ok(changed)

@@ -149,9 +149,7 @@ impl Drop for OpenedFile {
         }
         if last {
             let fs = &*self.work.shared.sys.fs;
-            if let Err(err) = state.idle(&self.body, fs) {
-                tracing::warn!(%err, "a draft is not removed");
-            }
+            state.idle(&self.body, fs);
         }
     }
 }

@@ -272,19 +272,24 @@ impl State {
     }
 
     /// Somebody has ended the use of a content.
-    fn idle(&mut self, body: &Arc<Body>, fs: &dyn Fs) -> io::Result<()> {
+    fn idle(&mut self, body: &Arc<Body>, fs: &dyn Fs) {
         let id = body.id;
         if self.work.is_orphan(&id) {
             self.bodies.remove(&id);
             self.work.forget(&id);
             let kept = self.is_kept(body);
-            return if kept { Ok(()) } else { body.lock().drop_draft(fs) };
+            if !kept {
+                is_removed(body.lock().drop_draft(fs));
+            }
+            return;
         }
-        if body.lock().rest(fs)? {
+        let rested = body.lock().rest(fs);
+        if *rested.as_ref().unwrap_or(&true) {
             self.rest();
         }
+        is_removed(rested.map(drop));
         if body.lock().is_edited() || !self.bodies.contains_key(&id) {
-            return Ok(());
+            return;
         }
         self.idle.retain(|other| *other != id);
         self.idle.push_back(id);
@@ -304,7 +309,6 @@ impl State {
                 self.bodies.remove(&oldest);
             }
         }
-        Ok(())
     }
 
     /// Whether the draft of a content that has no name any more is still needed.
@@ -313,7 +317,7 @@ impl State {
     }
 
     /// A content has lost its last name. What was synced of it goes when others know that.
-    fn lose(&mut self, fs: &dyn Fs, body: Arc<Body>, spot: Spot) -> io::Result<()> {
+    fn lose(&mut self, fs: &dyn Fs, body: Arc<Body>, spot: Spot) {
         let mut content = body.lock();
         if content.users == 0 {
             self.bodies.remove(&body.id);
@@ -323,26 +327,30 @@ impl State {
             self.gone.push_back((body, spot));
             return self.drop_gone(fs);
         }
-        if content.users == 0 { content.drop_draft(fs) } else { content.unname_draft(fs) }
+        let unused = content.users == 0;
+        // Without a head it is nothing to whoever finds it.
+        is_removed(if unused { content.drop_draft(fs) } else { content.unname_draft(fs) });
     }
 
-    /// Removes the drafts of contents that others know to be gone.
-    fn drop_gone(&mut self, fs: &dyn Fs) -> io::Result<()> {
+    /// Removes the drafts of contents that others know to be gone. One that the disk does not let
+    /// go of would be edited again after a restart: it is tried again.
+    fn drop_gone(&mut self, fs: &dyn Fs) {
         let over = self.gone.len().saturating_sub(GONE_MAX);
         for (number, (body, spot)) in std::mem::take(&mut self.gone).into_iter().enumerate() {
             if number >= over && self.work.is_pending(&spot) {
                 self.gone.push_back((body, spot));
                 continue;
             }
-            let mut content = body.lock();
             let again = self.bodies.contains_key(&body.id) && !self.work.is_orphan(&body.id);
             if again {
                 continue;
             }
             self.removed = true;
-            if content.users == 0 { content.drop_draft(fs)? } else { content.unname_draft(fs)? }
+            let removed = is_removed(body.lock().unname_draft(fs));
+            if !removed && self.gone.len() < GONE_MAX {
+                self.gone.push_back((body, spot));
+            }
         }
-        Ok(())
     }
 
     /// Notes a change that is to be written down.
@@ -379,6 +387,12 @@ impl Shared {
         })?;
         out.unwrap_or(Err(WorkError::Tree(TreeError::NotFound)))
     }
+}
+
+/// Whether a draft could be removed. What made that necessary is done all the same, and nobody is
+/// told that it was not.
+fn is_removed(removed: io::Result<()>) -> bool {
+    removed.inspect_err(|err| tracing::warn!(%err, "a draft is not removed")).is_ok()
 }
 
 /// The records of what was seen, as many as a draft lists.
