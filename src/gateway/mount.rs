@@ -236,6 +236,11 @@ impl Mounts {
             tracing::warn!(%err, "not everything that was changed is known to the others yet");
         }
         detach_all(self.table.drain()).await;
+        // What programs have closed after the others were told, say.
+        let synced = tokio::time::timeout(FLUSH_AT_END, work.sync_all()).await;
+        if let Some(err) = synced.map_or(Some(WorkError::TimedOut), Result::err) {
+            tracing::warn!(%err, "not everything that was changed is on this disk");
+        }
     }
 
     /// Ends all mounts, because the node is to leave its swarm; which are to come again in the

@@ -184,3 +184,28 @@ async fn what_is_removed_is_gone_though_its_draft_stays() {
     assert_eq!(names(&work), ["d", "e"]);
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draft_that_cannot_be_synced_at_the_end_takes_no_other_one_with_it() {
+    let place = Place::new();
+    let (node, disk, drafts) = alone(&place).await;
+    let work = node.work().another_door();
+    // No version of them is made.
+    disk.refuse(Call::Sync, &place.path("one").join("segments"));
+    let mut open = Vec::new();
+    for name in ["a", "b", "c"] {
+        let (_, file) = work.create(ROOT_NUMBER, name.as_bytes(), 0o644, None).unwrap();
+        file.write(0, name.as_bytes()).await.unwrap();
+        open.push(file);
+    }
+    disk.refuse(Call::Sync, &files(&drafts)[0]);
+    assert!(work.flush(Duration::from_millis(50)).await.is_err());
+    node.stop().await;
+    drop(open);
+    let node = place.start("one", "user", &[]).await;
+    until_met(&node, 0).await;
+    let work = node.work();
+    work.restored().await;
+    assert_eq!(names(&work).len(), 2);
+    node.stop().await;
+}

@@ -81,7 +81,7 @@ pub(in crate::gateway) fn of_work(err: &WorkError, path: &PathText) -> Failure {
         WorkError::Disk(err) => disk(err),
         WorkError::NameTooLong => tree(&TreeError::BadPath, Some(&target)),
         WorkError::WrongKind => tree(&TreeError::IsSpecial, Some(&target)),
-        WorkError::NoAttribute | WorkError::TimedOut => {
+        WorkError::NoAttribute | WorkError::Unlisted | WorkError::TimedOut => {
             Failure::new(Code::Unreachable, format!("{}: {err}", name_of(&target)))
                 .hint("who answers:  p2pfs peers")
         }

@@ -87,6 +87,7 @@ pub(super) fn errno(err: &WorkError) -> Errno {
         WorkError::NoAttribute => Errno::ENODATA,
         WorkError::WrongKind => Errno::EINVAL,
         WorkError::TimedOut => Errno::ETIMEDOUT,
+        WorkError::Unlisted => Errno::EIO,
     }
 }
 

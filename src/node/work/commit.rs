@@ -261,10 +261,7 @@ impl Shared {
         if done.await.is_ok() {
             return Ok(());
         }
-        let bodies: Vec<_> = lock(&self.work.state).bodies.values().cloned().collect();
-        for body in bodies {
-            self.sync_body_alone(&body).await?;
-        }
+        self.sync_all().await?;
         Err(failed.unwrap_or(WorkError::TimedOut))
     }
 

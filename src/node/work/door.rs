@@ -518,6 +518,13 @@ impl Work {
         self.shared.flush(patience).await
     }
 
+    /// Makes everything durable here, also what programs did not sync.
+    pub async fn sync_all(&self) -> Result<(), WorkError> {
+        let dirs = lock(&self.desk().state).work.has_new_dirs();
+        let named = if dirs { self.shared.write_down_names().await } else { Ok(()) };
+        self.shared.sync_all().await.and(named)
+    }
+
     /// Files of which a version has not been made yet, and their bytes.
     pub fn unsaved(&self) -> (u64, u64) {
         let state = lock(&self.desk().state);

@@ -101,6 +101,9 @@ pub enum WorkError {
     /// It is not for this kind of inode.
     #[error("not possible with this kind of file")]
     WrongKind,
+    /// Too many parts of it were changed for a draft to list them.
+    #[error("too many parts of a file were changed: it has to be stored first")]
+    Unlisted,
     /// It took too long.
     #[error("it took too long")]
     TimedOut,

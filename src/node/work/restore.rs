@@ -171,12 +171,22 @@ impl Shared {
         Ok(last)
     }
 
-    /// Makes the edits of a file durable, where that is possible without making a version.
-    pub(super) async fn sync_body_alone(
-        self: &Arc<Self>,
-        body: &Arc<Body>,
-    ) -> Result<(), WorkError> {
-        let (shared, body) = (self.clone(), body.clone());
-        self.job(move || shared.sync_draft(&body)).await?.map(drop)
+    /// Makes the edits of all files durable, where that is possible without making a version. One
+    /// for which it is not keeps no other one from it; the first error is told.
+    pub(super) async fn sync_all(self: &Arc<Self>) -> Result<(), WorkError> {
+        let bodies: Vec<_> = lock(&self.work.state).bodies.values().cloned().collect();
+        let shared = self.clone();
+        let sync = move || {
+            let mut all = Ok(());
+            for body in bodies {
+                let synced = shared.sync_draft(&body).and_then(|listed| match listed {
+                    true => Ok(()),
+                    false => Err(WorkError::Unlisted),
+                });
+                all = all.and(synced);
+            }
+            all
+        };
+        self.job(sync).await?
     }
 }
