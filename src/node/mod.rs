@@ -65,8 +65,8 @@ pub use publish::PublishError;
 pub use put::{OnProgress, PutError};
 pub use start::{Node, StartError, forget_swarm};
 pub use work::{
-    Changes, Kind, Made, News, OpenedFile, Page, Space, Stale, Stat, Work, WorkError, Written,
-    Xattr,
+    Changes, Kind, Made, News, OpenedFile, Page, Share, Space, Stale, Stat, Work, WorkError,
+    Written, Xattr,
 };
 
 use crate::core::membership::MemberChange;

@@ -70,7 +70,7 @@ fn a_new_name_of_an_edited_file_makes_no_copy_of_it() {
     until("the link to be seen", || swarm.at(1).join("h").exists());
     drop(file);
     until("the edit to be seen", || holds(&swarm.at(1).join("h"), b"TExt"));
-    assert_eq!(crate::daemon::names(swarm.at(1)), ["g", "h"]);
+    assert_eq!(names(swarm.at(1)), ["g", "h"]);
     assert_eq!(fs::metadata(&linked).unwrap().nlink(), 2);
     assert!(!there.exists());
 }
@@ -88,8 +88,8 @@ fn a_name_that_others_change_is_not_said_again_by_an_edit() {
     file.write_all_at(b"E", 1).unwrap();
     drop(file);
     until("the edit to be seen", || holds(&swarm.at(1).join("g"), b"TExt"));
-    assert_eq!(crate::daemon::names(swarm.at(1)), ["g"]);
-    assert_eq!(crate::daemon::names(swarm.at(0)), ["g"]);
+    assert_eq!(names(swarm.at(1)), ["g"]);
+    assert_eq!(names(swarm.at(0)), ["g"]);
 }
 
 #[test]

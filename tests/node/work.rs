@@ -5,7 +5,7 @@ use crate::badfs::{BadFs, Call, HELD};
 use crate::fixture::{Place, addr, put, until, until_met};
 use p2pfs::Node;
 use p2pfs::id::FileHash;
-use p2pfs::node::{Changes, Made, ROOT_NUMBER, Work};
+use p2pfs::node::{Changes, Made, ROOT_NUMBER, Share, Work};
 use p2pfs::wire::control::Target;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -207,5 +207,36 @@ async fn a_draft_that_cannot_be_synced_at_the_end_takes_no_other_one_with_it() {
     let work = node.work();
     work.restored().await;
     assert_eq!(names(&work).len(), 2);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_find_no_room_can_be_removed_however_many_they_are() {
+    let place = Place::new();
+    let (node, disk, _) = alone(&place).await;
+    let work = node.work().another_door();
+    // Nothing is written down meanwhile.
+    let hold = disk.hold(Call::Sync, &place.path("one").join("segments"));
+    let mut made = 0;
+    while work.has_room(Share::All) {
+        let name = made.to_string();
+        work.make(ROOT_NUMBER, name.as_bytes(), Made::File, 0o644, None).unwrap();
+        made += 1;
+    }
+    assert!(made > 1000);
+    assert!(work.has_room(Share::Removals));
+    let room = tokio::time::timeout(Duration::from_millis(100), work.room(Share::All));
+    assert!(room.await.is_err() && hold.is_reached(), "nothing is written down");
+    for number in 0..made {
+        let removed = async {
+            work.room(Share::Removals).await;
+            work.remove(ROOT_NUMBER, number.to_string().as_bytes(), false)
+        };
+        let removed = tokio::time::timeout(Duration::from_secs(30), removed).await;
+        removed.expect("there is no room for a removal").unwrap();
+    }
+    drop(hold);
+    let room = tokio::time::timeout(Duration::from_secs(30), work.room(Share::All));
+    room.await.expect("removals made no room");
     node.stop().await;
 }

@@ -5,8 +5,8 @@
 use super::attr::{attr, errno, kind, nanos};
 use super::dirs::Listing;
 use crate::node::{
-    Changes, Kind, Made, Node, OpenedFile, ROOT_NUMBER, Renaming, Special, Stat, TreeError, Work,
-    WorkError,
+    Changes, Kind, Made, Node, OpenedFile, ROOT_NUMBER, Renaming, Share, Special, Stat, TreeError,
+    Work, WorkError,
 };
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
@@ -132,15 +132,24 @@ impl Door {
         change: impl FnOnce(&Work) -> Result<T, WorkError> + Send + 'static,
         tell: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
+        self.change_of(Share::All, change, tell);
+    }
+
+    fn change_of<T: Send + 'static>(
+        &self,
+        share: Share,
+        change: impl FnOnce(&Work) -> Result<T, WorkError> + Send + 'static,
+        tell: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
         if self.read_only {
             return tell(Err(Errno::EROFS));
         }
-        if self.work.has_room() {
+        if self.work.has_room(share) {
             return tell(change(&self.work).map_err(|err| errno(&err)));
         }
         let work = self.work.clone();
         let changed = async move {
-            work.room().await;
+            work.room(share).await;
             change(&work)
         };
         self.later(changed, tell);
@@ -280,9 +289,10 @@ impl Filesystem for Door {
             modified_ns: mtime.map(nanos),
             accessed_ns: atime.map(nanos),
         };
+        let share = if changes.has_attributes() { Share::All } else { Share::Removals };
         let (work, seen) = (self.work.clone(), self.seen);
         let set = async move {
-            work.room().await;
+            work.room(share).await;
             work.set(number, &changes).await
         };
         let tell = move |stat: Result<Stat, Errno>| match stat {
@@ -697,7 +707,7 @@ impl Door {
     fn remove(&self, parent: INodeNo, name: &OsStr, dir: bool, reply: ReplyEmpty) {
         let (parent, name) = (self.inside(parent), name.as_bytes().to_vec());
         let remove = move |work: &Work| work.remove(parent, &name, dir);
-        self.change(remove, |done| tell_empty(done, reply));
+        self.change_of(Share::Removals, remove, |done| tell_empty(done, reply));
     }
 
     /// Gives entries of a directory to `add`, until that has enough.

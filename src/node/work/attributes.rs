@@ -74,7 +74,7 @@ pub struct Changes {
 
 impl Changes {
     /// Whether anything but the length is to be changed.
-    pub(super) const fn has_attributes(&self) -> bool {
+    pub const fn has_attributes(&self) -> bool {
         self.mode.is_some()
             || self.owner.is_some()
             || self.modified_ns.is_some()

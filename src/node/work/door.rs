@@ -6,7 +6,7 @@ use super::body::Body;
 use super::draft::sync_removals;
 use super::file::OpenedFile;
 use super::news::Stale;
-use super::{Desk, NO_DOOR, PENDING_MAX, Shared, State, WorkError};
+use super::{Desk, NO_DOOR, PENDING_MAX, REMOVALS_MAX, Shared, State, WorkError};
 use crate::core::catalogue::{Attributes, Special};
 use crate::core::tree::{Spot, Tree, TreeError};
 use crate::core::work::{Inode, Number, Renaming, Unlinked, What};
@@ -37,6 +37,25 @@ pub enum Made {
     Link(Vec<u8>),
     /// A pipe, socket or device.
     Special(Special),
+}
+
+/// The share of the changes that may wait to be written down which one counts towards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// That of all changes.
+    All,
+    /// That of removals, and of what makes files shorter, beside it: when new files find no room in
+    /// the swarm they wait, however many they are, and nothing else could end that.
+    Removals,
+}
+
+impl Share {
+    const fn limit(self) -> usize {
+        match self {
+            Self::All => PENDING_MAX,
+            Self::Removals => PENDING_MAX + REMOVALS_MAX,
+        }
+    }
 }
 
 /// An extended attribute: its name and value.
@@ -122,14 +141,15 @@ impl Work {
     }
 
     /// Whether there is room for another change.
-    pub fn has_room(&self) -> bool {
-        *self.desk().pending.borrow() < PENDING_MAX
+    pub fn has_room(&self, share: Share) -> bool {
+        *self.desk().pending.borrow() < share.limit()
     }
 
     /// Waits until there is room for another change.
-    pub async fn room(&self) {
+    pub async fn room(&self, share: Share) {
+        let mut pending = self.desk().pending.subscribe();
         // The sender lives as long as the node.
-        self.desk().pending.subscribe().wait_for(|pending| *pending < PENDING_MAX).await.ok();
+        pending.wait_for(|pending| *pending < share.limit()).await.ok();
     }
 
     /// The number of the directory at a path.

@@ -28,7 +28,7 @@ mod slot;
 mod write;
 
 pub use attributes::{Changes, Kind, Stat};
-pub use door::{Made, Page, Space, Work, Xattr};
+pub use door::{Made, Page, Share, Space, Work, Xattr};
 pub use file::OpenedFile;
 pub use news::{News, Stale};
 pub(in crate::node) use room::Refused;
@@ -59,6 +59,8 @@ const IDLE_MAX: usize = 512;
 const IDLE_OPEN_MAX: usize = 8;
 /// Changes that may wait to be written down; programs wait then.
 const PENDING_MAX: usize = 8192;
+/// So many more may be removals.
+const REMOVALS_MAX: usize = 1024;
 /// Whoever changes something without a mount.
 const NO_DOOR: u64 = 0;
 /// News that a door may be behind.
