@@ -127,6 +127,36 @@ fn what_is_appended_comes_behind_what_others_have_appended() {
 }
 
 #[test]
+fn a_user_and_a_group_that_are_given_at_once_are_both_kept() {
+    let test = "a_user_and_a_group_that_are_given_at_once_are_both_kept";
+    let Some(swarm) = mounted(test, 1) else { return };
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    mount(&swarm[0], dir.path(), &[]);
+    fs::write(swarm.at(0).join("f"), "text").unwrap();
+    let (one, two) = (swarm.at(0).join("f"), dir.path().join("f"));
+    for number in 1..300 {
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                std::os::unix::fs::chown(&one, Some(number), None).unwrap();
+            });
+            start.wait();
+            std::os::unix::fs::chown(&two, None, Some(number)).unwrap();
+        });
+        // What the daemon says, not what the system remembers.
+        let flags = AtFlags::STATX_FORCE_SYNC;
+        let stat = rustix::fs::statx(rustix::fs::CWD, &one, flags, StatxFlags::BASIC_STATS);
+        let stat = stat.unwrap();
+        assert_eq!((stat.stx_uid, stat.stx_gid), (number, number));
+    }
+    crate::mounted::detach(dir.path());
+}
+
+#[test]
 fn a_file_that_two_make_at_once_is_opened_by_both() {
     let test = "a_file_that_two_make_at_once_is_opened_by_both";
     let Some(swarm) = mounted(test, 1) else { return };

@@ -240,3 +240,31 @@ async fn files_that_find_no_room_can_be_removed_however_many_they_are() {
     room.await.expect("removals made no room");
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_attributes_only_those_change_that_are_named() {
+    let place = Place::new();
+    let mut config = place.config("one", "user", &[]);
+    config.system.user = (1000, 1001);
+    let node = Node::start(config).await.unwrap();
+    until_met(&node, 0).await;
+    let work = node.work().another_door();
+    let file = work.make(ROOT_NUMBER, b"f", Made::File, 0o644, None).unwrap().number;
+    let dir = work.make(ROOT_NUMBER, b"d", Made::Dir, 0o2755, None).unwrap().number;
+    let none = Changes::default();
+    let owner = |number| work.stat(number).unwrap().owner;
+    work.set(file, &Changes { group: Some(7), ..none.clone() }).await.unwrap();
+    assert_eq!(owner(file), Some((1000, 7)));
+    work.set(file, &Changes { user: Some(5), ..none.clone() }).await.unwrap();
+    assert_eq!(owner(file), Some((5, 7)));
+    let lends_nothing = Changes { lends_nothing: true, ..none.clone() };
+    for (mode, then) in [(0o6755, 0o755), (0o2644, 0o2644), (0o4700, 0o700), (0o755, 0o755)] {
+        let named = Changes { mode: Some(mode), lends_nothing: true, ..none.clone() };
+        assert_eq!(work.set(file, &named).await.unwrap().mode, mode, "it is said");
+        let stat = work.set(file, &lends_nothing).await.unwrap();
+        assert_eq!((stat.mode, stat.lends()), (then, false));
+    }
+    assert_eq!(work.set(dir, &lends_nothing).await.unwrap().mode, 0o2755);
+    assert_eq!(owner(dir), None);
+    node.stop().await;
+}

@@ -5,8 +5,8 @@
 use super::attr::{attr, errno, kind, nanos};
 use super::dirs::Listing;
 use crate::node::{
-    Changes, Kind, Made, Node, OpenedFile, ROOT_NUMBER, Renaming, Share, Special, Stat, TreeError,
-    Work, WorkError,
+    Changes, Made, Node, OpenedFile, ROOT_NUMBER, Renaming, Share, Special, Stat, TreeError, Work,
+    WorkError,
 };
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
@@ -269,22 +269,12 @@ impl Filesystem for Door {
             return reply.error(Errno::EROFS);
         }
         let number = self.inside(ino);
-        let now = match self.work.stat(number) {
-            Ok(now) => now,
-            Err(err) => return reply.error(errno(&err)),
-        };
-        let (user, group) = now.owner.unwrap_or(self.seen.mine);
         let owned = uid.is_some() || gid.is_some();
-        let mut mode = mode.map(|mode| mode & 0o7777);
-        let lesser = size.is_some() && req.uid() != 0;
-        if now.kind == Kind::File && mode.is_none() && (owned || lesser) && now.mode & 0o6000 != 0 {
-            // A file that another one owns or has changed must not lend the rights of the first.
-            let group = if now.mode & 0o010 != 0 { 0o2000 } else { 0 };
-            mode = Some(now.mode & !(0o4000 | group));
-        }
         let changes = Changes {
-            mode,
-            owner: owned.then(|| (uid.unwrap_or(user), gid.unwrap_or(group))),
+            mode: mode.map(|mode| mode & 0o7777),
+            lends_nothing: owned || size.is_some() && req.uid() != 0,
+            user: uid,
+            group: gid,
             size,
             modified_ns: mtime.map(nanos),
             accessed_ns: atime.map(nanos),
@@ -477,10 +467,9 @@ impl Filesystem for Door {
         };
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
             && let Ok(stat) = self.work.stat(self.inside(ino))
-            && stat.mode & 0o6000 != 0
+            && stat.lends()
         {
-            let mode = Some(stat.mode & !0o6000);
-            let changes = Changes { mode, ..Changes::default() };
+            let changes = Changes { lends_nothing: true, ..Changes::default() };
             if let Err(err) = self.runtime.block_on(self.work.set(stat.number, &changes)) {
                 return reply.error(errno(&err));
             }

@@ -57,13 +57,33 @@ pub struct Stat {
     pub accessed_ns: i64,
 }
 
-/// Attributes that are to be changed.
+impl Stat {
+    /// Whether who runs it gets rights of its owner or its group.
+    pub fn lends(&self) -> bool {
+        self.kind == Kind::File && self.mode != lending_nothing(self.mode)
+    }
+}
+
+/// Permission bits of a file that lends nobody the rights of its owner or its group. Where the
+/// group may not run it the second of the bits means something else.
+const fn lending_nothing(mode: u32) -> u32 {
+    let group = if mode & 0o010 != 0 { 0o2000 } else { 0 };
+    mode & !(0o4000 | group)
+}
+
+/// Attributes that are to be changed: what is not named stays what it is when that is done, also
+/// where somebody else changes it at the same time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Permission bits.
     pub mode: Option<u32>,
-    /// User and group id.
-    pub owner: Option<(u32, u32)>,
+    /// A file that another one owns or has changed must not lend the rights of the first, unless
+    /// permission bits are named that say so.
+    pub lends_nothing: bool,
+    /// User id.
+    pub user: Option<u32>,
+    /// Group id.
+    pub group: Option<u32>,
     /// Length in bytes.
     pub size: Option<u64>,
     /// Last modification; `Some(None)` is now.
@@ -73,18 +93,26 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether anything but the length is to be changed.
+    /// Whether anything but the length is to be changed, whatever it is.
     pub const fn has_attributes(&self) -> bool {
         self.mode.is_some()
-            || self.owner.is_some()
+            || self.user.is_some()
+            || self.group.is_some()
             || self.modified_ns.is_some()
             || self.accessed_ns.is_some()
     }
 
-    /// Makes the changes.
-    pub(super) fn apply(&self, to: &mut Attributes, now_ns: i64) {
-        to.mode = self.mode.map_or(to.mode, |mode| mode & 0o7777);
-        to.owner = self.owner.or(to.owner);
+    /// Makes the changes; `mine` owns what records no owner.
+    pub(super) fn apply(&self, what: &What, to: &mut Attributes, mine: (u32, u32), now_ns: i64) {
+        if let Some(mode) = self.mode {
+            to.mode = mode & 0o7777;
+        } else if self.lends_nothing && matches!(what, What::File(_)) {
+            to.mode = lending_nothing(to.mode);
+        }
+        if self.user.is_some() || self.group.is_some() {
+            let (user, group) = to.owner.unwrap_or(mine);
+            to.owner = Some((self.user.unwrap_or(user), self.group.unwrap_or(group)));
+        }
         to.mtime_ns = self.modified_ns.map_or(to.mtime_ns, |ns| ns.unwrap_or(now_ns));
         if let Some(ns) = self.accessed_ns {
             to.accessed_ns = Some(ns.unwrap_or(now_ns));

@@ -188,12 +188,13 @@ impl Work {
             let file = self.open(number, true)?;
             file.resize(size).await?;
         }
-        if changes.has_attributes() {
-            let now_ns = self.shared.now_ns();
+        if changes.has_attributes() || changes.lends_nothing && self.stat(number)?.lends() {
+            let (now_ns, user) = (self.shared.now_ns(), self.user());
             self.change(|state, tree| {
                 let inode = state.find(tree, number)?;
                 let id = mine(&inode)?;
-                state.work.set(tree, &id, |attributes| changes.apply(attributes, now_ns))?;
+                let apply = |to: &mut _| changes.apply(&inode.what, to, user, now_ns);
+                state.work.set(tree, &id, apply)?;
                 if changes.modified_ns.is_some() {
                     state.recent.told(&id);
                     if let Some(body) = state.bodies.get(&id) {
