@@ -268,3 +268,33 @@ async fn of_attributes_only_those_change_that_are_named() {
     assert_eq!(owner(dir), None);
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_cut_to_the_length_that_it_has_was_modified_then() {
+    let place = Place::new();
+    let (node, ..) = alone(&place).await;
+    let work = node.work().another_door();
+    let (number, times) = {
+        let stat = work.make(ROOT_NUMBER, b"f", Made::File, 0o644, None).unwrap();
+        settled(&work).await;
+        (stat.number, Changes { modified_ns: Some(Some(1_000_000_007)), ..Changes::default() })
+    };
+    let cut = Changes { size: Some(0), ..Changes::default() };
+    let open = work.open(number, true).unwrap();
+    for is_edited in [false, true] {
+        if is_edited {
+            open.write(0, b"text").await.unwrap();
+            work.set(number, &cut).await.unwrap();
+        }
+        work.set(number, &times).await.unwrap();
+        assert_eq!(work.stat(number).unwrap().modified_ns, 1_000_000_007);
+        work.set(number, &cut).await.unwrap();
+        let cut_ns = work.stat(number).unwrap().modified_ns;
+        assert!(cut_ns > 1_000_000_007);
+        settled(&work).await;
+        let tree = node.stat(&Target::Path("/f".into())).await.unwrap();
+        assert_eq!(tree.info.mtime_ns, Some(cut_ns), "edited: {is_edited}");
+    }
+    drop(open);
+    node.stop().await;
+}

@@ -3,6 +3,7 @@
 //! `body`'s.
 
 use super::body::{At, Body, Content};
+use super::file::Cut;
 use super::{State, WorkError};
 use crate::chunk::{CHUNK_LEN, Disproved, MAX_FILE_LEN, Place, chunk_count, chunk_len};
 use crate::core::catalogue::{FileRecord, FileVersion, file_record};
@@ -308,18 +309,24 @@ impl Shared {
         Ok(())
     }
 
-    /// Gives a file another length.
+    /// Gives a file another length; whether it had another one.
     pub(super) async fn resize_body(
         self: &Arc<Self>,
         body: &Arc<Body>,
         to: u64,
-    ) -> Result<(), WorkError> {
+    ) -> Result<bool, WorkError> {
         if to > MAX_FILE_LEN {
             return Err(WorkError::TooLarge);
         }
         loop {
+            if body.lock().size() == to {
+                return Ok(false);
+            }
             let (missing, synced) = {
                 let mut content = self.edit_begun(body)?;
+                if content.size() == to {
+                    continue;
+                }
                 let now = self.sys.clock.now();
                 let missing = content.missing_to_resize(to);
                 let said = content.is_said() || body.has_heads();
@@ -332,8 +339,8 @@ impl Shared {
             };
             match missing {
                 Some(index) => self.stage_chunk(body, index).await?,
-                None if synced => self.resize_synced(body, to).await?,
-                None => return Ok(()),
+                None if !synced || self.resize_synced(body, to).await? => return Ok(true),
+                None => {}
             }
         }
     }
@@ -384,14 +391,17 @@ impl Shared {
         Ok(true)
     }
 
-    /// Makes a file shorter of which something was synced, or has it written down before.
-    async fn resize_synced(self: &Arc<Self>, body: &Arc<Body>, to: u64) -> Result<(), WorkError> {
+    /// Makes a file shorter of which something was synced, or has it written down before; whether
+    /// it is shorter.
+    async fn resize_synced(self: &Arc<Self>, body: &Arc<Body>, to: u64) -> Result<bool, WorkError> {
         let (shared, cut) = (self.clone(), body.clone());
-        if self.job(move || shared.cut_synced(&cut, to)).await?? {
-            return Ok(());
+        match self.job(move || shared.cut_synced(&cut, to)).await?? {
+            Cut::Done => return Ok(true),
+            Cut::NotReady => return Ok(false),
+            Cut::Unlisted => {}
         }
         body.lock().urgent = true;
-        self.round(false).await?.map_or(Ok(()), Err)
+        self.round(false).await?.map_or(Ok(false), Err)
     }
 }
 

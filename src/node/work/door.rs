@@ -189,23 +189,29 @@ impl Work {
             file.resize(size).await?;
         }
         if changes.has_attributes() || changes.lends_nothing && self.stat(number)?.lends() {
-            let (now_ns, user) = (self.shared.now_ns(), self.user());
-            self.change(|state, tree| {
-                let inode = state.find(tree, number)?;
-                let id = mine(&inode)?;
-                let apply = |to: &mut _| changes.apply(&inode.what, to, user, now_ns);
-                state.work.set(tree, &id, apply)?;
-                if changes.modified_ns.is_some() {
-                    state.recent.told(&id);
-                    if let Some(body) = state.bodies.get(&id) {
-                        body.lock().modified_ns = None;
-                    }
-                }
-                Ok(())
-            })?;
-            self.tell_others([Stale::Inode(number)]);
+            self.set_attributes(number, changes)?;
         }
         self.stat(number)
+    }
+
+    /// Changes attributes other than the length.
+    pub(super) fn set_attributes(&self, number: u64, changes: &Changes) -> Result<(), WorkError> {
+        let (now_ns, user) = (self.shared.now_ns(), self.user());
+        self.change(|state, tree| {
+            let inode = state.find(tree, number)?;
+            let id = mine(&inode)?;
+            let apply = |to: &mut _| changes.apply(&inode.what, to, user, now_ns);
+            state.work.set(tree, &id, apply)?;
+            if changes.modified_ns.is_some() {
+                state.recent.told(&id);
+                if let Some(body) = state.bodies.get(&id) {
+                    body.lock().modified_ns = None;
+                }
+            }
+            Ok(())
+        })?;
+        self.tell_others([Stale::Inode(number)]);
+        Ok(())
     }
 
     /// What a link points to.

@@ -1,6 +1,7 @@
 //! An open file: reading, writing, syncing. Owns the count of who uses a content; when the last
 //! writer is gone a version is made of it.
 
+use super::attributes::Changes;
 use super::body::{Body, Content};
 use super::content::Tried;
 use super::door::Work;
@@ -20,6 +21,16 @@ pub struct OpenedFile {
     number: u64,
     pub(super) writes: bool,
     same: bool,
+}
+
+/// What came of making a file shorter.
+pub(super) enum Cut {
+    /// It is shorter.
+    Done,
+    /// It is not as it was when that was begun.
+    NotReady,
+    /// There is too much to be said of its draft.
+    Unlisted,
 }
 
 impl OpenedFile {
@@ -77,9 +88,13 @@ impl OpenedFile {
 
     /// Gives it another length.
     pub async fn resize(&self, to: u64) -> Result<(), WorkError> {
-        self.work.shared.resize_body(&self.body, to).await?;
-        self.changed();
-        Ok(())
+        if self.work.shared.resize_body(&self.body, to).await? {
+            self.changed();
+            return Ok(());
+        }
+        // Whoever cuts a file to the length that it has says that it was modified.
+        let now = Changes { modified_ns: Some(None), ..Changes::default() };
+        self.work.set_attributes(self.number, &now)
     }
 
     /// Other mounts have to forget what they remember of it.
@@ -214,12 +229,12 @@ impl Shared {
     }
 
     /// Makes a file shorter of which something was synced: that is said first, so that who finds
-    /// the draft does not miss what was dropped. Whether that could be said.
+    /// the draft does not miss what was dropped.
     ///
     /// Others read and write while that becomes durable. Nobody else writes a head until the bytes
     /// are dropped, so the newest one does not speak of them then; and what was written meanwhile
     /// was not synced, so that after a crash it may be there or not.
-    pub(super) fn cut_synced(&self, body: &Body, to: u64) -> Result<bool, WorkError> {
+    pub(super) fn cut_synced(&self, body: &Body, to: u64) -> Result<Cut, WorkError> {
         let _heads = body.heads();
         let cannot = |content: &Content| {
             !content.is_touched() || to >= content.size() || content.missing_to_resize(to).is_some()
@@ -231,7 +246,7 @@ impl Shared {
             let renamed = self.renamed(&naming, &state, body.id);
             let content = body.lock();
             if cannot(&content) {
-                return Ok(true);
+                return Ok(Cut::NotReady);
             }
             let draft = content.reader().filter(|_| !state.work.is_orphan(&body.id));
             let saying =
@@ -241,16 +256,16 @@ impl Shared {
         if let Some((draft, mut saying)) = said {
             saying.head.list = renamed.list(&naming);
             if !self.say(naming, &renamed, &draft, &saying)? {
-                return Ok(false);
+                return Ok(Cut::Unlisted);
             }
         }
         let mut content = body.lock();
         if cannot(&content) {
-            return Ok(true);
+            return Ok(Cut::NotReady);
         }
         content.resize(to, self.sys.clock.now())?;
         content.modified_ns = Some(self.now_ns());
-        Ok(true)
+        Ok(Cut::Done)
     }
 
     /// What is said of a draft, once the file has a length of at most `size`.
