@@ -5,7 +5,7 @@ use crate::badfs::{BadFs, Call, HELD};
 use crate::fixture::{Place, addr, put, until, until_met};
 use p2pfs::Node;
 use p2pfs::id::FileHash;
-use p2pfs::node::{Changes, Made, ROOT_NUMBER, Share, Work};
+use p2pfs::node::{Changes, Made, ROOT_NUMBER, Share, TreeError, Work, WorkError};
 use p2pfs::wire::control::Target;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -296,5 +296,33 @@ async fn a_file_that_is_cut_to_the_length_that_it_has_was_modified_then() {
         assert_eq!(tree.info.mtime_ns, Some(cut_ns), "edited: {is_edited}");
     }
     drop(open);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_was_just_made_is_found_by_its_path() {
+    let place = Place::new();
+    let (node, ..) = alone(&place).await;
+    let work = node.work().another_door();
+    let team = work.make(ROOT_NUMBER, b"team", Made::Dir, 0o755, None).unwrap().number;
+    let notes = work.make(team, b"notes", Made::Dir, 0o755, None).unwrap().number;
+    work.make(team, b"file", Made::File, 0o644, None).unwrap();
+    assert_eq!(work.dir_at(&"/".into()).unwrap(), ROOT_NUMBER);
+    assert_eq!(work.dir_at(&"/team".into()).unwrap(), team);
+    assert_eq!(work.dir_at(&"/team/notes".into()).unwrap(), notes);
+    let said = |path: &str| match work.dir_at(&path.into()) {
+        Err(WorkError::Tree(err)) => err,
+        other => panic!("{path}: {other:?}"),
+    };
+    for path in ["/none", "/team/none", "/none/notes"] {
+        assert!(matches!(said(path), TreeError::NotFound), "{path}");
+    }
+    for (path, at) in [("/team/file", "/team/file"), ("/team/file/x", "file")] {
+        assert!(
+            matches!(said(path), TreeError::NotADirectory(of) if of == at.as_bytes()),
+            "{path}"
+        );
+    }
+    assert!(matches!(said("team"), TreeError::BadPath));
     node.stop().await;
 }

@@ -285,7 +285,10 @@ fn lost_and_found() -> Entry {
 }
 
 /// The names of a path, from the root down.
-fn components(path: &[u8]) -> Result<Vec<&[u8]>, TreeError> {
+///
+/// # Errors
+/// When it is none: it does not begin with `/`, or is too long, or a name in it is.
+pub fn components(path: &[u8]) -> Result<Vec<&[u8]>, TreeError> {
     let rest = path.strip_prefix(b"/").filter(|_| path.len() <= PATH_MAX);
     let rest = rest.ok_or(TreeError::BadPath)?;
     let names: Vec<&[u8]> =

@@ -1,15 +1,15 @@
 //! What a mount may ask of the working tree: names, attributes, files. Each question is answered
 //! from what is here; only the bytes of files (`file`) may have to come from others.
 
-use super::attributes::{Changes, Stat};
+use super::attributes::{Changes, Kind, Stat};
 use super::body::Body;
 use super::draft::sync_removals;
 use super::file::OpenedFile;
 use super::news::Stale;
 use super::{Desk, NO_DOOR, PENDING_MAX, REMOVALS_MAX, Shared, State, WorkError};
 use crate::core::catalogue::{Attributes, Special};
-use crate::core::tree::{Spot, Tree, TreeError};
-use crate::core::work::{Inode, Number, Renaming, Unlinked, What};
+use crate::core::tree::{Spot, Tree, TreeError, components};
+use crate::core::work::{Inode, Number, ROOT_NUMBER, Renaming, Unlinked, What};
 use crate::id::InodeId;
 use crate::node::{Node, NotReady, lock};
 use crate::wire::control::PathText;
@@ -154,15 +154,25 @@ impl Work {
 
     /// The number of the directory at a path.
     pub fn dir_at(&self, path: &PathText) -> Result<u64, WorkError> {
-        self.look(|state, tree| {
-            let entry = tree.resolve(&path.0)?;
-            if !entry.is_dir() {
-                return Err(TreeError::NotADirectory(path.0.clone()).into());
+        let stat = self.walk(&components(&path.0)?)?;
+        match stat.kind {
+            Kind::Dir => Ok(stat.number),
+            _ => Err(TreeError::NotADirectory(path.0.clone()).into()),
+        }
+    }
+
+    /// What names lead to from the root down, as it is seen here: also where nobody else knows of
+    /// one of them yet.
+    pub(super) fn walk(&self, names: &[&[u8]]) -> Result<Stat, WorkError> {
+        let mut at = self.stat(ROOT_NUMBER)?;
+        let mut last: &[u8] = b"/";
+        for name in names {
+            if at.kind != Kind::Dir {
+                return Err(TreeError::NotADirectory(last.to_vec()).into());
             }
-            let inode = state.work.inode(tree, &entry.inode)?;
-            let inode = inode.ok_or(TreeError::NotFound)?;
-            Ok(state.stat(tree, &inode)?.number)
-        })
+            (at, last) = (self.lookup(at.number, name)?, name);
+        }
+        Ok(at)
     }
 
     /// What a name leads to.

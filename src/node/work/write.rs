@@ -4,8 +4,7 @@
 use super::door::Work;
 use super::{Made, WorkError};
 use crate::chunk::CHUNK_LEN;
-use crate::core::tree::TreeError;
-use crate::core::work::ROOT_NUMBER;
+use crate::core::tree::{TreeError, components};
 use crate::id::FileHash;
 use crate::sys::Source;
 use crate::wire::control::PathText;
@@ -61,20 +60,15 @@ impl Work {
 
     /// The number of the file at a path, which is made if there is none.
     fn file_at(&self, path: &PathText) -> Result<u64, WorkError> {
-        let mut at = ROOT_NUMBER;
-        let names: Vec<&[u8]> = path.0.split(|b| *b == b'/').filter(|n| !n.is_empty()).collect();
+        let names = components(&path.0)?;
         let Some((last, above)) = names.split_last() else {
             return Err(TreeError::IsADirectory.into());
         };
-        for name in above {
-            at = match self.lookup(at, name) {
-                Ok(stat) => stat.number,
-                Err(WorkError::Tree(TreeError::NotFound)) => {
-                    return Err(TreeError::NoDirectory.into());
-                }
-                Err(err) => return Err(err),
-            };
-        }
+        let at = match self.walk(above) {
+            Ok(stat) => stat.number,
+            Err(WorkError::Tree(TreeError::NotFound)) => return Err(TreeError::NoDirectory.into()),
+            Err(err) => return Err(err),
+        };
         match self.lookup(at, last) {
             Ok(stat) => Ok(stat.number),
             Err(WorkError::Tree(TreeError::NotFound)) => {
