@@ -19,7 +19,7 @@ async fn a_synced_file_that_is_made_shorter_is_read_and_written_while_that_is_sy
     let bytes = noise("f", 3 * MIB);
     let (_, file) = node.work().create(ROOT_NUMBER, b"f", 0o644, None).unwrap();
     let file = Arc::new(file);
-    file.write(0, &bytes).await.unwrap();
+    file.write(Some(0), &bytes).await.unwrap();
     file.sync().await.unwrap();
     let hold = fs.hold(Call::Sync, &place.path("one").join("drafts"));
     let cut = file.clone();
@@ -27,9 +27,9 @@ async fn a_synced_file_that_is_made_shorter_is_read_and_written_while_that_is_sy
     until("it is synced", async || hold.is_reached().then_some(())).await;
     let used = file.clone();
     let using = tokio::spawn(async move {
-        used.write(10, b"new").await.unwrap();
+        used.write(Some(10), b"new").await.unwrap();
         // What is behind the next end may go as well as stay.
-        used.write(2 * MIB as u64, b"new").await.unwrap();
+        used.write(Some(2 * MIB as u64), b"new").await.unwrap();
         used.read(5, 10).await.unwrap()
     });
     let used = tokio::time::timeout(Duration::from_secs(20), using).await;
@@ -55,17 +55,17 @@ async fn what_was_stored_ahead_of_a_new_file_and_then_written_again_is_let_go() 
     let mut bytes = noise("f", 24 * MIB);
     let (stat, file) = node.work().create(ROOT_NUMBER, b"f", 0o644, None).unwrap();
     for (number, chunk) in bytes.chunks(MIB).enumerate() {
-        file.write((number * MIB) as u64, chunk).await.unwrap();
+        file.write(Some((number * MIB) as u64), chunk).await.unwrap();
     }
     until("most of it is stored ahead", async || {
         // A file at rest would become a version.
-        file.write(bytes.len() as u64, b"x").await.unwrap();
+        file.write(Some(bytes.len() as u64), b"x").await.unwrap();
         bytes.push(b'x');
         (node.status().ok()?.bytes_here > 20 * MIB as u64).then_some(())
     })
     .await;
     let other = noise("other", 3 * MIB);
-    file.write(5 * MIB as u64, &other).await.unwrap();
+    file.write(Some(5 * MIB as u64), &other).await.unwrap();
     bytes[5 * MIB..8 * MIB].copy_from_slice(&other);
     drop(file);
     let hash = until("a version", async || node.work().hash(stat.number).unwrap()).await;

@@ -54,7 +54,7 @@ async fn a_time_that_is_said_while_a_version_is_made_stays() {
     let (node, disk, drafts) = alone(&place).await;
     let work = node.work().another_door();
     let (stat, file) = work.create(ROOT_NUMBER, b"f", 0o644, None).unwrap();
-    file.write(0, &[7; 100_000]).await.unwrap();
+    file.write(Some(0), &[7; 100_000]).await.unwrap();
     let hold = disk.hold(Call::Read, &drafts);
     drop(file);
     until("a version is being made", async || hold.is_reached().then_some(())).await;
@@ -65,7 +65,7 @@ async fn a_time_that_is_said_while_a_version_is_made_stays() {
     assert_eq!(work.stat(stat.number).unwrap().modified_ns, 1_000_000_007);
     // What is written later is of a later time.
     let file = work.open(stat.number, true).unwrap();
-    file.write(0, b"again").await.unwrap();
+    file.write(Some(0), b"again").await.unwrap();
     drop(file);
     settled(&work).await;
     assert!(work.stat(stat.number).unwrap().modified_ns > 1_000_000_007);
@@ -81,14 +81,14 @@ async fn an_edit_that_begins_while_a_version_becomes_known_supersedes_nobody() {
     until_met(&two, 1).await;
     let work = one.work().another_door();
     let (stat, file) = work.create(ROOT_NUMBER, b"f", 0o644, None).unwrap();
-    file.write(0, b"first").await.unwrap();
+    file.write(Some(0), b"first").await.unwrap();
     file.publish().await.unwrap();
-    file.write(0, b"again").await.unwrap();
+    file.write(Some(0), b"again").await.unwrap();
     // It is being edited, so there is nothing to do but to write; and then it is not any more.
     let hold = disk.hold(Call::Space, &place.path("one"));
     let file = Arc::new(file);
     let held = file.clone();
-    let write = move || held.write_now(0, b"later").unwrap();
+    let write = move || held.write_now(Some(0), b"later").unwrap();
     let writer = std::thread::Builder::new().name(HELD.to_owned()).spawn(write).unwrap();
     until("the edit begins", async || hold.is_reached().then_some(())).await;
     file.publish().await.unwrap();
@@ -97,11 +97,11 @@ async fn an_edit_that_begins_while_a_version_becomes_known_supersedes_nobody() {
     })
     .await;
     drop(hold);
-    assert!(writer.join().unwrap(), "all of the file is in the draft");
+    assert!(writer.join().unwrap().is_some(), "all of the file is in the draft");
     put(&two, "/f", b"theirs", None).await;
     until("the other version is here", async || {
         // Written on and on, it gets no version meanwhile.
-        file.write(0, b"later").await.unwrap();
+        file.write(Some(0), b"later").await.unwrap();
         (known(&one, "/f").await == Some(hash_of(b"theirs"))).then_some(())
     })
     .await;
@@ -151,10 +151,10 @@ async fn what_is_removed_is_gone_though_its_draft_stays() {
     let mut open = Vec::new();
     for (name, synced) in [("known", false), ("new", false), ("synced", true)] {
         let (_, file) = work.create(ROOT_NUMBER, name.as_bytes(), 0o644, None).unwrap();
-        file.write(0, b"text").await.unwrap();
+        file.write(Some(0), b"text").await.unwrap();
         if name == "known" {
             file.publish().await.unwrap();
-            file.write(0, b"more").await.unwrap();
+            file.write(Some(0), b"more").await.unwrap();
         }
         if synced {
             file.sync().await.unwrap();
@@ -195,7 +195,7 @@ async fn a_draft_that_cannot_be_synced_at_the_end_takes_no_other_one_with_it() {
     let mut open = Vec::new();
     for name in ["a", "b", "c"] {
         let (_, file) = work.create(ROOT_NUMBER, name.as_bytes(), 0o644, None).unwrap();
-        file.write(0, name.as_bytes()).await.unwrap();
+        file.write(Some(0), name.as_bytes()).await.unwrap();
         open.push(file);
     }
     disk.refuse(Call::Sync, &files(&drafts)[0]);
@@ -283,7 +283,7 @@ async fn a_file_that_is_cut_to_the_length_that_it_has_was_modified_then() {
     let open = work.open(number, true).unwrap();
     for is_edited in [false, true] {
         if is_edited {
-            open.write(0, b"text").await.unwrap();
+            open.write(Some(0), b"text").await.unwrap();
             work.set(number, &cut).await.unwrap();
         }
         work.set(number, &times).await.unwrap();
