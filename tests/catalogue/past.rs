@@ -2,7 +2,7 @@
 
 use crate::world::{Replica, meet, new_file, pair};
 use p2pfs::core::catalogue::{Applied, Checked, Node, Release, Scope};
-use p2pfs::core::tree::{Due, Removed, Version};
+use p2pfs::core::tree::{Due, Removed, RemovedWalk, Version};
 use p2pfs::id::{ClaimId, InodeId};
 
 const EVER: u64 = u64::MAX;
@@ -61,18 +61,41 @@ fn versions(due: Option<Due>) -> (ClaimId, Vec<u64>, Vec<u64>) {
     }
 }
 
-/// The names that can be restored, with the lengths of their files.
-fn removed(at: &Replica, dir: &InodeId) -> Vec<(String, u64)> {
+/// What can be restored below a path, with the lengths of files.
+fn removed(at: &Replica, path: &str) -> Vec<(String, u64)> {
     let tree = at.tree();
-    let all = tree.removed_in(dir).unwrap();
-    for one in &all {
-        assert_eq!(tree.removed(dir, &one.name).unwrap().as_ref(), Some(one));
-    }
-    let shown = |removed: &Removed| {
+    let dirs = tree.dirs_of(path.as_bytes()).unwrap().unwrap();
+    let mut walk = RemovedWalk::new(dirs, path.as_bytes());
+    let mut out = Vec::new();
+    let mut visit = |path: &[u8], removed: &Removed| {
+        assert_eq!(tree.removed_at(path).unwrap().as_ref(), Some(removed));
         let size = if removed.is_dir() { 0 } else { version_length(&removed.version) };
-        (String::from_utf8(removed.name.clone()).unwrap(), size)
+        out.push((String::from_utf8(path.to_vec()).unwrap(), size));
+        // One at a time: a walk that is interrupted goes on where it was.
+        false
     };
-    all.iter().map(shown).collect()
+    while tree.walk_removed(&mut walk, &mut visit).unwrap() {}
+    out
+}
+
+fn names(at: &Replica, path: &str) -> Vec<String> {
+    removed(at, path).into_iter().map(|(name, _)| name).collect()
+}
+
+/// Gives back everything below a path.
+fn restore_below(by: &mut Replica, path: &str) {
+    let drafts = by.plan(|planner| {
+        let tree = planner.tree();
+        let dirs = tree.dirs_of(path.as_bytes())?.unwrap();
+        let mut gone = Vec::new();
+        let mut walk = RemovedWalk::new(dirs, path.as_bytes());
+        tree.walk_removed(&mut walk, &mut |_, one| {
+            gone.push(one.clone());
+            true
+        })?;
+        gone.iter().try_for_each(|one| planner.restore(one).map(drop))
+    });
+    drafts.unwrap().iter().for_each(|draft| drop(by.commit(draft)));
 }
 
 #[test]
@@ -105,7 +128,7 @@ fn a_name_that_is_given_back_keeps_its_content() {
     a.commit(&given_back[0]);
     assert_eq!(inode(&a, "/a"), file);
     assert_eq!(due(&a, &file, EVER), None);
-    assert!(removed(&a, &InodeId::ROOT).is_empty());
+    assert!(removed(&a, "/").is_empty());
     // Removed again, the second removal counts.
     let ended = remove(&mut a, "/a");
     assert_eq!(due(&a, &file, ended - 1), None);
@@ -150,7 +173,7 @@ fn conflict_copies_are_kept_while_there_is_a_name_and_go_with_it() {
     put(&mut b, "/a", 3, 1);
     meet(&mut a, &mut b);
     assert_eq!(versions(due(&b, &file, EVER)), (claim(1), vec![1], vec![2, 3]));
-    assert!(removed(&a, &InodeId::ROOT).is_empty());
+    assert!(removed(&a, "/").is_empty());
     // Others, under claims of their own, replace the one that has the name; its copy stays.
     put(&mut a, "/a", 4, 2);
     put(&mut b, "/a", 5, 3);
@@ -160,7 +183,7 @@ fn conflict_copies_are_kept_while_there_is_a_name_and_go_with_it() {
     meet(&mut a, &mut b);
     let all = Some(Due::Claims(vec![claim(1), claim(2), claim(3)]));
     assert_eq!(due(&b, &file, EVER), all);
-    assert_eq!(removed(&b, &InodeId::ROOT).len(), 1);
+    assert_eq!(removed(&b, "/").len(), 1);
 }
 
 #[test]
@@ -175,21 +198,19 @@ fn what_somebody_changed_while_somebody_else_removed_it_is_not_due() {
     meet(&mut a, &mut b);
     assert_eq!(inode(&a, "/a"), file);
     assert_eq!(versions(due(&a, &file, EVER)), (claim(1), vec![1], vec![2]));
-    assert!(removed(&a, &InodeId::ROOT).is_empty());
+    assert!(removed(&a, "/").is_empty());
 }
 
 #[test]
 fn a_name_that_was_moved_away_is_not_removed() {
     let mut a = Replica::new(10, 1);
     put(&mut a, "/d/x", 1, 1);
-    let dir = inode(&a, "/d");
     a.rename("/d/x", "/e").unwrap();
-    assert!(removed(&a, &dir).is_empty() && removed(&a, &InodeId::ROOT).is_empty());
-    assert_eq!(a.tree().removed(&dir, b"x").unwrap(), None);
+    assert!(removed(&a, "/d").is_empty() && removed(&a, "/").is_empty());
+    assert_eq!(a.tree().removed_at(b"/d/x").unwrap(), None);
     let at = remove(&mut a, "/e");
-    assert!(removed(&a, &dir).is_empty(), "its last name was another one");
-    assert_eq!(removed(&a, &InodeId::ROOT), [("e".to_owned(), 1)]);
-    assert_eq!(a.tree().removed(&InodeId::ROOT, b"e").unwrap().unwrap().at, at);
+    assert_eq!(removed(&a, "/"), [("/e".to_owned(), 1)], "its last name was that one");
+    assert_eq!(a.tree().removed_at(b"/e").unwrap().unwrap().at, at);
 }
 
 #[test]
@@ -203,17 +224,103 @@ fn a_removed_name_leads_to_what_it_led_to_last() {
     remove(&mut a, "/dir");
     remove(&mut a, "/f");
     remove(&mut a, "/g");
-    let names = |a: &Replica| removed(a, &InodeId::ROOT);
-    let all = [("dir".to_owned(), 0), ("f".to_owned(), 1), ("g".to_owned(), 2)];
-    assert_eq!(names(&a), all);
+    let all = [("/dir", 0), ("/dir/kept", 0), ("/f", 1), ("/g", 2)];
+    let all = all.map(|(name, size)| (name.to_owned(), size));
+    assert_eq!(removed(&a, "/"), all);
     // A name that is used again cannot be restored until that has ended, too.
     put(&mut a, "/f", 3, 3);
-    assert_eq!(names(&a), [all[0].clone(), all[2].clone()]);
+    assert_eq!(names(&a, "/"), ["/dir", "/dir/kept", "/g"]);
     remove(&mut a, "/f");
-    assert_eq!(names(&a)[1], ("f".to_owned(), 3));
+    assert_eq!(removed(&a, "/")[2], ("/f".to_owned(), 3));
     // What was let go cannot be given back.
     release(&mut a, Release { claim: claim(2), scope: Scope::All });
-    assert_eq!(names(&a).len(), 2);
-    assert_eq!(a.tree().removed(&InodeId::ROOT, b"g").unwrap(), None);
-    assert_eq!(a.tree().removed(&InodeId::ROOT, b"never").unwrap(), None);
+    assert_eq!(names(&a, "/"), ["/dir", "/dir/kept", "/f"]);
+    assert_eq!(a.tree().removed_at(b"/g").unwrap(), None);
+    assert_eq!(a.tree().removed_at(b"/never").unwrap(), None);
+}
+
+#[test]
+fn what_was_in_a_removed_directory_comes_back_into_one_of_the_same_name() {
+    let mut a = Replica::new(10, 1);
+    for (file, sub) in [("/d/f", "/d/s/x"), ("/d/g", "/d/s/y")] {
+        a.mkdir("/d").unwrap();
+        a.mkdir("/d/s").unwrap();
+        put(&mut a, file, 1, 1);
+        put(&mut a, sub, 2, 2);
+        for name in [file, sub, "/d/s", "/d"] {
+            remove(&mut a, name);
+        }
+    }
+    let below = ["/d/f", "/d/g", "/d/s", "/d/s/x", "/d/s/y"];
+    assert_eq!(names(&a, "/d"), below, "of both of them, while there is neither");
+    a.mkdir("/d").unwrap();
+    put(&mut a, "/d/new", 3, 3);
+    assert_eq!(names(&a, "/"), below);
+    // One by one, the directory on the way too, and with the history that it had.
+    let gone = a.tree().removed_at(b"/d/s/x").unwrap().unwrap();
+    let drafts = a.plan(|planner| planner.restore(&gone)).unwrap();
+    a.commit(&drafts[0]);
+    assert_eq!(a.lines(), ["/d/", "/d/new 3", "/d/s/", "/d/s/x 2"]);
+    assert_eq!(a.tree().history(b"/d/s/x").unwrap().steps.len(), 3);
+    assert_eq!(a.tree().history(b"/d/f").unwrap().steps.len(), 2);
+    restore_below(&mut a, "/d");
+    let all =
+        ["/d/", "/d/f 1", "/d/g 1", "/d/new 3", "/d/s/", "/d/s/x 2", "/d/s/y 2"].map(String::from);
+    assert_eq!(a.lines(), all);
+    assert!(names(&a, "/").is_empty());
+    // What came back and went elsewhere is not removed.
+    a.rename("/d/f", "/f").unwrap();
+    assert!(names(&a, "/").is_empty());
+}
+
+#[test]
+fn directories_of_one_name_that_two_removed_at_once_hide_nothing() {
+    let (mut a, mut b) = pair();
+    for (by, name, second) in [(&mut a, "/d/one", 0), (&mut b, "/d/two", 5_000)] {
+        by.now_ms += second;
+        by.mkdir("/d").unwrap();
+        put(by, name, 1, 1);
+        remove(by, name);
+        remove(by, "/d");
+        by.mkdir("/d").unwrap();
+        remove(by, "/d");
+    }
+    meet(&mut a, &mut b);
+    for at in [&a, &b] {
+        assert_eq!(names(at, "/"), ["/d", "/d/one", "/d/two"]);
+    }
+    // The directory is moved while somebody who did not know of it makes one of its name.
+    let mut c = Replica::new(12, 1);
+    meet(&mut a, &mut c);
+    let gone = a.tree().removed_at(b"/d").unwrap().unwrap();
+    let drafts = a.plan(|planner| planner.restore(&gone)).unwrap();
+    a.commit(&drafts[0]);
+    a.rename("/d", "/moved").unwrap();
+    c.mkdir("/d").unwrap();
+    meet(&mut a, &mut c);
+    assert_eq!(c.lines(), ["/d/", "/moved/"]);
+    assert_eq!(names(&c, "/"), ["/d/one", "/d/two"]);
+    restore_below(&mut c, "/");
+    assert_eq!(c.lines(), ["/d/", "/d/one 1", "/d/two 1", "/moved/"]);
+}
+
+#[test]
+fn of_a_directory_with_very_many_names_all_come_back() {
+    const NAMES: usize = 33_000;
+    let mut a = Replica::new(10, 1);
+    let path = |number: usize| format!("/d/{number:05}");
+    for numbers in (0..NAMES).collect::<Vec<_>>().chunks(500) {
+        for removes in [false, true] {
+            let drafts = a.plan(|planner| {
+                numbers.iter().map(|number| path(*number)).try_for_each(|path| match removes {
+                    true => planner.remove(path.as_bytes()).map(drop),
+                    false => planner.put(path.as_bytes(), new_file(1)).map(drop),
+                })
+            });
+            drafts.unwrap().iter().for_each(|draft| drop(a.commit(draft)));
+        }
+    }
+    let names = names(&a, "/d");
+    assert_eq!(names.len(), NAMES);
+    assert!(names.is_sorted() && names[NAMES - 1] == path(NAMES - 1));
 }

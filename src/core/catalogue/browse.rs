@@ -99,6 +99,30 @@ pub(crate) fn rows_in(
     Ok(out)
 }
 
+/// Directories in a directory, removed ones too, and the key behind which there may be more.
+pub(crate) struct DirRows {
+    pub(crate) rows: Vec<Named>,
+    pub(crate) last: Option<Vec<u8>>,
+}
+
+/// The directories in a directory behind the key `after`, as far as `limit` rows of any kind reach.
+pub(crate) fn dirs_behind(
+    tables: &dyn TableRead,
+    parent: &InodeId,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> io::Result<DirRows> {
+    let (mut rows, mut last) = (Vec::new(), None);
+    for (key, row) in scan(tables, CHILD, &parent.0, after, limit)? {
+        let named = Named::read(&key, &row)?;
+        if matches!(named.child, Child::Dir { .. }) {
+            rows.push(named);
+        }
+        last = Some(key);
+    }
+    Ok(DirRows { rows, last })
+}
+
 /// How many directories are in a directory; none: there are too many names in it to be counted.
 pub(crate) fn dirs_in(
     tables: &dyn TableRead,

@@ -72,6 +72,13 @@ pub(crate) struct PastName {
 }
 
 impl PastName {
+    fn read(row: &[u8], inode: &[u8]) -> io::Result<Self> {
+        let tag = Tag(Parts(row.get(InodeId::LEN..).unwrap_or(&[])).take()?);
+        let (ended, at) = ChangeAt::of_ended_key(&row[InodeId::LEN + Tag::LEN..])?;
+        let what = Ended { inode: InodeId(Parts(inode).take()?), at, ended };
+        Ok(Self { tag, what, key: Parts(row).take()? })
+    }
+
     /// The key behind which a listing goes on.
     pub(crate) fn key(&self) -> &[u8] {
         &self.key
@@ -98,24 +105,27 @@ pub(crate) fn ended(
     Ok(out)
 }
 
-/// The names in a directory that led to something, or one of them, in the order of their tags and
-/// of when they ended, behind the key `after`.
+/// The names in a directory that led to something, in the order of their tags and of when they
+/// ended, behind the key `after`.
 pub(crate) fn past_names(
     tables: &dyn TableRead,
     parent: &InodeId,
-    tag: Option<&Tag>,
     after: Option<&[u8]>,
     limit: usize,
 ) -> io::Result<Vec<PastName>> {
-    let prefix = key(&[&parent.0, tag.map_or(&[], |tag| &tag.0[..])]);
-    let rows = scan(tables, PAST, &prefix, after, limit)?;
-    let read = |(row, inode): (Vec<u8>, Vec<u8>)| {
-        let tag = Tag(Parts(row.get(InodeId::LEN..).unwrap_or(&[])).take()?);
-        let (ended, at) = ChangeAt::of_ended_key(&row[InodeId::LEN + Tag::LEN..])?;
-        let what = Ended { inode: InodeId(Parts(&inode).take()?), at, ended };
-        Ok(PastName { tag, what, key: Parts(&row).take()? })
-    };
-    rows.into_iter().map(read).collect()
+    let rows = scan(tables, PAST, &parent.0, after, limit)?;
+    rows.iter().map(|(row, inode)| PastName::read(row, inode)).collect()
+}
+
+/// What a name in a directory led to last that it leads to no longer.
+pub(crate) fn last_name(
+    tables: &dyn TableRead,
+    parent: &InodeId,
+    tag: &Tag,
+) -> io::Result<Option<Ended>> {
+    let prefix = key(&[&parent.0, &tag.0]);
+    let last = tables.last(PAST, &prefix, super::table::end_of(&prefix).as_deref())?;
+    last.map(|(row, inode)| PastName::read(&row, &inode).map(|name| name.what)).transpose()
 }
 
 /// When the last name of an inode that has none any more was superseded; none: it never had one.

@@ -8,7 +8,7 @@
 //! changes no number; one that is let go does. What always holds are the digits of a hash.
 
 use super::past::PastVersions;
-use super::{Tree, TreeError, Version, Which};
+use super::{Dirs, Tree, TreeError, Version, Which};
 use crate::core::catalogue::browse::{self, ChangeAt, Opened};
 use crate::core::catalogue::past::{Ended, is_let_go};
 use crate::core::catalogue::{Change, Node, Target, is_released};
@@ -109,22 +109,22 @@ struct NameChange {
 impl Tree<'_> {
     /// What stood at a path; not found: nothing of it is known any more.
     pub fn history(&self, path: &[u8]) -> Result<History, TreeError> {
-        let Some((dir, name)) = self.place_of(path)? else { return Err(TreeError::NotFound) };
+        let Some((dirs, name)) = self.place_of(path)? else { return Err(TreeError::NotFound) };
         if name.is_empty() {
             return Err(TreeError::IsADirectory);
         }
-        let entry = self.lookup(&dir, name)?;
+        let entry = self.lookup(dirs.first(), name)?;
         if entry.as_ref().is_some_and(super::Entry::is_dir) {
             return Err(TreeError::IsADirectory);
         }
         // The name of a conflict copy is that of the version, and has no register.
         let copy = entry.as_ref().filter(|entry| entry.conflict);
         let group = match copy {
-            Some(_) => self.conflict_group(&dir, name)?.unwrap_or_default(),
+            Some(_) => self.conflict_group(dirs.first(), name)?.unwrap_or_default(),
             None => Vec::new(),
         };
         let name = group.first().map_or(name, |winner| &winner.name);
-        let mut names = self.name_changes(&dir, name)?;
+        let mut names = self.name_changes(&dirs, name)?;
         if let Some(copy) = copy {
             names.retain(|one| one.target.inode() == Some(copy.inode));
         }
@@ -147,9 +147,9 @@ impl Tree<'_> {
     }
 
     /// The changes of a name, newest first.
-    fn name_changes(&self, dir: &InodeId, name: &[u8]) -> io::Result<Vec<NameChange>> {
+    fn name_changes(&self, dirs: &Dirs, name: &[u8]) -> io::Result<Vec<NameChange>> {
         let mut out = Vec::new();
-        for tag in browse::tags_of(self.keyring, dir, name) {
+        for tag in dirs.iter().flat_map(|dir| browse::tags_of(self.keyring, dir, name)) {
             for (at, ended) in browse::changes_under(self.view, &tag, NAMES)? {
                 let Some(opened) = self.open(&at.id)? else { continue };
                 let change = opened.changes.get(usize::from(at.change));

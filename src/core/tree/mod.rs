@@ -1,7 +1,7 @@
 //! The tree of names as people see it: paths, listings, versions, hashes. Owns what is visible: the
 //! winner under a name, conflict copies and their names, lost+found; what stood at a name
-//! (`history`, `which`), what is kept of that (`past`, `thin`), and what is news (`news`); and (in
-//! `plan`, `resolve` and `planner`) the changes that make a wish true. It reads the catalogue's
+//! (`history`, `which`), what was removed (`gone`), what is kept of that (`past`, `thin`), and what is
+//! news (`news`); and (in `plan`, `resolve` and `planner`) the changes that make a wish true. It reads the catalogue's
 //! tables and changes nothing.
 //!
 //! Invariant: what is visible is a function of the record set and the keyring. Every member that
@@ -16,6 +16,7 @@
 
 mod conflict;
 mod find;
+mod gone;
 mod heads;
 mod history;
 mod inode;
@@ -33,12 +34,13 @@ mod which;
 
 pub use conflict::conflict_name;
 pub use find::Found;
+pub use gone::{Dirs, Removed, RemovedWalk};
 pub use heads::Heads;
 pub use history::{Deed, History, Made, Step, VersionError};
 pub use inode::Spot;
 pub use list::{Page, Walk};
 pub use news::{Deed as NewsDeed, News as TreeNews};
-pub use past::{Due, Removed};
+pub use past::Due;
 pub use plan::NewFile;
 pub use planner::Planner;
 pub use resolve::Conflict;

@@ -1,6 +1,5 @@
-//! What was removed or superseded: the names that can be given back, and what need not be kept any
-//! longer. Owns the rules; when somebody acts on them is decided elsewhere, and the changes that
-//! give something back are made in `plan`.
+//! What was removed or superseded and need not be kept any longer. Owns the rules; when somebody
+//! acts on them is decided elsewhere, and which names can be given back until then is `gone`'s.
 //!
 //! Rules (DESIGN 7, 8): what was removed can be restored until its content is let go. The content
 //! of a file is due when its last name ended before the horizon; a superseded version of a file
@@ -9,10 +8,10 @@
 
 use super::thin::thinned;
 use super::{Tree, Version};
-use crate::core::catalogue::browse::{self, Child};
-use crate::core::catalogue::past::{self, Ended, PastName};
-use crate::core::catalogue::{Change, ENDED_MAX, Node, Target, is_released};
-use crate::id::{ClaimId, InodeId, NodeId, Tag};
+use crate::core::catalogue::browse;
+use crate::core::catalogue::past::{self, Ended};
+use crate::core::catalogue::{ENDED_MAX, Node, is_released};
+use crate::id::{ClaimId, InodeId, NodeId};
 use std::collections::BTreeSet;
 use std::io;
 
@@ -24,30 +23,6 @@ const VERSIONS: usize = 4096;
 /// Most superseded versions of one file that are thinned; of more, none goes before the history
 /// time.
 const THINNED_AMONG: usize = 64 * 1024;
-/// Most names of one directory that a list of removed names has: some MiB.
-const NAMES: usize = 32 * 1024;
-
-/// A name that was removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
-    /// The directory that it was in.
-    pub parent: InodeId,
-    /// The name.
-    pub name: Vec<u8>,
-    /// What it led to.
-    pub inode: InodeId,
-    /// The version that it would lead to again.
-    pub version: Version,
-    /// The clock of its removal.
-    pub at: u64,
-}
-
-impl Removed {
-    /// Whether it was a directory.
-    pub const fn is_dir(&self) -> bool {
-        matches!(self.version.node, Node::Dir { .. })
-    }
-}
 
 /// Content that need not be kept any longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,121 +41,6 @@ pub enum Due {
 }
 
 impl Tree<'_> {
-    /// The names in a directory that were removed and can be restored, sorted.
-    pub fn removed_in(&self, dir: &InodeId) -> io::Result<Vec<Removed>> {
-        let mut out: Vec<Removed> = Vec::new();
-        let mut after: Option<PastName> = None;
-        let mut last_tag: Option<Tag> = None;
-        loop {
-            let key = after.as_ref().map(PastName::key);
-            let rows = past::past_names(self.view, dir, None, key, ROWS)?;
-            for row in &rows {
-                if last_tag.replace(row.tag) != Some(row.tag)
-                    && let Some(name) = self.past_name(row)?
-                {
-                    out.extend(self.removed(dir, &name)?);
-                }
-            }
-            match rows.last() {
-                Some(last) if out.len() < NAMES => after = Some(*last),
-                _ => break,
-            }
-        }
-        out.extend(self.removed_dirs(dir)?);
-        out.sort_by(|a, b| a.name.cmp(&b.name));
-        out.dedup_by(|a, b| a.name == b.name);
-        Ok(out)
-    }
-
-    /// What a name led to before it was removed; none: it leads to something, or there is nothing
-    /// that could be restored.
-    pub fn removed(&self, parent: &InodeId, name: &[u8]) -> io::Result<Option<Removed>> {
-        if !self.group(parent, name)?.is_empty() {
-            return Ok(None);
-        }
-        let mut best: Option<Removed> = None;
-        for tag in browse::tags_of(self.keyring, parent, name) {
-            let moved = self.moved_away(&tag)?;
-            let rows = past::past_names(self.view, parent, Some(&tag), None, usize::MAX)?;
-            let Some(last) = rows.last().map(|row| row.what) else { continue };
-            if moved.contains(&last.inode) || best.as_ref().is_some_and(|b| b.at >= last.ended) {
-                continue;
-            }
-            let (parent, name) = (*parent, name.to_vec());
-            best = self.content_of(&last.inode)?.map(|version| Removed {
-                parent,
-                name,
-                inode: last.inode,
-                version,
-                at: last.ended,
-            });
-        }
-        let dirs = browse::named(self.view, self.keyring, parent, name)?;
-        for row in dirs {
-            if let Child::Dir { inode, removed: true, .. } = row.child
-                && best.as_ref().is_none_or(|best| best.at < row.at.clock)
-                && let Some(version) = self.version(&row.at)?
-            {
-                let (parent, name, at) = (*parent, name.to_vec(), row.at.clock);
-                best = Some(Removed { parent, name, inode, version, at });
-            }
-        }
-        Ok(best)
-    }
-
-    /// The directories in a directory that were removed and have nothing in them.
-    fn removed_dirs(&self, dir: &InodeId) -> io::Result<Vec<Removed>> {
-        let mut out = Vec::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let rows = browse::rows_in(self.view, dir, after.as_deref(), ROWS)?;
-            for row in &rows {
-                if let Child::Dir { removed: true, .. } = row.child
-                    && let Some(name) = self.name_of(row)?
-                {
-                    out.extend(self.removed(dir, &name)?);
-                }
-            }
-            match rows.last() {
-                Some(last) if out.len() < NAMES => after = Some(last.behind()),
-                _ => return Ok(out),
-            }
-        }
-    }
-
-    /// The inodes that a name leads to no longer because they have another one.
-    fn moved_away(&self, tag: &Tag) -> io::Result<Vec<InodeId>> {
-        let mut out = Vec::new();
-        for head in browse::heads_under(self.view, tag)? {
-            let Some(opened) = self.open(&head.id)? else { continue };
-            if let Some(Change::Entry { target: Target::Moved(inode), .. }) =
-                opened.changes.get(usize::from(head.change))
-            {
-                out.push(*inode);
-            }
-        }
-        Ok(out)
-    }
-
-    fn past_name(&self, row: &PastName) -> io::Result<Option<Vec<u8>>> {
-        let Some(opened) = self.open(&row.what.at.id)? else { return Ok(None) };
-        Ok(match opened.changes.get(usize::from(row.what.at.change)) {
-            Some(Change::Entry { name, .. }) => Some(name.as_bytes().to_vec()),
-            _ => None,
-        })
-    }
-
-    /// The winning version of an inode that is no directory, if its content is still kept.
-    fn content_of(&self, inode: &InodeId) -> io::Result<Option<Version>> {
-        let Some(version) = self.versions(inode)?.into_iter().next() else { return Ok(None) };
-        let kept = match &version.node {
-            Node::File(file) => !is_released(self.view, &file.claim)?,
-            Node::Link(_) | Node::Special(_) => true,
-            Node::Dir { .. } => false,
-        };
-        Ok(kept.then_some(version))
-    }
-
     /// What ended not later than the clock reading `horizon`, first things first, behind `after`.
     pub fn ended_until(
         &self,

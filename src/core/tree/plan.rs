@@ -183,37 +183,6 @@ impl Tree<'_> {
         }
     }
 
-    /// What was removed from a path, in directories that may be removed too.
-    pub fn removed_at(&self, path: &[u8]) -> Result<Option<Removed>, TreeError> {
-        let Some((dir, last)) = self.place_of(path)? else { return Ok(None) };
-        if last.is_empty() || self.lookup(&dir, last)?.is_some() {
-            return Err(TreeError::Exists);
-        }
-        Ok(self.removed(&dir, last)?)
-    }
-
-    /// The directory that a path is in, which may be removed, and the last name; that of the root
-    /// is empty. None: there is and was no such directory.
-    pub(super) fn place_of<'p>(
-        &self,
-        path: &'p [u8],
-    ) -> Result<Option<(InodeId, &'p [u8])>, TreeError> {
-        let names = components(path)?;
-        let mut dir = InodeId::ROOT;
-        let Some((last, above)) = names.split_last() else { return Ok(Some((dir, b""))) };
-        for name in above {
-            dir = match self.lookup(&dir, name)? {
-                Some(entry) if entry.is_dir() => entry.inode,
-                Some(entry) => return Err(TreeError::NotADirectory(entry.name)),
-                None => match self.removed(&dir, name)? {
-                    Some(removed) if removed.is_dir() => removed.inode,
-                    Some(_) | None => return Ok(None),
-                },
-            };
-        }
-        Ok(Some((dir, last)))
-    }
-
     /// What a path leads to, which must have a name of its own, and the place of that name.
     fn named_entry(&self, path: &[u8]) -> Result<(Entry, Place), TreeError> {
         let entry = self.resolve(path)?;

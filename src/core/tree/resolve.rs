@@ -71,10 +71,10 @@ impl Conflict {
 impl Tree<'_> {
     /// What is in conflict under a name, or where a conflict copy is; none: nothing is.
     pub fn conflict(&self, path: &[u8]) -> Result<Option<Conflict>, TreeError> {
-        let Some((dir, name)) = self.place_of(path)? else { return Err(TreeError::NotFound) };
-        let mut entries = self.group(&dir, name)?;
+        let Some((dirs, name)) = self.place_of(path)? else { return Err(TreeError::NotFound) };
+        let mut entries = self.group(dirs.first(), name)?;
         if entries.is_empty() && !name.is_empty() {
-            entries = self.conflict_group(&dir, name)?.ok_or(TreeError::NotFound)?;
+            entries = self.conflict_group(dirs.first(), name)?.ok_or(TreeError::NotFound)?;
         }
         Ok((entries.len() > 1).then_some(Conflict { entries }))
     }

@@ -31,6 +31,7 @@ impl Shared {
             planner.mkdir(&path.0, attributes.clone())
         })
         .await
+        .map(drop)
     }
 
     fn whether_to_make(&self, path: &PathText, parents: bool) -> Outcome<bool> {
@@ -73,7 +74,7 @@ impl Shared {
     async fn rename(self: &Arc<Self>, from: &PathText, to: &PathText) -> Outcome<()> {
         let keys = self.wait_for_keys().await?;
         let rename = |planner: &mut Planner<'_, '_>, to: &&PathText| planner.rename(&from.0, &to.0);
-        self.publish_plans(&keys, &[to], rename).await
+        self.publish_plans(&keys, &[to], rename).await.map(drop)
     }
 
     /// What something is called after it was moved there: in a directory it keeps its own name.

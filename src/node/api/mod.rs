@@ -13,6 +13,7 @@ mod many;
 mod pins;
 mod put;
 mod remove;
+mod restore;
 mod state;
 mod survey;
 mod watch;

@@ -1,47 +1,23 @@
-//! Removing and giving back. Owns the order in which a directory's names go, and who may let
-//! content go before its time; what a removal is, and what can be restored, is the tree's.
+//! Removing. Owns the order in which a directory's names go, and who may let content go before its
+//! time; what a removal is, is the tree's.
 
 use super::files::millis;
-use super::history::Former;
 use super::{Error, Outcome};
 use crate::core::catalogue::{FileCandidate, Node as TreeNode, UNLISTED, files_by_lookup};
-use crate::core::hlc;
-use crate::core::tree::{Due, Entry, Planner, Removed as Gone, Tree, TreeError, Walk};
+use crate::core::tree::{Due, Entry, Planner, Removed as Gone, TreeError, Walk};
 use crate::crypto::EpochKeys;
 use crate::id::{ClaimId, FileHash, InodeId};
 use crate::node::publish::Publication;
 use crate::node::release::ReleaseError;
 use crate::node::{PublishError, Shared};
-use crate::wire::control::{FileKind, PathText, Removed, RemovedInfo, Restored, Rm, Target};
+use crate::wire::control::{PathText, Removed, Rm, Target};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Names that are removed or given back with one sync.
-const BATCH: usize = 256;
-/// Most directories that one command removes or gives back.
+pub(super) const BATCH: usize = 256;
+/// Most directories that one command removes.
 const DIRS_MAX: usize = 256 * 1024;
-
-/// What a look for removed names comes upon.
-enum Found {
-    /// A directory that is there.
-    Dir(InodeId, Vec<u8>),
-    /// Something that was removed.
-    Gone(Box<Gone>, Vec<u8>),
-}
-
-/// What can be given back.
-enum Restorable {
-    Removed(Gone),
-    Former(Former),
-}
-
-impl Found {
-    fn path(&self) -> &[u8] {
-        match self {
-            Self::Dir(_, path) | Self::Gone(_, path) => path,
-        }
-    }
-}
 
 impl From<ReleaseError> for Error {
     fn from(err: ReleaseError) -> Self {
@@ -189,22 +165,26 @@ impl Shared {
         Ok(())
     }
 
-    /// Plans a change for each of these, and publishes them together.
-    pub(super) async fn publish_plans<T>(
+    /// Plans a change for each of these, and publishes them together; what each came to.
+    pub(super) async fn publish_plans<T, R>(
         self: &Arc<Self>,
         keys: &EpochKeys,
         of: &[T],
-        plan: impl Fn(&mut Planner<'_, '_>, &T) -> Result<InodeId, TreeError>,
-    ) -> Outcome<()> {
+        plan: impl Fn(&mut Planner<'_, '_>, &T) -> Result<R, TreeError>,
+    ) -> Outcome<Vec<R>> {
         let planning = self.catalogue.planning.clone().lock_owned().await;
-        let plan_all = |planner: &mut Planner<'_, '_>| -> Outcome<()> {
-            of.iter().try_for_each(|one| plan(planner, one).map(drop).map_err(Error::from))
+        let plan_all = |planner: &mut Planner<'_, '_>| -> Outcome<Vec<R>> {
+            of.iter().map(|one| plan(planner, one).map_err(Error::from)).collect()
         };
-        let ((), records) = self.sign_plan(keys, plan_all)?;
+        let (done, records) = self.sign_plan(keys, plan_all)?;
+        if records.is_empty() {
+            return Ok(done);
+        }
         let needed = 2.min(1 + self.view().others().count());
         let own =
             Publication { records, needed, planned: Some(planning), ..Publication::default() };
-        self.publish_names(own).await
+        self.publish_names(own).await?;
+        Ok(done)
     }
 
     /// Publishes what changes names and stores nothing.
@@ -258,22 +238,45 @@ impl Shared {
         recursive: bool,
         removed: &mut Removed,
     ) -> Outcome<()> {
-        let mut inodes = Vec::new();
-        let gone = self.removed_at(path)?;
-        if gone.is_dir() && !recursive {
+        let top = self.removed_at(path)?;
+        if top.is_dir() && !recursive {
             return Err(TreeError::NotEmpty.into());
         }
-        self.removed_below(gone, &path.0, recursive, &mut |_, gone| {
-            if !gone.is_dir() {
-                self.may_purge(&gone.inode)?;
+        if !top.is_dir() {
+            self.may_purge_all(&[&top])?;
+            return self.purge_gone(&[&top], removed).await;
+        }
+        // Whether everything may go is asked before anything does.
+        for goes in [false, true] {
+            let mut walk = Some(self.removed_below(path)?);
+            while let Some(at) = walk {
+                let page = self.next_removed(at).await?;
+                let gone: Vec<&Gone> = page.gone.iter().collect();
+                if goes {
+                    self.purge_gone(&gone, removed).await?;
+                } else {
+                    self.may_purge_all(&gone)?;
+                }
+                walk = page.more;
             }
+        }
+        Ok(())
+    }
+
+    fn may_purge_all(&self, gone: &[&Gone]) -> Outcome<()> {
+        let files = gone.iter().filter(|gone| !gone.is_dir());
+        files.map(|gone| &gone.inode).try_for_each(|inode| self.may_purge(inode))
+    }
+
+    async fn purge_gone(self: &Arc<Self>, gone: &[&Gone], removed: &mut Removed) -> Outcome<()> {
+        let mut inodes = BTreeSet::new();
+        for gone in gone {
             if let TreeNode::File(file) = &gone.version.node {
                 removed.files += 1;
                 removed.bytes = removed.bytes.saturating_add(file.size);
-                inodes.push(gone.inode);
+                inodes.insert(gone.inode);
             }
-            Ok(inodes.len() < DIRS_MAX)
-        })?;
+        }
         removed.kept += self.purge(inodes).await?.len() as u64;
         Ok(())
     }
@@ -313,172 +316,5 @@ impl Shared {
         })?;
         found.retain(|one| one.file.flags & UNLISTED != 0);
         Ok(found)
-    }
-
-    fn removed_at(&self, path: &PathText) -> Outcome<Gone> {
-        let gone = self.with_tree(|tree| tree.removed_at(&path.0))?;
-        Ok(gone.ok_or(TreeError::NotFound)?)
-    }
-
-    pub(super) async fn restore(
-        self: &Arc<Self>,
-        path: &PathText,
-        recursive: bool,
-    ) -> Outcome<Restored> {
-        let keys = self.wait_for_keys().await?;
-        let mut restored = Restored { files: 0, dirs: 0 };
-        let mut batch: Vec<Gone> = Vec::new();
-        let there = self.with_tree(|tree| tree.resolve(&path.0));
-        let top = match there {
-            Ok(entry) if entry.is_dir() && recursive => None,
-            Ok(_) => return Err(TreeError::Exists.into()),
-            Err(TreeError::NotFound) => match self.restorable(path)? {
-                Restorable::Removed(gone) => Some(gone),
-                Restorable::Former(former) => {
-                    restored.files = u64::from(self.restore_version(&keys, former).await?);
-                    return Ok(restored);
-                }
-            },
-            Err(err) => return Err(err.into()),
-        };
-        let mut add = |_: &[u8], gone: &Gone| {
-            batch.push(gone.clone());
-            Ok(batch.len() < DIRS_MAX)
-        };
-        match top {
-            Some(top) => self.removed_below(top, &path.0, recursive, &mut add)?,
-            None => self.removed_in(&path.0, &mut add)?,
-        }
-        for some in batch.chunks(BATCH) {
-            self.publish_plans(&keys, some, |planner, gone| planner.restore(gone)).await?;
-        }
-        for gone in batch {
-            *(if gone.is_dir() { &mut restored.dirs } else { &mut restored.files }) += 1;
-        }
-        Ok(restored)
-    }
-
-    /// What can be given back by that name: what was removed, or else a former version.
-    fn restorable(&self, path: &PathText) -> Outcome<Restorable> {
-        if let Some(gone) = self.with_tree(|tree| tree.removed_at(&path.0))? {
-            return Ok(Restorable::Removed(gone));
-        }
-        let keyring = self.catalogue.keyring();
-        let mut former = Ok(None);
-        self.read_records(|view| {
-            former = self.former(&Tree::new(view, &keyring), path);
-            Ok(())
-        })?;
-        Ok(Restorable::Former(former?.ok_or(TreeError::NotFound)?))
-    }
-
-    /// Visits something that was removed and, if that is wanted, what was removed in it.
-    fn removed_below(
-        &self,
-        top: Gone,
-        path: &[u8],
-        recursive: bool,
-        visit: &mut dyn FnMut(&[u8], &Gone) -> Outcome<bool>,
-    ) -> Outcome<()> {
-        if visit(path, &top)? && recursive && top.is_dir() {
-            self.removed_in_dir(top.inode, path.to_vec(), visit)?;
-        }
-        Ok(())
-    }
-
-    /// Visits what was removed below a directory that is there.
-    fn removed_in(
-        &self,
-        path: &[u8],
-        visit: &mut dyn FnMut(&[u8], &Gone) -> Outcome<bool>,
-    ) -> Outcome<()> {
-        let top = self.with_tree(|tree| tree.resolve(path))?;
-        if !top.is_dir() {
-            return Err(TreeError::NotADirectory(top.name).into());
-        }
-        self.removed_in_dir(top.inode, path.to_vec(), visit)
-    }
-
-    /// Visits what was removed below a directory, depth first in the order of names.
-    fn removed_in_dir(
-        &self,
-        dir: InodeId,
-        path: Vec<u8>,
-        visit: &mut dyn FnMut(&[u8], &Gone) -> Outcome<bool>,
-    ) -> Outcome<()> {
-        let mut open = vec![Found::Dir(dir, path.strip_suffix(b"/").unwrap_or(&path).to_vec())];
-        while let Some(next) = open.pop() {
-            let (dir, path) = match next {
-                Found::Dir(dir, path) => (dir, path),
-                Found::Gone(gone, path) => {
-                    if !visit(&path, &gone)? {
-                        return Ok(());
-                    }
-                    if !gone.is_dir() {
-                        continue;
-                    }
-                    (gone.inode, path)
-                }
-            };
-            let mut found = self.found_in(&dir, &path)?;
-            // What is opened last is looked into first.
-            found.sort_by(|a, b| b.path().cmp(a.path()));
-            open.extend(found);
-        }
-        Ok(())
-    }
-
-    /// The directories that are in a directory, and what was removed from it.
-    fn found_in(&self, dir: &InodeId, path: &[u8]) -> Outcome<Vec<Found>> {
-        let below = |name: &[u8]| [path, &b"/"[..], name].concat();
-        let found = self.with_tree(|tree| {
-            let gone = tree.removed_in(dir)?.into_iter();
-            let mut found: Vec<Found> = gone
-                .map(|gone| {
-                    let path = below(&gone.name);
-                    Found::Gone(Box::new(gone), path)
-                })
-                .collect();
-            let mut after: Option<Vec<u8>> = None;
-            loop {
-                let page = tree.list(dir, after.as_deref(), BATCH)?;
-                let is_dir = |entry: &&Entry| entry.is_dir() && !entry.conflict;
-                let dirs = page.entries.iter().filter(is_dir);
-                found.extend(dirs.map(|entry| Found::Dir(entry.inode, below(&entry.name))));
-                match page.next {
-                    Some(next) if found.len() < DIRS_MAX => after = Some(next),
-                    _ => return Ok(found),
-                }
-            }
-        });
-        Ok(found?)
-    }
-
-    pub(super) fn list_removed(
-        &self,
-        path: &PathText,
-        visit: &mut dyn FnMut(RemovedInfo) -> bool,
-    ) -> Outcome<()> {
-        self.keys()?;
-        let history = millis(self.config.history);
-        let mut tell = |path: &[u8], gone: &Gone| {
-            let (kind, hash, size) = match &gone.version.node {
-                TreeNode::Dir { .. } => (FileKind::Dir, None, 0),
-                TreeNode::Link(target) => (FileKind::Link, None, target.len() as u64),
-                TreeNode::Special(_) => (FileKind::Special, None, 0),
-                TreeNode::File(file) => (FileKind::File, Some(file.hash), file.size),
-            };
-            let removed_ms = hlc::ms_of(gone.at);
-            let until_ms = removed_ms.saturating_add(history);
-            let path = PathText(path.to_vec());
-            Ok(visit(RemovedInfo { path, kind, hash, size, removed_ms, until_ms }))
-        };
-        match self.with_tree(|tree| tree.resolve(&path.0)) {
-            Err(TreeError::NotFound) => {
-                let gone = self.removed_at(path)?;
-                self.removed_below(gone, &path.0, true, &mut tell)
-            }
-            _ => self.removed_in(&path.0, &mut tell),
-        }
     }
 }
