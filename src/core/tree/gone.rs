@@ -12,7 +12,7 @@
 use super::{LOST_NAME, PATH_MAX, Tree, TreeError, Version, components};
 use crate::core::catalogue::browse::{self, Child};
 use crate::core::catalogue::past::{self, PastName};
-use crate::core::catalogue::{Change, Node, Target, is_released};
+use crate::core::catalogue::{Change, Name, Node, Place, Target, is_released};
 use crate::id::{InodeId, Tag};
 use std::collections::BTreeSet;
 use std::io;
@@ -21,7 +21,7 @@ use std::io;
 const ROWS: usize = 1024;
 /// Names of one directory that a walk remembers at a time: a few MiB at most.
 const WALK_NAMES: usize = 32 * 1024;
-/// Most directories that one path stands for: the last ones.
+/// Most removed directories that one path stands for: the last ones.
 const DIRS_MAX: usize = 64;
 
 /// A name that was removed.
@@ -37,6 +37,8 @@ pub struct Removed {
     pub version: Version,
     /// The clock of its removal.
     pub at: u64,
+    /// Removed directories on the way that go elsewhere with it, and where to.
+    pub(super) way: Vec<(InodeId, Place)>,
 }
 
 impl Removed {
@@ -52,13 +54,13 @@ impl Removed {
 pub struct Dirs {
     first: InodeId,
     others: Vec<InodeId>,
+    /// Removed directories on the way that were in another one than the first, and where they go.
+    way: Vec<(InodeId, Place)>,
 }
 
 impl Dirs {
-    fn new(mut dirs: Vec<InodeId>) -> Option<Self> {
-        dirs.truncate(DIRS_MAX);
-        let mut dirs = dirs.into_iter();
-        Some(Self { first: dirs.next()?, others: dirs.collect() })
+    fn only(first: InodeId) -> Self {
+        Self { first, others: Vec::new(), way: Vec::new() }
     }
 
     /// The one that what is given back goes into.
@@ -149,7 +151,7 @@ impl Tree<'_> {
     }
 
     fn dirs_below(&self, names: &[&[u8]]) -> Result<Option<Dirs>, TreeError> {
-        let mut dirs = Dirs { first: InodeId::ROOT, others: Vec::new() };
+        let mut dirs = Dirs::only(InodeId::ROOT);
         for name in names {
             match self.dirs_at(&dirs, name)? {
                 Some(below) => dirs = below,
@@ -166,23 +168,33 @@ impl Tree<'_> {
             Some(winner) => Some(winner.clone()),
             None => self.lookup_conflict(above.first(), name)?,
         };
-        let mut out = Vec::new();
+        let mut out: Option<Dirs> = None;
         if let Some(there) = there {
             if !there.is_dir() {
                 return Err(TreeError::NotADirectory(there.name));
             }
-            out.push(there.inode);
+            out = Some(Dirs::only(there.inode));
         }
         for dir in above.iter() {
             for row in browse::named(self.view, self.keyring, dir, name)? {
-                if let Child::Dir { inode, removed: true, .. } = row.child
-                    && seen.iter().all(|entry| entry.inode != inode)
-                {
-                    out.push(inode);
+                match (row.child, &mut out) {
+                    (Child::Dir { inode, removed: true, .. }, Some(out)) => {
+                        if out.others.len() < DIRS_MAX && seen.iter().all(|e| e.inode != inode) {
+                            out.others.push(inode);
+                        }
+                    }
+                    (Child::Dir { inode, removed: true, .. }, None) => {
+                        let mut way = above.way.clone();
+                        if let Some(name) = Name::new(name).filter(|_| dir != above.first()) {
+                            way.push((inode, Place { parent: *above.first(), name }));
+                        }
+                        out = Some(Dirs { way, ..Dirs::only(inode) });
+                    }
+                    _ => {}
                 }
             }
         }
-        Ok(Dirs::new(out))
+        Ok(out)
     }
 
     /// What a name led to before it was removed; none: it leads to something, or there is nothing
@@ -196,7 +208,8 @@ impl Tree<'_> {
         let mut moved = Vec::new();
         for dir in dirs.iter() {
             if let Some(found) = self.removed_from(dir, name, &mut moved)? {
-                return Ok(Some(Removed { parent, ..found }));
+                let way = dirs.way.clone();
+                return Ok(Some(Removed { parent, way, ..found }));
             }
         }
         Ok(None)
@@ -213,7 +226,8 @@ impl Tree<'_> {
             if let Some(version) = version
                 && best.as_ref().is_none_or(|best| best.at < at)
             {
-                best = Some(Removed { parent: *dir, name: name.to_vec(), inode, version, at });
+                let (parent, name, way) = (*dir, name.to_vec(), Vec::new());
+                best = Some(Removed { parent, name, inode, version, at, way });
             }
         };
         for tag in browse::tags_of(self.keyring, dir, name) {

@@ -127,6 +127,11 @@ impl<'t, 'a> Planner<'t, 'a> {
         Ok(made || !self.tree.group(parent, name.as_bytes())?.is_empty())
     }
 
+    /// Whether an earlier wish changes an inode.
+    pub(super) fn has_changed(&self, inode: &InodeId) -> bool {
+        self.changed.contains(&Register::Inode(*inode))
+    }
+
     /// What all wishes come to: few records, to be sealed with the newest keys of the ring.
     /// Directories come before what is in them.
     pub fn finish(mut self) -> Vec<Draft> {
