@@ -56,6 +56,24 @@ fn every_kind_of_change_is_told_by_both_who_made_it_and_who_heard_of_it() {
 }
 
 #[test]
+fn what_happened_in_a_directory_is_told_also_when_that_is_gone_by_then() {
+    let (mut a, mut b) = pair();
+    a.put("/d/f", 1).unwrap();
+    a.put("/d/s/x", 2).unwrap();
+    meet(&mut a, &mut b);
+    let late = a.put("/d/late", 3).unwrap();
+    let moved = a.rename("/d/s", "/sx").unwrap();
+    let out = a.rename("/d/late", "/out").unwrap();
+    let gone = [a.remove("/d/f").unwrap(), a.remove("/d").unwrap()];
+    meet(&mut a, &mut b);
+    // As after a time without contact: all is known before any of it is told.
+    assert_eq!(news(&b, &late), ["created /d/late"]);
+    assert_eq!(news(&b, &moved), ["moved /d/s /sx"]);
+    assert_eq!(news(&b, &out), ["moved /d/late /out"]);
+    assert_eq!(gone.map(|record| news(&b, &record)), [["removed /d/f"], ["removed /d"]]);
+}
+
+#[test]
 fn a_conflict_is_told_once_by_whichever_change_comes_later() {
     for first_wins in [true, false] {
         let (mut a, mut b) = pair();

@@ -324,7 +324,7 @@ pub struct ConflictsArgs {
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 One line for each change from now on, whichever node made it, until Ctrl-C or until the daemon
-stops. Who reads too slowly is told how many changes were missed.
+stops. Who reads too slowly is told how many changes were missed, at least.
 
 Examples:
   p2pfs watch

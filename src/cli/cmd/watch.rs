@@ -41,8 +41,11 @@ pub(in crate::cli) fn ended(err: CommandError) -> CommandError {
 }
 
 fn missed(count: u64) -> String {
+    // Each record that was not looked at has one, and may have many.
     let changes = super::count(count, "change");
-    format!("missed {changes}: they came faster than they were read; what is there:  p2pfs ls -R")
+    format!(
+        "missed {changes} or more: they came faster than they were read; what is there:  p2pfs ls -R"
+    )
 }
 
 /// `2026-11-22 10:15 created /notes.txt, 6.9 KiB by calm-heron`

@@ -278,7 +278,7 @@ impl Tree<'_> {
             if let Change::Entry { parent, name, target } = change
                 && target == wanted
             {
-                return self.path_in(parent, name.as_bytes());
+                return self.path_once_in(parent, name.as_bytes());
             }
         }
         Ok(None)

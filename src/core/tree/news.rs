@@ -52,7 +52,7 @@ struct Told<'a> {
 impl Told<'_> {
     fn tell(&mut self, path: Option<Vec<u8>>, deed: Deed) {
         let (clock, author) = (self.clock, self.opened.author);
-        // What is in no directory is seen by nobody.
+        // What was never in a directory was seen by nobody.
         self.news.extend(path.map(|path| News { path, deed, clock, author }));
     }
 }
@@ -202,8 +202,10 @@ impl Tree<'_> {
         })
     }
 
+    /// The path of a place. News may be told when the directory is removed, as after a time without
+    /// contact, of which all records come at once.
     fn path_of_place(&self, place: &Place) -> io::Result<Option<Vec<u8>>> {
-        self.path_in(&place.parent, place.name.as_bytes())
+        self.path_once_in(&place.parent, place.name.as_bytes())
     }
 
     /// The version of an inode that a record made.
