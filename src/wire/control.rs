@@ -286,6 +286,9 @@ pub struct Removed {
     pub restorable_ms: u64,
     /// How long after that, in ms, the nodes keep the chunks before they use the room again.
     pub grace_ms: u64,
+    /// The name that was removed; none: a file without one was purged.
+    #[serde(default)]
+    pub path: Option<PathText>,
 }
 
 /// What was given back.

@@ -2,7 +2,7 @@
 
 use crate::world::{Replica, meet, new_file, pair};
 use p2pfs::core::catalogue::{Applied, Checked, Node, Release, Scope};
-use p2pfs::core::tree::{Due, Removed, RemovedWalk, Version};
+use p2pfs::core::tree::{Due, Entry, Removed, RemovedWalk, TreeError, Version, Walk};
 use p2pfs::id::{ClaimId, InodeId};
 
 const EVER: u64 = u64::MAX;
@@ -289,7 +289,7 @@ fn directories_of_one_name_that_two_removed_at_once_hide_nothing() {
     for at in [&a, &b] {
         assert_eq!(names(at, "/"), ["/d", "/d/one", "/d/two"]);
     }
-    // The directory is moved while somebody who did not know of it makes one of its name.
+    // A directory is moved while somebody who did not know of it makes one of its name.
     let mut c = Replica::new(12, 1);
     meet(&mut a, &mut c);
     let gone = a.tree().removed_at(b"/d").unwrap().unwrap();
@@ -323,4 +323,54 @@ fn of_a_directory_with_very_many_names_all_come_back() {
     let names = names(&a, "/d");
     assert_eq!(names.len(), NAMES);
     assert!(names.is_sorted() && names[NAMES - 1] == path(NAMES - 1));
+}
+
+#[test]
+fn all_that_is_in_conflict_under_a_name_goes_with_it_and_directories_come_back_as_one() {
+    let (mut a, mut b) = pair();
+    for (by, number) in [(&mut a, 1), (&mut b, 2)] {
+        by.now_ms += number;
+        by.mkdir("/dd").unwrap();
+        put(by, &format!("/dd/{number}"), number, 1);
+        put(by, "/new", number, 2);
+    }
+    a.mkdir("/mixed").unwrap();
+    put(&mut b, "/mixed", 9, 3);
+    meet(&mut a, &mut b);
+    assert_eq!(a.lines().len(), 8, "{:?}", a.lines());
+    let mut all = Vec::new();
+    let mut walk = Walk::new(InodeId::ROOT, b"/", true);
+    a.tree()
+        .walk(&mut walk, &mut |_, entry| {
+            all.push(entry.clone());
+            true
+        })
+        .unwrap();
+    // What is in directories first; each name once.
+    let (dirs, files): (Vec<Entry>, Vec<Entry>) = all.into_iter().partition(Entry::is_dir);
+    for file in files.iter().filter(|file| !file.conflict) {
+        let drafts = a.plan(|planner| planner.clear(file.parent, &file.name)).unwrap();
+        a.commit(&drafts[0]);
+    }
+    let mixed = a.plan(|planner| planner.clear(InodeId::ROOT, b"mixed"));
+    if let Ok(drafts) = mixed {
+        a.commit(&drafts[0]);
+    }
+    for dir in &dirs {
+        let drafts = a.plan(|planner| planner.remove_dir(dir.inode)).unwrap();
+        a.commit(&drafts[0]);
+        let again = a.plan(|planner| planner.remove_dir(dir.inode));
+        assert!(matches!(again, Err(TreeError::NotFound)), "{again:?}");
+    }
+    meet(&mut a, &mut b);
+    assert!(b.lines().is_empty(), "{:?}", b.lines());
+    let again = b.plan(|planner| planner.clear(InodeId::ROOT, b"new"));
+    assert!(matches!(again, Err(TreeError::NotFound)), "{again:?}");
+    restore_below(&mut b, "/dd");
+    restore_below(&mut b, "/");
+    let lines = b.lines();
+    for line in ["/dd/", "/dd/1 1", "/dd/2 2", "/new 2"] {
+        assert!(lines.contains(&line.to_owned()), "{line}: {lines:?}");
+    }
+    assert!(lines.iter().all(|line| !line.contains("conflict")), "{lines:?}");
 }

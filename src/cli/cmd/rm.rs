@@ -60,9 +60,12 @@ fn sentence(target: &Target, args: &RmArgs, removed: &Removed) -> String {
         }
     } else {
         let kept = text::span(removed.restorable_ms);
-        let name = match target {
-            Target::Path(path) => shown_bytes(&path.0),
-            Target::Hash(_) | Target::Prefix(_) => "NAME".to_owned(),
+        let named = removed.path.as_ref().map(|path| shown_bytes(&path.0));
+        let name = named.clone().unwrap_or_else(|| "NAME".to_owned());
+        // Who gave a hash is told which name it was.
+        let what = match (target, named) {
+            (Target::Path(_), _) | (_, None) => what,
+            (_, Some(named)) => format!("{named}: {what}"),
         };
         let all = if args.recursive { "-r " } else { "" };
         format!("removed {what}; for {kept} it comes back with:  p2pfs restore {all}{name}")

@@ -31,31 +31,49 @@ pub struct Found {
 }
 
 impl Tree<'_> {
+    /// The inodes with a name of which the content has a hash that begins with these hex digits (8
+    /// to 64 of them), each with its hash.
+    pub fn find_named(&self, digits: &str) -> Result<BTreeMap<InodeId, FileHash>, TreeError> {
+        let mut named = BTreeMap::new();
+        self.each_found(digits, &mut |one| {
+            if one.current {
+                named.insert(one.inode, one.hash);
+            }
+        })?;
+        Ok(named)
+    }
+
     /// The listed files, former versions included, whose hash begins with these hex digits (8 to
     /// 64 of them), each hash once: more than one means that the digits are ambiguous.
     pub fn find(&self, digits: &str) -> Result<Vec<Found>, TreeError> {
+        let mut found: BTreeMap<FileHash, Found> = BTreeMap::new();
+        self.each_found(digits, &mut |next| {
+            let rank = |one: &Found| (one.current, one.version.clock, one.version.record);
+            match found.get(&next.hash) {
+                Some(known) if rank(known) >= rank(&next) => {}
+                None if found.len() == HASHES_MAX => {}
+                _ => _ = found.insert(next.hash, next),
+            }
+        })?;
+        Ok(found.into_values().collect())
+    }
+
+    /// Visits the versions whose hash begins with these digits.
+    fn each_found(&self, digits: &str, visit: &mut dyn FnMut(Found)) -> Result<(), TreeError> {
         let digits = digits.to_ascii_lowercase();
         let first = digits.get(..DIGITS_MIN).and_then(|d| crate::id::from_hex(d).ok());
         let first: [u8; 4] = first.ok_or(TreeError::BadPath)?;
-        let mut found: BTreeMap<FileHash, Found> = BTreeMap::new();
         let rows = browse::versions_by_hash(self.view, self.keyring, &first, ROWS_MAX)?;
         for (id, change) in rows {
             let Some((inode, version)) = self.inode_version(&id, change)? else { continue };
             let Node::File(file) = &version.node else { continue };
             let hash = file.hash;
-            if !hash.to_string().starts_with(&digits) {
-                continue;
-            }
-            let current = self.is_current(&inode, &version)?;
-            let next = Found { hash, inode, version, current };
-            let rank = |one: &Found| (one.current, one.version.clock, one.version.record);
-            match found.get(&hash) {
-                Some(known) if rank(known) >= rank(&next) => {}
-                None if found.len() == HASHES_MAX => {}
-                _ => _ = found.insert(hash, next),
+            if hash.to_string().starts_with(&digits) {
+                let current = self.is_current(&inode, &version)?;
+                visit(Found { hash, inode, version, current });
             }
         }
-        Ok(found.into_values().collect())
+        Ok(())
     }
 
     fn inode_version(&self, id: &RecordId, change: u16) -> io::Result<Option<(InodeId, Version)>> {
@@ -97,6 +115,21 @@ impl Tree<'_> {
         }
         let above = self.paths_of(dir, 1)?.into_iter().next();
         Ok(above.map(|above| [&above[..], b"/", name].concat()))
+    }
+
+    /// The path that a name in a directory has or, where a directory on the way was removed, had.
+    pub(super) fn path_once_in(&self, dir: &InodeId, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let (mut dir, mut path) = (*dir, name.to_vec());
+        while path.len() <= PATH_MAX {
+            if let Some(path) = self.path_in(&dir, &path)? {
+                return Ok(Some(path));
+            }
+            let Some(row) = browse::dir_row(self.view, &dir)? else { return Ok(None) };
+            let Some(above) = self.name_of(&row)? else { return Ok(None) };
+            path = [&above[..], b"/", &path].concat();
+            dir = row.parent;
+        }
+        Ok(None)
     }
 
     /// The path of a name, walking up; none when it is not seen or leads to nowhere.

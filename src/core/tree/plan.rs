@@ -91,6 +91,30 @@ impl Planner<'_, '_> {
         Ok(inode)
     }
 
+    /// Removes all that a name leads to and is no directory, its conflict copies too. Not found:
+    /// there is nothing of the kind.
+    pub fn clear(&mut self, parent: InodeId, name: &[u8]) -> Result<(), TreeError> {
+        if self.tree().group(&parent, name)?.iter().all(Entry::is_dir) {
+            return Err(TreeError::NotFound);
+        }
+        let name = Name::new(name).ok_or(TreeError::BadPath)?;
+        self.one(|wish| Ok(wish.settle_entry(parent, name, Target::Removed)?))
+    }
+
+    /// Removes an empty directory, by whatever name it is seen: that of a conflict copy too.
+    pub fn remove_dir(&mut self, dir: InodeId) -> Result<(), TreeError> {
+        let Some(version) = self.tree().inode(&dir)? else { return Err(TreeError::NotFound) };
+        let Some((parent, name)) = self.tree().dir_spot(&dir)? else {
+            return Err(TreeError::IsADirectory);
+        };
+        if self.tree().is_used(&dir)? {
+            return Err(TreeError::NotEmpty);
+        }
+        let name = Name::new(&name).ok_or(TreeError::BadPath)?;
+        let place = Some(Place { parent, name });
+        self.one(|wish| Ok(wish.place_dir(dir, None, place, version.attributes)?))
+    }
+
     /// Gives back a name that was removed, or a directory. The directories on the way may be
     /// removed as well: they are seen again with what is in them.
     pub fn restore(&mut self, removed: &Removed) -> Result<InodeId, TreeError> {
@@ -99,14 +123,28 @@ impl Planner<'_, '_> {
         if self.is_taken(&parent, &name)? {
             return Err(TreeError::Exists);
         }
-        if removed.is_dir() {
-            let attributes = removed.version.attributes.clone();
-            let place = Some(Place { parent, name });
-            self.one(|wish| Ok(wish.place_dir(inode, place, None, attributes)?))?;
-        } else {
-            self.one(|wish| Ok(wish.set_entry(parent, name, Target::Linked(inode))?))?;
+        self.one(|wish| {
+            for (dir, place) in &removed.way {
+                wish.move_removed(dir, place)?;
+            }
+            if removed.is_dir() {
+                let attributes = removed.version.attributes.clone();
+                wish.place_dir(inode, Some(Place { parent, name }), None, attributes)?;
+            } else {
+                wish.set_entry(parent, name, Target::Linked(inode))?;
+            }
+            Ok(inode)
+        })
+    }
+
+    /// Gives back a directory in another one, unless it is there or an earlier wish has done it.
+    fn move_removed(&mut self, dir: &InodeId, place: &Place) -> Result<(), TreeError> {
+        let row = browse::dir_row(self.tree().view, dir)?;
+        if self.has_changed(dir) || row.is_some_and(|row| row.parent == place.parent) {
+            return Ok(());
         }
-        Ok(inode)
+        let last = self.tree().versions(dir)?.into_iter().next().ok_or(TreeError::NotFound)?;
+        Ok(self.place_dir(*dir, Some(place.clone()), None, last.attributes)?)
     }
 
     /// Renames a file, link or directory. A file or link replaces another one at the new path; a

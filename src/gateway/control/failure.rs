@@ -32,6 +32,17 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         Error::NoVersion { path, version, why } => no_version(&path.0, version, why),
         Error::Unlisted => Failure::new(Code::Conflict, "it has no name that could be removed")
             .hint("its content goes for good with:  p2pfs rm --purge HASH"),
+        Error::NotEmptyToPurge => {
+            let what = target.map_or_else(|| "it".to_owned(), name_of);
+            Failure::new(Code::Conflict, format!("{what} is not empty"))
+                .hint(format!("all that is or was in it, for good:  p2pfs rm -r --purge {what}"))
+        }
+        Error::FilledAgain => {
+            let what = target.map_or_else(|| "it".to_owned(), name_of);
+            let sentence = format!("something new came into {what} while it was removed");
+            Failure::new(Code::Conflict, sentence)
+                .hint(format!("all else is removed; that goes too with:  p2pfs rm -r {what}"))
+        }
         Error::NotYours => Failure::new(
             Code::Denied,
             "only an admin, or who put all that is kept of it, may purge it",
@@ -307,7 +318,7 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
         TreeError::Exists => Failure::new(Code::Conflict, format!("{what} exists already"))
             .hint(format!("what it is:  p2pfs stat {what}")),
         TreeError::NotEmpty => Failure::new(Code::Conflict, format!("{what} is not empty"))
-            .hint("with everything in it:  p2pfs rm -r NAME"),
+            .hint(format!("with everything in it:  p2pfs rm -r {what}")),
         TreeError::InsideItself => {
             Failure::new(Code::Usage, "a directory cannot be moved into itself")
         }

@@ -11,6 +11,7 @@ mod files;
 mod history;
 mod many;
 mod pins;
+mod purge;
 mod put;
 mod remove;
 mod restore;
@@ -84,6 +85,13 @@ pub enum Error {
     /// A file without a name has nothing that could be removed but its content.
     #[error("it has no name; its content can only be purged")]
     Unlisted,
+    /// A directory is not empty, or had something in it when it was removed, and nothing was said
+    /// of that; nothing was purged.
+    #[error("not empty")]
+    NotEmptyToPurge,
+    /// Something came into a directory while all that was in it was removed.
+    #[error("something came into it meanwhile")]
+    FilledAgain,
     /// Only who put it, or an admin, may let its content go.
     #[error("only who put it, or an admin, may purge it")]
     NotYours,

@@ -1,14 +1,13 @@
-//! Removing. Owns the order in which a directory's names go, and who may let content go before its
-//! time; what a removal is, is the tree's.
+//! Removing. Owns the order in which a directory's names go: what is in a directory before it, and
+//! so many at a time, so that memory does not grow with it. What a removal is, is the tree's.
 
 use super::files::millis;
 use super::{Error, Outcome};
-use crate::core::catalogue::{FileCandidate, Node as TreeNode, UNLISTED, files_by_lookup};
-use crate::core::tree::{Due, Entry, Planner, Removed as Gone, TreeError, Walk};
+use crate::core::catalogue::Node as TreeNode;
+use crate::core::tree::{Entry, Planner, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
-use crate::id::{ClaimId, FileHash, InodeId};
+use crate::id::InodeId;
 use crate::node::publish::Publication;
-use crate::node::release::ReleaseError;
 use crate::node::{PublishError, Shared};
 use crate::wire::control::{PathText, Removed, Rm, Target};
 use std::collections::BTreeSet;
@@ -16,19 +15,102 @@ use std::sync::Arc;
 
 /// Names that are removed or given back with one sync.
 pub(super) const BATCH: usize = 256;
-/// Most directories that one command removes.
-const DIRS_MAX: usize = 256 * 1024;
+/// A name of which everything goes that is no directory.
+struct Cleared {
+    parent: InodeId,
+    name: Vec<u8>,
+    /// What has it, and its conflict copies.
+    entries: Vec<Entry>,
+}
 
-impl From<ReleaseError> for Error {
-    fn from(err: ReleaseError) -> Self {
-        match err {
-            ReleaseError::Publish(err) => Self::Publish(err),
-            ReleaseError::Get(err) => Self::Get(err),
-            ReleaseError::Tree(err) => Self::Tree(err),
-            ReleaseError::Io(err) => Self::Disk(err),
-            ReleaseError::TooLarge | ReleaseError::Unclaimed => {
-                Self::Disk(std::io::Error::other(err))
+/// Some of what is below a directory.
+#[derive(Default)]
+struct Page {
+    names: Vec<Cleared>,
+    /// Directories that have nothing in them but what is here, the deepest first: how deep, and
+    /// which.
+    dirs: Vec<(usize, InodeId)>,
+    more: bool,
+}
+
+/// The way through a directory that is emptied: a directory comes when all that is in it has come.
+struct Way {
+    walk: Walk,
+    /// The directories that the walk is in.
+    open: Vec<(Vec<u8>, InodeId)>,
+    /// The name that conflict copies belong to.
+    name: (InodeId, Vec<u8>),
+}
+
+impl Way {
+    fn new(dir: InodeId, path: &PathText) -> Self {
+        let walk = Walk::new(dir, &path.0, true);
+        Self { walk, open: Vec::new(), name: (dir, Vec::new()) }
+    }
+
+    fn next(&mut self, tree: &Tree<'_>) -> Result<Page, TreeError> {
+        let Self { walk, open, name } = self;
+        let mut page = Page::default();
+        let mut visit = |path: &[u8], entry: &Entry| {
+            while open.last().is_some_and(|(above, _)| !is_below(path, above)) {
+                page.dirs.extend(open.pop().map(|(above, dir)| (depth(&above), dir)));
             }
+            if !entry.conflict {
+                *name = (entry.parent, entry.name.clone());
+            }
+            if entry.is_dir() {
+                open.push((path.to_vec(), entry.inode));
+            } else {
+                page.add(name, entry);
+            }
+            page.names.len() + page.dirs.len() < BATCH
+        };
+        page.more = tree.walk(walk, &mut visit)?;
+        if !page.more {
+            page.dirs.extend(open.drain(..).rev().map(|(above, dir)| (depth(&above), dir)));
+        }
+        page.dirs.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+        Ok(page)
+    }
+}
+
+impl Page {
+    fn add(&mut self, (parent, name): &(InodeId, Vec<u8>), entry: &Entry) {
+        let same = |last: &&mut Cleared| last.parent == *parent && last.name == *name;
+        match self.names.last_mut().filter(same) {
+            Some(last) => last.entries.push(entry.clone()),
+            None => {
+                let (parent, name, entries) = (*parent, name.clone(), vec![entry.clone()]);
+                self.names.push(Cleared { parent, name, entries });
+            }
+        }
+    }
+}
+
+fn is_below(path: &[u8], above: &[u8]) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+fn depth(path: &[u8]) -> usize {
+    path.iter().filter(|byte| **byte == b'/').count()
+}
+
+/// Whether something was done; what somebody else has done, or made impossible, is passed over.
+fn passed_over(done: Result<(), TreeError>) -> Result<bool, TreeError> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(TreeError::NotFound | TreeError::NotEmpty) => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+fn count(removed: &mut Removed, entry: &Entry) {
+    match &entry.version.node {
+        TreeNode::Dir { .. } => removed.dirs += 1,
+        TreeNode::Link(_) | TreeNode::Special(_) => removed.files += 1,
+        TreeNode::File(file) => {
+            removed.files += 1;
+            removed.bytes = removed.bytes.saturating_add(file.size);
         }
     }
 }
@@ -45,11 +127,13 @@ impl Shared {
             kept: 0,
             restorable_ms: if rm.purge { 0 } else { millis(self.config.history) },
             grace_ms: millis(self.config.gc_grace),
+            path: None,
         };
         let Some(path) = self.rm_path(&rm)? else {
             self.purge_unlisted(&rm, &mut removed).await?;
             return Ok(removed);
         };
+        removed.path = Some(path.clone());
         let found = self.with_tree(|tree| tree.resolve(&path.0));
         let entry = match found {
             Err(TreeError::NotFound) if rm.purge => {
@@ -58,18 +142,48 @@ impl Shared {
             }
             found => found?,
         };
-        if entry.is_dir() {
-            if entry.name.is_empty() {
-                return Err(TreeError::IsADirectory.into());
-            }
-            if rm.recursive {
-                self.rm_below(&path, &entry, &keys, &mut removed, &mut going).await?;
-            }
+        if entry.name.is_empty() {
+            return Err(TreeError::IsADirectory.into());
         }
-        self.rm_all(&[(path.0, entry)], &keys, &mut removed, &mut going).await?;
+        let mut page = Page::default();
+        if entry.is_dir() && rm.recursive {
+            self.rm_below(&path, entry.inode, &keys, &mut removed, &mut going).await?;
+            page.dirs.push((0, entry.inode));
+            self.rm_page(&page, &keys, &mut removed, &mut going).await?;
+            if self.with_tree(|tree| Ok(tree.inode(&entry.inode)?))?.is_some() {
+                return Err(Error::FilledAgain);
+            }
+        } else {
+            self.rm_one(&path, &entry, &keys, &mut removed, &mut going).await?;
+        }
         // One file may have several names, of which the last one is gone now.
         removed.kept += self.purge(going).await?.len() as u64;
         Ok(removed)
+    }
+
+    /// Removes one name, or an empty directory.
+    async fn rm_one(
+        self: &Arc<Self>,
+        path: &PathText,
+        entry: &Entry,
+        keys: &EpochKeys,
+        removed: &mut Removed,
+        going: &mut BTreeSet<InodeId>,
+    ) -> Outcome<()> {
+        let purged = removed.purged && !entry.is_dir();
+        if purged {
+            self.may_purge(&entry.inode)?;
+        }
+        let done = self.publish_plans(keys, &[path], |planner, path| planner.remove(&path.0)).await;
+        match done {
+            Err(Error::Tree(TreeError::NotEmpty)) if removed.purged => {
+                return Err(Error::NotEmptyToPurge);
+            }
+            done => drop(done?),
+        }
+        count(removed, entry);
+        going.extend(self.purge(purged.then_some(entry.inode)).await?);
+        Ok(())
     }
 
     /// The path that is meant; none: an unlisted file.
@@ -81,11 +195,13 @@ impl Shared {
         };
         let found = self.with_tree(|tree| {
             let mut found = Vec::new();
-            for one in tree.find(&digits)?.into_iter().filter(|one| one.current) {
-                for path in tree.paths_of(&one.inode, BATCH)? {
-                    found.push((one.hash, Some(PathText(path))));
+            for (inode, hash) in tree.find_named(&digits)? {
+                for path in tree.paths_of(&inode, BATCH)? {
+                    found.push((hash, Some(PathText(path))));
                 }
             }
+            found.sort();
+            found.dedup();
             Ok(found)
         })?;
         match found.as_slice() {
@@ -95,71 +211,57 @@ impl Shared {
         }
     }
 
-    /// Removes everything in a directory.
+    /// Removes everything in a directory, but what comes into it meanwhile.
     async fn rm_below(
         self: &Arc<Self>,
         path: &PathText,
-        top: &Entry,
+        dir: InodeId,
         keys: &EpochKeys,
         removed: &mut Removed,
         going: &mut BTreeSet<InodeId>,
     ) -> Outcome<()> {
-        let mut walk = Walk::new(top.inode, &path.0, true);
-        let mut dirs: Vec<(Vec<u8>, Entry)> = Vec::new();
-        let mut more = true;
-        while more {
-            let mut page = Vec::new();
-            more = self.with_tree(|tree| {
-                Ok(tree.walk(&mut walk, &mut |path, entry| {
-                    let list = if entry.is_dir() { &mut dirs } else { &mut page };
-                    list.push((path.to_vec(), entry.clone()));
-                    page.len() < BATCH
-                })?)
-            })?;
-            // A conflict copy has no name of its own: it goes with the name that it belongs to.
-            page.retain(|(_, entry)| !entry.conflict);
-            self.rm_all(&page, keys, removed, going).await?;
-            if dirs.len() > DIRS_MAX {
-                return Err(TreeError::NotEmpty.into());
-            }
-        }
-        // Those that are in others go before them.
-        let depth = |path: &[u8]| path.iter().filter(|byte| **byte == b'/').count();
-        dirs.retain(|(_, entry)| !entry.conflict);
-        dirs.sort_by_key(|(path, _)| std::cmp::Reverse(depth(path)));
-        for level in dirs.chunk_by(|a, b| depth(&a.0) == depth(&b.0)) {
-            for some in level.chunks(BATCH) {
-                self.rm_all(some, keys, removed, going).await?;
-            }
+        let mut way = Some(Way::new(dir, path));
+        while let Some(mut at) = way {
+            let shared = self.clone();
+            // A job of its own reads it: of many names it takes long.
+            let read = move || {
+                let page = shared.with_tree(|tree| at.next(tree))?;
+                Ok::<_, TreeError>((page, at))
+            };
+            let (page, at) = self.job(read).await.map_err(Error::Disk)??;
+            self.rm_page(&page, keys, removed, going).await?;
+            way = page.more.then_some(at);
         }
         Ok(())
     }
 
-    /// Removes these names and, when that is wanted, lets the content go; notes the files that go
-    /// only with another name.
-    async fn rm_all(
+    /// Removes these names, then these directories, the deepest first, and when that is wanted lets
+    /// the content go; notes the files that go only with another name. What is gone already is
+    /// passed over, and a directory that something has come into.
+    async fn rm_page(
         self: &Arc<Self>,
-        names: &[(Vec<u8>, Entry)],
+        page: &Page,
         keys: &EpochKeys,
         removed: &mut Removed,
         going: &mut BTreeSet<InodeId>,
     ) -> Outcome<()> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        let files = names.iter().filter(|(_, entry)| !entry.is_dir()).map(|(_, entry)| entry.inode);
-        let files: Vec<InodeId> = files.filter(|_| removed.purged).collect();
+        let entries = page.names.iter().flat_map(|name| &name.entries);
+        let files: BTreeSet<InodeId> =
+            entries.filter(|_| removed.purged).map(|entry| entry.inode).collect();
         files.iter().try_for_each(|inode| self.may_purge(inode))?;
-        self.publish_plans(keys, names, |planner, (path, _)| planner.remove(path)).await?;
-        for (_, entry) in names {
-            match &entry.version.node {
-                TreeNode::Dir { .. } => removed.dirs += 1,
-                TreeNode::Link(_) | TreeNode::Special(_) => removed.files += 1,
-                TreeNode::File(file) => {
-                    removed.files += 1;
-                    removed.bytes = removed.bytes.saturating_add(file.size);
-                }
-            }
+        let done = self
+            .publish_plans(keys, &page.names, |planner, name| {
+                passed_over(planner.clear(name.parent, &name.name))
+            })
+            .await?;
+        for (name, _) in page.names.iter().zip(done).filter(|(_, done)| *done) {
+            name.entries.iter().for_each(|entry| count(removed, entry));
+        }
+        for level in page.dirs.chunk_by(|one, two| one.0 == two.0) {
+            let done = self.publish_plans(keys, level, |planner, (_, dir)| {
+                passed_over(planner.remove_dir(*dir))
+            });
+            removed.dirs += done.await?.into_iter().filter(|done| *done).count() as u64;
         }
         going.extend(self.purge(files).await?);
         Ok(())
@@ -194,127 +296,5 @@ impl Shared {
             Ok(_) | Err(PublishError::TooFew { kept: 1.., .. }) => Ok(()),
             Err(err) => Err(err.into()),
         }
-    }
-
-    /// Only who put it, or an admin, may let content go before its time.
-    fn may_purge(&self, inode: &InodeId) -> Outcome<()> {
-        let mine = self.is_admin(&self.me)
-            || self.with_tree(|tree| Ok(tree.is_all_by(inode, &self.me)?))?;
-        if mine { Ok(()) } else { Err(Error::NotYours) }
-    }
-
-    /// Lets everything go that files without a name ever held; those that have another name.
-    async fn purge(
-        self: &Arc<Self>,
-        inodes: impl IntoIterator<Item = InodeId>,
-    ) -> Outcome<Vec<InodeId>> {
-        let (mut named, mut unnamed) = (Vec::new(), Vec::new());
-        for inode in inodes {
-            let is_named = !self.with_tree(|tree| Ok(tree.paths_of(&inode, 1)?))?.is_empty();
-            (if is_named { &mut named } else { &mut unnamed }).push(inode);
-        }
-        // Of a file with many versions some claims are due at a time.
-        while !unnamed.is_empty() {
-            let mut claims: Vec<ClaimId> = Vec::new();
-            for inode in std::mem::take(&mut unnamed) {
-                if let Some(Due::Claims(of)) =
-                    self.with_tree(|tree| Ok(tree.due_claims(&inode)?))?
-                {
-                    claims.extend(of);
-                    unnamed.push(inode);
-                }
-            }
-            for claims in claims.chunks(BATCH) {
-                self.release(claims, self.sys.clock.wall_ms()).await?;
-            }
-        }
-        Ok(named)
-    }
-
-    /// Purges something that was removed before.
-    async fn purge_removed(
-        self: &Arc<Self>,
-        path: &PathText,
-        recursive: bool,
-        removed: &mut Removed,
-    ) -> Outcome<()> {
-        let top = self.removed_at(path)?;
-        if top.is_dir() && !recursive {
-            return Err(TreeError::NotEmpty.into());
-        }
-        if !top.is_dir() {
-            self.may_purge_all(&[&top])?;
-            return self.purge_gone(&[&top], removed).await;
-        }
-        // Whether everything may go is asked before anything does.
-        for goes in [false, true] {
-            let mut walk = Some(self.removed_below(path)?);
-            while let Some(at) = walk {
-                let page = self.next_removed(at).await?;
-                let gone: Vec<&Gone> = page.gone.iter().collect();
-                if goes {
-                    self.purge_gone(&gone, removed).await?;
-                } else {
-                    self.may_purge_all(&gone)?;
-                }
-                walk = page.more;
-            }
-        }
-        Ok(())
-    }
-
-    fn may_purge_all(&self, gone: &[&Gone]) -> Outcome<()> {
-        let files = gone.iter().filter(|gone| !gone.is_dir());
-        files.map(|gone| &gone.inode).try_for_each(|inode| self.may_purge(inode))
-    }
-
-    async fn purge_gone(self: &Arc<Self>, gone: &[&Gone], removed: &mut Removed) -> Outcome<()> {
-        let mut inodes = BTreeSet::new();
-        for gone in gone {
-            if let TreeNode::File(file) = &gone.version.node {
-                removed.files += 1;
-                removed.bytes = removed.bytes.saturating_add(file.size);
-                inodes.insert(gone.inode);
-            }
-        }
-        removed.kept += self.purge(inodes).await?.len() as u64;
-        Ok(())
-    }
-
-    /// Purges a file that has no name, by its hash: the records that this node, or for an admin
-    /// anybody, made of it.
-    async fn purge_unlisted(self: &Arc<Self>, rm: &Rm, removed: &mut Removed) -> Outcome<()> {
-        let nowhere = || Error::NotFound { asked: 0, unreachable: 0 };
-        let Target::Hash(hash) = rm.target else { return Err(nowhere()) };
-        let found = self.unlisted(&hash)?;
-        if found.is_empty() {
-            return Err(nowhere());
-        }
-        if !rm.purge {
-            return Err(Error::Unlisted);
-        }
-        let mine = |one: &FileCandidate| one.author == self.me || self.is_admin(&self.me);
-        let claims: Vec<ClaimId> =
-            found.iter().filter(|one| mine(one)).map(|one| one.file.claim).collect();
-        if claims.is_empty() {
-            return Err(Error::NotYours);
-        }
-        self.release(&claims, self.sys.clock.wall_ms()).await?;
-        removed.files = 1;
-        removed.kept = u64::from(claims.len() < found.len());
-        Ok(())
-    }
-
-    fn unlisted(&self, hash: &FileHash) -> Outcome<Vec<FileCandidate>> {
-        let keyring = self.catalogue.keyring();
-        let mut found = Vec::new();
-        self.read_records(|view| {
-            for keys in keyring.iter() {
-                found.extend(files_by_lookup(view, &keys.lookup(hash))?);
-            }
-            Ok(())
-        })?;
-        found.retain(|one| one.file.flags & UNLISTED != 0);
-        Ok(found)
     }
 }

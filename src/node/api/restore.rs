@@ -106,10 +106,7 @@ impl Shared {
     }
 
     /// The next of what was removed. A job of its own reads it: of many names it takes long.
-    pub(super) async fn next_removed(
-        self: &Arc<Self>,
-        mut walk: RemovedWalk,
-    ) -> Outcome<GonePage> {
+    pub(super) async fn next_removed(self: &Arc<Self>, mut walk: RemovedWalk) -> Outcome<GonePage> {
         let shared = self.clone();
         let read = move || {
             let mut gone = Vec::new();
