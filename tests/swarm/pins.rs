@@ -90,7 +90,11 @@ fn what_cannot_be_pinned_is_said() {
     done(node, &["pin", "/here"]);
     assert_eq!(node.list(&["pin"]).len(), 1);
     done(node, &["rm", "/here"]);
-    until("it has followed", || has(node, "/here", 0));
+    // A pin is of a path: what was moved or removed from there is not kept, and that is said.
+    let gone = |pin: &Value| pin["missing"] == 1 && pin["files"] == 0;
+    until("it has followed", || pinned(node, "/here").is_some_and(|pin| gone(&pin)));
+    let said = done(node, &["pin"]);
+    assert!(said.out.contains("nothing is at this path any more"), "{}", said.out);
     done(node, &["unpin", "/here"]);
     assert!(node.list(&["pin"]).is_empty());
 }

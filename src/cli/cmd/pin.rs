@@ -80,6 +80,9 @@ fn state(pinned: &PinInfo) -> String {
         (true, 0) => format!("{files}, all here"),
         (true, missing) => {
             let why = pinned.why.as_deref().unwrap_or_default();
+            if pinned.files == 0 {
+                return shown(why).into_owned();
+            }
             format!("{files}, {missing} of them not all here: {}", shown(why))
         }
     }

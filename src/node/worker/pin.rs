@@ -167,7 +167,8 @@ impl Pin {
             self.shared.pins.note(&at.path, |pinned| pinned.done = at.found.bytes);
             pass.at = Some(at);
         } else {
-            pass.complete &= at.found.missing == 0;
+            // Where nothing is there is nothing to be tried again before there is news.
+            pass.complete &= at.found.missing == 0 || at.found.files == 0;
             at.note(&self.shared, pass.asked);
         }
         Ok(Some(pass))
@@ -258,12 +259,16 @@ impl File {
 }
 
 impl Shared {
-    /// Begins with what is at a path now, if anything is.
+    /// Begins with what is at a path now. Where nothing is, nothing is kept, and that is said.
     fn begin_path(&self, path: Vec<u8>) -> Result<At, PinError> {
         let entry = match self.with_tree(|tree| tree.resolve(&path)) {
             Ok(entry) => entry,
             Err(err @ TreeError::Io(_)) => return Err(err.into()),
-            Err(_) => return Ok(At { path, ..At::default() }),
+            Err(_) => {
+                let why = Some("nothing is at this path any more".to_owned());
+                let found = Pinned { missing: 1, why, ..Pinned::default() };
+                return Ok(At { path, found, ..At::default() });
+            }
         };
         let walk = entry.is_dir().then(|| Walk::new(entry.inode, &path, true));
         Ok(At { walk, files: File::of(&entry).into_iter().collect(), path, ..At::default() })
