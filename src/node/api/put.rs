@@ -218,9 +218,11 @@ impl Shared {
         let view = self.view();
         let mut count = content.tally.count();
         if !count.any {
-            // Nothing but records: those are here, and at every member soon.
-            (count.copies, count.machines) = (1, 1);
-            count.holders = vec![self.me];
+            // Nothing but records, which every member keeps.
+            count.copies = usize::from(self.copies_of_records(replicas));
+            let others = view.others().map(|member| member.record.id);
+            count.holders = std::iter::once(self.me).chain(others).take(count.copies).collect();
+            count.machines = view.machines(&count.holders).max(1);
         }
         count.holders.sort_by_key(|id| *id != self.me);
         Stored {
