@@ -164,7 +164,7 @@ fn a_directory_and_a_file_of_one_name_are_only_told_apart() {
     let found = conflict(&a, "/x");
     for kept in found.entries() {
         let kept = a.plan(|planner| planner.keep_one(&found, kept));
-        assert!(matches!(kept, Err(TreeError::IsADirectory)));
+        assert!(matches!(kept, Err(TreeError::ConflictOfDirs)));
     }
     let before = a.lines();
     assert!(found.versions().is_empty());

@@ -1,6 +1,7 @@
 //! Former versions, conflicts and news of the tree, as a person sees them.
 
 use crate::daemon::{Daemon, Swarm, noise, until};
+use crate::said::Said;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -329,6 +330,76 @@ fn until_missed(watching: &Watching) -> u64 {
 }
 
 #[test]
+fn directories_of_one_name_are_shown_kept_and_removed() {
+    let mut swarm = Swarm::of(2);
+    swarm[1].kill();
+    until("the other one to be missed", || swarm[0].alive() == 0);
+    let make = |node: &Daemon, file: &str| {
+        ok(node, &["mkdir", "-p", "/cc/dd"]);
+        node.put(&format!("/cc/dd/{file}"), b"in it", &[]);
+        node.put("/cc/new", file.as_bytes(), &[]);
+        ok(node, &["mkdir", "/one"]);
+    };
+    make(&swarm[0], "a");
+    swarm[0].kill();
+    swarm[1].flags.clear();
+    swarm[1].start();
+    make(&swarm[1], "b");
+    let address = swarm[1].address();
+    swarm[0].flags = vec!["--bootstrap".into(), address];
+    swarm[0].start();
+    swarm.met();
+    let node = &swarm[0];
+    until("the conflicts to be known", || node.list(&["conflicts"]).len() == 3);
+    for dir in ["/cc/dd", "/one"] {
+        assert_eq!(node.list(&["conflicts", dir])[0]["path"], dir);
+        let refused = node.run(&["conflicts", dir, "--keep", dir]);
+        assert_eq!(refused.code, 11, "{}", refused.err);
+        assert!(refused.err.contains("--keep-both"), "{}", refused.err);
+    }
+    ok(node, &["conflicts", "/one", "--keep-both"]);
+    assert!(node.list(&["conflicts", "/one"]).is_empty());
+    // All goes, and what was in two directories of one name comes back in one.
+    let said = ok(node, &["rm", "-r", "/cc"]);
+    assert!(said.starts_with("removed 4 files and 3 directories"), "{said}");
+    let said = ok(node, &["restore", "-r", "/cc"]);
+    assert!(said.starts_with("restored 3 files and 2 directories"), "{said}");
+    let names: Vec<Value> =
+        node.list(&["ls", "-R", "/cc"]).iter().map(|one| one["path"].clone()).collect();
+    assert_eq!(names, ["/cc/dd", "/cc/dd/a", "/cc/dd/b", "/cc/new"]);
+    assert_eq!(
+        node.list(&["history", "/cc/new"]).iter().filter(|one| one["hash"].is_string()).count(),
+        2
+    );
+}
+
+#[test]
+fn a_write_to_what_is_no_file_says_what_it_is() {
+    let swarm = Swarm::of(1);
+    let node = &swarm[0];
+    node.put("/f", b"one", &[]);
+    node.put("/f", b"two", &[]);
+    std::fs::create_dir(node.work.join("t")).unwrap();
+    std::os::unix::fs::symlink("/f", node.work.join("t/link")).unwrap();
+    ok(node, &["put", "-r", "t"]);
+    let bytes = node.work.join("bytes");
+    std::fs::write(&bytes, b"bytes").unwrap();
+    let write = |name: &str| {
+        let mut command = node.command(&["write", name]);
+        Said::from(command.stdin(std::fs::File::open(&bytes).unwrap()).output().unwrap())
+    };
+    for (name, code, says) in
+        [("/t/link", 11, "/t/link is a link"), ("/f@1", 2, "/f@1 is a former version")]
+    {
+        let said = write(name);
+        assert_eq!(said.code, code, "{}", said.err);
+        assert!(said.err.contains(says), "{}", said.err);
+    }
+    assert_eq!(cat(node, "/f@1"), b"one");
+    assert_eq!(write("/f@none").code, 0);
+}
+
+#[test]
 fn a_watch_and_a_conflict_of_nothing_are_refused() {
     let swarm = Swarm::of(1);
     swarm[0].put("/f", b"content", &[]);
@@ -340,6 +411,7 @@ fn a_watch_and_a_conflict_of_nothing_are_refused() {
         (&["conflicts", "/f", "--keep", "x"], 3, "/f is not in conflict with anything"),
         (&["conflicts", "/f", "--keep-both"], 3, "/f is not in conflict with anything"),
         (&["conflicts", "/f", "--keep", "x", "--keep-both"], 2, "cannot be used with"),
+        (&["conflicts", "--keep-both"], 2, "which conflict is meant?"),
     ] {
         let said = swarm[0].run(args);
         assert_eq!(said.code, code, "{args:?}: {}", said.err);

@@ -7,7 +7,7 @@ use crate::cli::target;
 use crate::cli::ui::{Align, Table, Ui};
 use crate::client::Client;
 use crate::text::{self, shown_bytes};
-use crate::wire::control::{FileInfo, FileKind, PathText};
+use crate::wire::control::{Code, Failure, FileInfo, FileKind, PathText};
 use std::os::unix::ffi::OsStrExt;
 
 pub(in crate::cli) async fn run(
@@ -18,6 +18,10 @@ pub(in crate::cli) async fn run(
     let path = target::path(&args.path)?;
     match (&args.keep, args.keep_both) {
         (None, false) => list(ui, client, path).await,
+        _ if path.0 == b"/" => Err(Failure::new(Code::Usage, "which conflict is meant?")
+            .hint("which there are:  p2pfs conflicts")
+            .hint("one of them:  p2pfs conflicts NAME --keep-both")
+            .into()),
         (keep, _) => {
             let keep = keep.as_ref().map(|keep| PathText(keep.as_bytes().to_vec()));
             resolve(ui, client, path, keep).await
@@ -54,7 +58,8 @@ async fn list(ui: &Ui, client: &Client, path: PathText) -> Result<(), CommandErr
     match found {
         0 => ui.say("nothing is in conflict"),
         _ => ui.remark(format_args!(
-            "{}; keep one with:  p2pfs conflicts NAME --keep HASH  or all with --keep-both",
+            "{}; keep one with:  p2pfs conflicts NAME --keep HASH  \
+             or all with:  p2pfs conflicts NAME --keep-both",
             count(found, "conflict")
         )),
     }

@@ -107,6 +107,12 @@ pub enum TreeError {
     /// Nothing is in conflict there.
     #[error("not in conflict")]
     NoConflict,
+    /// A directory is in conflict: none of them can be kept alone.
+    #[error("a directory is among what is in conflict")]
+    ConflictOfDirs,
+    /// It stands for a former version.
+    #[error("a former version")]
+    FormerVersion,
     /// None of what is in conflict is called that.
     #[error("none of them is called that")]
     NoSuchCopy,

@@ -85,7 +85,7 @@ impl Planner<'_, '_> {
     pub fn keep_one(&mut self, conflict: &Conflict, kept: &Entry) -> Result<InodeId, TreeError> {
         // What is in a directory would go with it, and what was replaced by one would be hidden.
         if conflict.entries.iter().any(Entry::is_dir) {
-            return Err(TreeError::IsADirectory);
+            return Err(TreeError::ConflictOfDirs);
         }
         let (parent, name) = (conflict.parent(), conflict.name()?);
         self.one(|wish| {

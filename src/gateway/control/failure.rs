@@ -297,8 +297,11 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
         TreeError::NotFound => absent(format!("{what} is not found in this swarm")),
         TreeError::NotADirectory(at) => {
             let at = shown_bytes(at);
-            Failure::new(Code::Conflict, format!("{at} in {what} is a file, not a directory"))
-                .hint("what is where:  p2pfs ls -R")
+            let sentence = match at == what {
+                true => format!("{what} is there already and is not a directory"),
+                false => format!("{at} in {what} is a file, not a directory"),
+            };
+            Failure::new(Code::Conflict, sentence).hint("what is where:  p2pfs ls -R")
         }
         TreeError::IsADirectory => Failure::new(Code::Usage, format!("{what} is a directory"))
             .hint(format!("what is in it:  p2pfs ls {what}")),
@@ -309,6 +312,7 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
             .hint(format!("what it points to:  p2pfs stat {what}")),
         TreeError::IsSpecial => {
             Failure::new(Code::Usage, format!("{what} is a pipe, socket or device"))
+                .hint(format!("what it is:  p2pfs stat {what}"))
         }
         TreeError::NoDirectory => {
             let above = what.rsplit_once('/').map_or("", |(above, _)| above);
@@ -329,6 +333,16 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
         TreeError::NoConflict => {
             Failure::new(Code::NotFound, format!("{what} is not in conflict with anything"))
                 .hint("what is:  p2pfs conflicts")
+        }
+        TreeError::ConflictOfDirs => Failure::new(
+            Code::Conflict,
+            format!("a directory is in conflict at {what}; none of them can be kept alone"),
+        )
+        .hint(format!("all of them, under names of their own:  p2pfs conflicts {what} --keep-both"))
+        .hint("what is not wanted can be removed then:  p2pfs rm -r NAME"),
+        TreeError::FormerVersion => {
+            Failure::new(Code::Usage, format!("{what} is a former version, which stays as it is"))
+                .hint(format!("to make it the newest:  p2pfs restore {what}"))
         }
         TreeError::NoSuchCopy => Failure::new(
             Code::NotFound,

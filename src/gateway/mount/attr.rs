@@ -105,7 +105,9 @@ fn of_tree(err: &TreeError) -> Errno {
         TreeError::InsideItself | TreeError::BadPath => Errno::EINVAL,
         TreeError::IsALink => Errno::ELOOP,
         TreeError::IsSpecial => Errno::ENXIO,
-        TreeError::ConflictCopy => Errno::EPERM,
+        TreeError::ConflictCopy | TreeError::ConflictOfDirs | TreeError::FormerVersion => {
+            Errno::EPERM
+        }
         TreeError::NoKeys => Errno::EAGAIN,
         TreeError::Io(err) => of_io(err),
     }

@@ -37,20 +37,17 @@ impl Shared {
     ) -> Outcome<()> {
         self.keys()?;
         let top = self.with_tree(|tree| tree.resolve(&path.0))?;
-        if !top.is_dir() {
-            let keyring = self.catalogue.keyring();
-            let mut found = Ok(None);
-            self.read_records(|view| {
-                found = Tree::new(view, &keyring).conflict(&path.0).map(|conflict| {
-                    let conflict = conflict?;
-                    let dir = dir_of(&path.0);
-                    Some(self.conflict_info(view, dir, conflict.entries()))
-                });
-                Ok(())
-            })?;
-            if let Some(conflict) = found? {
-                visit(conflict);
-            }
+        let keyring = self.catalogue.keyring();
+        let mut found = Ok(None);
+        self.read_records(|view| {
+            found = Tree::new(view, &keyring).conflict(&path.0).map(|conflict| {
+                let conflict = conflict?;
+                let dir = dir_of(&path.0);
+                Some(self.conflict_info(view, dir, conflict.entries()))
+            });
+            Ok(())
+        })?;
+        if !found?.is_none_or(&mut *visit) || !top.is_dir() {
             return Ok(());
         }
         let base = path.0.strip_suffix(b"/").unwrap_or(&path.0).to_vec();

@@ -2,9 +2,9 @@
 //! is made at the end, as when a program closes it.
 
 use super::door::Work;
-use super::{Made, WorkError};
+use super::{Kind, Made, WorkError};
 use crate::chunk::CHUNK_LEN;
-use crate::core::tree::{TreeError, components};
+use crate::core::tree::{Tree, TreeError, Which, components, split_version};
 use crate::id::FileHash;
 use crate::sys::Source;
 use crate::wire::control::PathText;
@@ -58,6 +58,19 @@ impl Work {
         Ok(Written { hash, size, bytes: pos - at })
     }
 
+    /// Whether a path stands for a version of what is or was at another one.
+    fn is_version(&self, tree: &Tree<'_>, path: &[u8]) -> Result<bool, TreeError> {
+        let Some((name, version)) = split_version(path) else { return Ok(false) };
+        let Some(which) = Which::parse(version, self.shared.sys.clock.wall_ms()) else {
+            return Ok(false);
+        };
+        match tree.history(name) {
+            Ok(history) => Ok(history.find(&which).is_ok()),
+            Err(TreeError::Io(err)) => Err(err.into()),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// The number of the file at a path, which is made if there is none.
     fn file_at(&self, path: &PathText) -> Result<u64, WorkError> {
         let names = components(&path.0)?;
@@ -70,8 +83,13 @@ impl Work {
             Err(err) => return Err(err),
         };
         match self.lookup(at, last) {
+            Ok(stat) if stat.kind == Kind::Link => Err(TreeError::IsALink.into()),
             Ok(stat) => Ok(stat.number),
             Err(WorkError::Tree(TreeError::NotFound)) => {
+                // A file of that name would hide the version.
+                if self.shared.with_tree(|tree| self.is_version(tree, &path.0))? {
+                    return Err(TreeError::FormerVersion.into());
+                }
                 Ok(self.make(at, last, Made::File, 0o644, None)?.number)
             }
             Err(err) => Err(err),
