@@ -62,7 +62,7 @@ type Landed = (FileInfo, Result<u64, Failure>);
 
 impl Client {
     /// Fetches a directory with everything in it: `out` becomes a copy of it. When `out` exists,
-    /// what is in it and not in the tree stays; a file that has the length and modification time
+    /// its own attributes and what is in it and not in the tree stay; a file that has the length and modification time
     /// that are recorded is not fetched again. What cannot be fetched is in the list of the reply.
     ///
     /// # Errors
@@ -97,6 +97,8 @@ struct Copy {
     from: Vec<u8>,
     out: PathBuf,
     root: Arc<OwnedFd>,
+    /// The permissions of a directory that was there before: they are its owner's matter.
+    own: Option<Mode>,
     overwrite: bool,
     /// The directories on the way to what was added last.
     open: Vec<Open>,
@@ -111,24 +113,26 @@ struct Copy {
 
 impl Copy {
     fn new(client: Client, from: PathText, out: &Path, overwrite: bool) -> Result<Self, Failure> {
-        if let Err(err) = rustix::fs::mkdirat(CWD, out, Mode::RWXU)
-            && err != Errno::EXIST
-        {
-            return Err(match err {
-                Errno::NOENT => {
-                    let parent = shown_path(out.parent().unwrap_or(out));
-                    Failure::new(Code::NotFound, format!("directory {parent} does not exist"))
-                        .hint(format!("mkdir -p {parent}"))
-                }
-                err => refused("cannot make", out, err),
-            });
-        }
+        let made = match rustix::fs::mkdirat(CWD, out, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(Errno::NOENT) => {
+                let parent = shown_path(out.parent().unwrap_or(out));
+                let message = format!("directory {parent} does not exist");
+                return Err(
+                    Failure::new(Code::NotFound, message).hint(format!("mkdir -p {parent}"))
+                );
+            }
+            Err(err) => return Err(refused("cannot make", out, err)),
+        };
         // The person named it, so here a link is what it points to.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(out, flags, Mode::empty()).map_err(|err| match err {
             Errno::NOTDIR => exists(out),
             err => refused("cannot write into", out, err),
         })?;
+        let own = rustix::fs::fstat(&root).map_err(|err| refused("cannot write into", out, err))?;
+        let own = (!made).then(|| Mode::from_raw_mode(own.st_mode & 0o7777));
         let from = from.0.strip_suffix(b"/").unwrap_or(&from.0).to_vec();
         let (open, closed, dirs, links) = Default::default();
         let (fetching, done) = (JoinSet::new(), FetchedDir::default());
@@ -138,6 +142,7 @@ impl Copy {
             from,
             out,
             root,
+            own,
             overwrite,
             open,
             closed,
@@ -197,13 +202,22 @@ impl Copy {
         }
         // The list has a directory before what is in it.
         for dir in std::mem::take(&mut self.dirs).iter().rev() {
-            if let Err(error) = self.dir_of(dir, true).and_then(|fd| self.dress(&fd, dir)) {
+            let path = self.shown(&self.names(dir)?);
+            if let Err(error) = self.dir_of(dir, true).and_then(|fd| dress(&fd, dir, &path)) {
                 self.fail(dir.path.clone(), error)?;
             }
         }
-        if !self.from.is_empty() {
+        match self.own {
+            Some(own) => {
+                if rustix::fs::fstat(&self.root).is_ok_and(|now| now.st_mode & 0o7777 != own.bits())
+                {
+                    let set = rustix::fs::fchmod(&self.root, own);
+                    set.map_err(|err| refused("cannot write", &self.out, err))?;
+                }
+            }
             // The root of the tree is nobody's directory, and has no attributes to speak of.
-            self.dress(&self.root, top)?;
+            None if self.from.is_empty() => {}
+            None => dress(&self.root, top, &self.out)?,
         }
         let root = self.root.clone();
         let synced = tokio::task::spawn_blocking(move || rustix::fs::syncfs(&*root)).await;
@@ -354,19 +368,19 @@ impl Copy {
         }
         Ok(true)
     }
+}
 
-    /// Gives a directory its attributes.
-    fn dress(&self, dir: &OwnedFd, info: &FileInfo) -> Result<(), Failure> {
-        let fail = |err| refused("cannot write", &self.out, err);
-        if let Some(mode) = info.mode {
-            let mode = Mode::from_raw_mode(mode & 0o1777);
-            rustix::fs::fchmod(dir, mode).map_err(fail)?;
-        }
-        if let Some(mtime_ns) = info.mtime_ns.filter(|mtime_ns| *mtime_ns != 0) {
-            rustix::fs::futimens(dir, &modified_at(mtime_ns)).map_err(fail)?;
-        }
-        Ok(())
+/// Gives a directory its attributes; `path` is what it is called in sentences.
+fn dress(dir: &OwnedFd, info: &FileInfo, path: &Path) -> Result<(), Failure> {
+    let fail = |err| refused("cannot write", path, err);
+    if let Some(mode) = info.mode {
+        let mode = Mode::from_raw_mode(mode & 0o1777);
+        rustix::fs::fchmod(dir, mode).map_err(fail)?;
     }
+    if let Some(mtime_ns) = info.mtime_ns.filter(|mtime_ns| *mtime_ns != 0) {
+        rustix::fs::futimens(dir, &modified_at(mtime_ns)).map_err(fail)?;
+    }
+    Ok(())
 }
 
 impl Client {

@@ -241,7 +241,7 @@ fn hidden_name() -> OsString {
 /// The failure for a path at which there is something.
 pub(super) fn exists(path: &Path) -> Failure {
     Failure::new(Code::Conflict, format!("{} already exists", shown_path(path)))
-        .hint("--force overwrites it, -o FILE takes another name")
+        .hint("--force overwrites it, -o PATH takes another name")
 }
 
 /// The failure for a path that the system refuses.

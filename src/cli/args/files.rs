@@ -86,9 +86,10 @@ pub struct GetArgs {
     pub force: bool,
     /// Fetch a directory with everything in it
     ///
-    /// The output becomes a copy of it. What is in it and not in the swarm stays; a file with the
-    /// same length, modification time and permissions is not fetched again. Nothing is written
-    /// outside of it, and no link that lies there is followed.
+    /// The output becomes a copy of it. Of a directory that is there its permissions stay, and what
+    /// is in it and not in the swarm; a file with the same length, modification time and permissions
+    /// is not fetched again. Nothing is written outside of it, and no link that lies there is
+    /// followed.
     #[arg(short, long)]
     pub recursive: bool,
 }
@@ -259,7 +260,8 @@ pub struct RmArgs {
 #[command(after_long_help = "\
 What can be restored:  p2pfs ls --removed  and  p2pfs history NAME
 
-An old version becomes the newest one; what it replaces stays in the history.
+An old version becomes the newest one; what it replaces stays in the history. What was in a removed
+directory comes back into the one that has its name now.
 
 Examples:
   p2pfs restore /reports/q3.pdf

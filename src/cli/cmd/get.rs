@@ -54,6 +54,8 @@ async fn directory(
     args: &GetArgs,
     target: Target,
 ) -> Result<(), CommandError> {
+    // Of a deep directory all that lead to the innermost one are open.
+    super::daemon::raise_open_files();
     let Target::Path(path) = target else {
         return Err(Failure::new(Code::Usage, "a directory has a name and no hash")
             .hint("p2pfs get -r /NAME -o DIR")
