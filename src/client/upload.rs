@@ -85,11 +85,11 @@ impl Client {
         let told = Told::new(self.watch.clone());
         let counted = told.clone();
         let walking = tokio::task::spawn_blocking(move || walker.walk(&send, &counted));
-        let mut all = StoredMany::nothing();
+        let (mut all, root) = (StoredMany::nothing(), options.path.as_ref());
         let mut storing = JoinSet::new();
         loop {
             tokio::select! {
-                Some(done) = storing.join_next() => take(&mut all, done)?,
+                Some(done) = storing.join_next() => take(&mut all, root, done)?,
                 batch = batches.recv(), if storing.len() < AT_ONCE => match batch {
                     Some(batch) => {
                         let (client, told) = (self.clone(), told.clone());
@@ -101,7 +101,7 @@ impl Client {
             }
         }
         while let Some(done) = storing.join_next().await {
-            take(&mut all, done)?;
+            take(&mut all, root, done)?;
         }
         let walked = walking.await.map_err(broken)?;
         all.failed.extend(walked.failed);
@@ -135,12 +135,19 @@ impl Client {
 /// Adds what a batch has stored.
 fn take(
     all: &mut StoredMany,
+    root: Option<&PathText>,
     done: Result<Result<StoredMany, Failure>, JoinError>,
 ) -> Result<(), Failure> {
     let mut stored = done.map_err(broken)??;
-    // All that follows would fail too.
-    if let Some(full) = stored.failed.iter().position(|one| one.error.code == Code::NoSpace) {
-        return Err(stored.failed.swap_remove(full).error);
+    // All that follows would fail too: where there is no room, or what was to be the directory is
+    // something else.
+    let all_fail = |one: &PutFailed| match one.error.code {
+        Code::NoSpace => true,
+        Code::Conflict => Some(&one.path) == root,
+        _ => false,
+    };
+    if let Some(first) = stored.failed.iter().position(all_fail) {
+        return Err(stored.failed.swap_remove(first).error);
     }
     all.add(stored);
     Ok(())
@@ -350,6 +357,13 @@ fn overrides(dir: &Path, exclude: &[String]) -> Result<Override, Failure> {
     };
     let mut builder = OverrideBuilder::new(dir);
     for pattern in exclude {
+        if pattern.trim().is_empty() || pattern.starts_with('!') {
+            let pattern = shown(pattern);
+            let message = format!("`{pattern}` excludes nothing");
+            return Err(Failure::new(Code::Usage, message)
+                .hint("what is passed over is named:  --exclude '*.tmp' --exclude /cache/")
+                .hint("exceptions are lines that begin with ! in a file .p2pfsignore"));
+        }
         // What is an exception there is a rule here.
         builder.add(&format!("!{pattern}")).map_err(|err| bad(pattern, &err))?;
     }

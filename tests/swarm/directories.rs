@@ -159,6 +159,59 @@ fn what_has_not_changed_is_not_sent_again() {
 }
 
 #[test]
+fn a_directory_that_was_there_keeps_its_own_permissions() {
+    let swarm = Swarm::of(1);
+    let dir = swarm[0].work.join("d");
+    write(&dir, "sub/x", b"x");
+    mode(&dir, 0o755);
+    ok(&swarm[0], &["put", "-r", "d"]);
+    let home = swarm[0].work.join("home");
+    fs::create_dir(&home).unwrap();
+    for bits in [0o700, 0o550] {
+        mode(&home, bits);
+        modified(&home, 1_100_000_000);
+        ok(&swarm[0], &["get", "-r", "/d", "-o", "home"]);
+        assert_eq!(fs::metadata(&home).unwrap().permissions().mode() & 0o7777, bits);
+        fs::remove_dir_all(home.join("sub")).ok();
+    }
+    mode(&home, 0o700);
+    let existing = write(&home, "sub/x", b"other");
+    let said = swarm[0].run(&["get", "-r", "/d", "-o", "home"]);
+    assert!(said.code == 4 && said.err.contains("-o PATH"), "{}", said.err);
+    assert_eq!(fs::read(existing).unwrap(), b"other");
+    ok(&swarm[0], &["get", "-r", "/d", "-o", "made"]);
+    let made = fs::metadata(swarm[0].work.join("made")).unwrap();
+    assert_eq!(made.permissions().mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn an_empty_file_has_as_many_copies_as_there_are_members_to_keep_records() {
+    let swarm = Swarm::of(2);
+    let dir = swarm[0].work.join("d");
+    write(&dir, "empty", b"");
+    write(&dir, "small", &noise(1, 100_000));
+    let said = ok(&swarm[0], &["put", "-r", "d"]);
+    assert!(said.contains("2 of 3 copies"), "{said}");
+    let said = ok(&swarm[0], &["put", text(&dir.join("empty")), "--as", "/e"]);
+    assert!(said.contains("2 of 3 copies"), "{said}");
+}
+
+#[test]
+fn a_directory_that_is_put_onto_a_file_is_one_complaint() {
+    let swarm = Swarm::of(1);
+    swarm[0].put("/d", b"a file", &[]);
+    let dir = swarm[0].work.join("d");
+    for number in 0..300 {
+        write(&dir, &format!("{number}"), b"x");
+    }
+    let said = swarm[0].run(&["put", "-r", "d"]);
+    assert_eq!(said.code, 11, "{}", said.err);
+    assert!(said.err.contains("/d is there already and is not a directory"), "{}", said.err);
+    assert!(said.err.lines().count() < 5, "{}", said.err);
+    assert_eq!(swarm[0].get("/d"), b"a file");
+}
+
+#[test]
 fn what_is_excluded_or_cannot_be_stored_is_passed_over_and_the_rest_is_stored() {
     let swarm = Swarm::of(1);
     let dir = swarm[0].work.join("d");
@@ -201,6 +254,11 @@ fn what_is_excluded_or_cannot_be_stored_is_passed_over_and_the_rest_is_stored() 
     assert_eq!(said.code, 5, "{}", said.err);
     assert_eq!(said.err.matches("stored; waiting for the other copies").count(), 1, "{}", said.err);
     assert!(said.err.contains("error: stored, but only 1 of 3 copies are on disk"), "{}", said.err);
+    for nothing in ["", " ", "!keep"] {
+        let bad = swarm[0].run(&["put", "-r", "d", "--exclude", nothing]);
+        assert_eq!(bad.code, 2, "{nothing:?}: {}", bad.err);
+        assert!(bad.err.contains("excludes nothing"), "{}", bad.err);
+    }
     let bad = swarm[0].run(&["put", "-r", "d", "--exclude", "a[b"]);
     assert_eq!(bad.code, 2, "{}", bad.err);
     assert_eq!(swarm[0].run(&["put", "d"]).code, 2);

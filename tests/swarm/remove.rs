@@ -65,6 +65,75 @@ fn what_was_removed_is_gone_everywhere_and_comes_back_when_wanted() {
 }
 
 #[test]
+fn what_was_in_a_removed_directory_comes_back_when_its_name_is_in_use_again() {
+    let swarm = swarm_of(1, &[]);
+    let node = &swarm[0];
+    ok(node, &["mkdir", "/d"]);
+    node.put("/d/f", b"one", &[]);
+    ok(node, &["rm", "-r", "/d"]);
+    node.put("/d/g", b"two", &[]);
+    assert_eq!(removed(node), ["/d/f"]);
+    assert_eq!(paths(node, &["ls", "--removed", "/d"]), ["/d/f"]);
+    assert_eq!(node.list(&["history", "/d/f"]).len(), 2);
+    ok(node, &["restore", "/d/f"]);
+    assert!(node.get("/d/f") == b"one" && removed(node).is_empty());
+    ok(node, &["rm", "-r", "/d"]);
+    ok(node, &["mkdir", "/d"]);
+    let said = node.run(&["restore", "-r", "/d"]);
+    assert!(said.code == 0 && said.err.starts_with("restored 2 files"), "{}", said.err);
+    assert_eq!(listed(node), ["/d", "/d/f", "/d/g"]);
+    ok(node, &["rm", "-r", "/d"]);
+    node.put("/d", b"a file", &[]);
+    let said = node.run(&["restore", "/d/f"]);
+    assert!(said.code == 11 && said.err.contains("not a directory"), "{}", said.err);
+}
+
+#[test]
+fn a_large_directory_goes_and_comes_back_as_a_whole_and_memory_holds_a_part_of_it() {
+    let swarm = swarm_of(1, &[]);
+    let node = &swarm[0];
+    for dir in 0..90 {
+        for file in 0..7 {
+            let path = node.work.join(format!("t/{}/{dir}/{file}", dir % 9));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, format!("{dir} {file}")).unwrap();
+        }
+    }
+    ok(node, &["put", "-r", "t"]);
+    let all = listed(node);
+    assert_eq!(all.len(), 1 + 9 + 90 + 630);
+    let said = node.run(&["rm", "-r", "/t"]);
+    assert!(said.err.starts_with("removed 630 files and 100 directories"), "{}", said.err);
+    assert!(listed(node).is_empty());
+    assert_eq!(removed(node), all);
+    let said = node.run(&["restore", "-r", "/t"]);
+    assert!(said.err.starts_with("restored 630 files and 100 directories"), "{}", said.err);
+    assert_eq!(listed(node), all);
+    let said = node.run(&["rm", "-r", "--purge", "--yes", "/t"]);
+    assert!(said.err.starts_with("purged 630 files and 100 directories"), "{}", said.err);
+    // What had no content can still come back.
+    assert_eq!(removed(node).len(), 100);
+}
+
+#[test]
+fn of_one_content_under_several_names_none_is_removed_by_its_hash() {
+    let swarm = swarm_of(1, &[]);
+    let node = &swarm[0];
+    let hash = node.put("/one", b"content", &[]);
+    node.put("/two", b"content", &[]);
+    let said = node.run(&["rm", &hash]);
+    assert_eq!(said.code, 3, "{}", said.err);
+    for says in ["is ambiguous", "/one", "/two"] {
+        assert!(said.err.contains(says), "{}", said.err);
+    }
+    ok(node, &["rm", "/one"]);
+    let said = node.run(&["rm", &hash[..12]]);
+    assert!(said.err.starts_with("removed /two: 1 file, 7 B; "), "{}", said.err);
+    assert!(said.err.contains("p2pfs restore /two"), "{}", said.err);
+    assert!(listed(node).is_empty());
+}
+
+#[test]
 fn a_purge_gives_the_space_back_on_every_node_and_takes_nothing_else() {
     let swarm = swarm(&[]);
     let (shared, big) = (noise(3, 2 * MIB), noise(4, 24 * MIB));
@@ -124,7 +193,8 @@ fn what_was_removed_before_is_purged_with_what_was_in_it_only_when_that_is_said(
     let purge = |args: &[&str]| swarm[0].run(&[&["rm", "--purge", "--yes"], args].concat());
     let refused = purge(&["/d"]);
     assert_eq!(refused.code, 11, "{}", refused.err);
-    assert!(refused.err.contains("not empty") && refused.err.contains("-r"), "{}", refused.err);
+    assert!(refused.err.contains("/d is not empty"), "{}", refused.err);
+    assert!(refused.err.contains("p2pfs rm -r --purge /d"), "{}", refused.err);
     assert_eq!(removed(&swarm[0]), ["/d", "/d/one"]);
     let said = purge(&["-r", "/d"]);
     assert!(said.code == 0 && said.err.starts_with("purged 1 file, 68.4 KiB;"), "{}", said.err);

@@ -7,7 +7,7 @@ use crate::cli::target;
 use crate::cli::ui::Ui;
 use crate::client::{Client, PutDir};
 use crate::text::{self, shown_bytes, shown_path};
-use crate::wire::control::{Code, Failure, PathText, Put, Stored, StoredMany};
+use crate::wire::control::{Code, Failure, PathText, Put, PutFailed, Stored, StoredMany};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -119,7 +119,7 @@ async fn directory(
     match stored.failed.len() {
         0 if stored.wait_met => Ok(()),
         0 => Err(copies.too_few().into()),
-        failed => Err(partial(failed).into()),
+        _ => Err(partial(&stored.failed).into()),
     }
 }
 
@@ -143,13 +143,16 @@ fn place(args: &PutArgs) -> Result<PathText, CommandError> {
     }
 }
 
-fn partial(failed: usize) -> Failure {
-    let message = match failed {
+fn partial(failed: &[PutFailed]) -> Failure {
+    let message = match failed.len() {
         1 => "1 item was not stored".to_owned(),
-        _ => format!("{failed} items were not stored"),
+        failed => format!("{failed} items were not stored"),
     };
-    Failure::new(Code::Partial, message)
-        .hint("all else is; the same command stores these when they can be read")
+    let in_the_way = failed.iter().any(|one| one.error.code == Code::Conflict);
+    Failure::new(Code::Partial, message).hint(match in_the_way {
+        true => "all else is; what is in the way of these:  p2pfs ls -R",
+        false => "all else is; the same command stores these when they can be read",
+    })
 }
 
 fn timeout_ms(args: &PutArgs) -> Option<u64> {
