@@ -10,7 +10,7 @@
 //! members who made or removed directories of one name at once hide nothing from each other.
 
 use super::{LOST_NAME, PATH_MAX, Tree, TreeError, Version, components};
-use crate::core::catalogue::browse::{self, Child};
+use crate::core::catalogue::browse::{self, Child, Named};
 use crate::core::catalogue::past::{self, PastName};
 use crate::core::catalogue::{Change, Name, Node, Place, Target, is_released};
 use crate::id::{InodeId, Tag};
@@ -63,6 +63,21 @@ impl Dirs {
         Self { first, others: Vec::new(), way: Vec::new() }
     }
 
+    fn add(&mut self, inode: InodeId) {
+        if self.others.len() < DIRS_MAX {
+            self.others.push(inode);
+        }
+    }
+
+    /// The removed directory that has a name in one of these, which goes into the first of them.
+    fn goes_into(&self, inode: InodeId, from: &InodeId, name: &[u8]) -> Self {
+        let mut way = self.way.clone();
+        if let Some(name) = Name::new(name).filter(|_| *from != self.first) {
+            way.push((inode, Place { parent: self.first, name }));
+        }
+        Self { way, ..Self::only(inode) }
+    }
+
     /// The one that what is given back goes into.
     pub const fn first(&self) -> &InodeId {
         &self.first
@@ -84,8 +99,12 @@ pub struct RemovedWalk {
 struct Frame {
     dirs: Dirs,
     path: Vec<u8>,
+    names: Names,
+}
+
+/// Some names of a path, ascending, and the one behind which to go on.
+struct Names {
     names: std::vec::IntoIter<Vec<u8>>,
-    /// The name behind which to go on.
     next: Option<Vec<u8>>,
 }
 
@@ -100,18 +119,19 @@ impl RemovedWalk {
 impl Frame {
     fn new(dirs: Dirs, path: Vec<u8>) -> Self {
         // All names come after the empty one.
-        Self { dirs, path, names: Vec::new().into_iter(), next: Some(Vec::new()) }
+        let names = Names { names: Vec::new().into_iter(), next: Some(Vec::new()) };
+        Self { dirs, path, names }
     }
 }
 
-/// The first names behind one, ascending.
-struct Names<'a> {
+/// The first names behind one, in the making.
+struct First<'a> {
     after: &'a [u8],
     first: BTreeSet<Vec<u8>>,
     more: bool,
 }
 
-impl Names<'_> {
+impl First<'_> {
     fn add(&mut self, name: Vec<u8>) {
         if name.as_slice() > self.after {
             self.first.insert(name);
@@ -176,21 +196,12 @@ impl Tree<'_> {
             out = Some(Dirs::only(there.inode));
         }
         for dir in above.iter() {
-            for row in browse::named(self.view, self.keyring, dir, name)? {
-                match (row.child, &mut out) {
-                    (Child::Dir { inode, removed: true, .. }, Some(out)) => {
-                        if out.others.len() < DIRS_MAX && seen.iter().all(|e| e.inode != inode) {
-                            out.others.push(inode);
-                        }
-                    }
-                    (Child::Dir { inode, removed: true, .. }, None) => {
-                        let mut way = above.way.clone();
-                        if let Some(name) = Name::new(name).filter(|_| dir != above.first()) {
-                            way.push((inode, Place { parent: *above.first(), name }));
-                        }
-                        out = Some(Dirs { way, ..Dirs::only(inode) });
-                    }
-                    _ => {}
+            let rows = browse::named(self.view, self.keyring, dir, name)?;
+            for inode in rows.iter().filter_map(removed_dir) {
+                match &mut out {
+                    Some(out) if seen.iter().all(|entry| entry.inode != inode) => out.add(inode),
+                    Some(_) => {}
+                    None => out = Some(above.goes_into(inode, dir, name)),
                 }
             }
         }
@@ -238,7 +249,7 @@ impl Tree<'_> {
             }
         }
         for row in browse::named(self.view, self.keyring, dir, name)? {
-            if let Child::Dir { inode, removed: true, .. } = row.child {
+            if let Some(inode) = removed_dir(&row) {
                 offer(inode, self.version(&row.at)?, row.at.clock);
             }
         }
@@ -254,9 +265,9 @@ impl Tree<'_> {
         visit: &mut dyn FnMut(&[u8], &Removed) -> bool,
     ) -> io::Result<bool> {
         while let Some(frame) = walk.frames.last_mut() {
-            let Some(name) = frame.names.next() else {
-                match frame.next.take() {
-                    Some(after) => (frame.names, frame.next) = self.once_in(&frame.dirs, &after)?,
+            let Some(name) = frame.names.names.next() else {
+                match frame.names.next.take() {
+                    Some(after) => frame.names = self.once_in(&frame.dirs, &after)?,
                     None => drop(walk.frames.pop()),
                 }
                 continue;
@@ -284,12 +295,8 @@ impl Tree<'_> {
 
     /// The first names behind `after` that led elsewhere once or are of a directory, and the one
     /// behind which to go on. What is in a directory and is none costs a row each and no more.
-    fn once_in(
-        &self,
-        dirs: &Dirs,
-        after: &[u8],
-    ) -> io::Result<(std::vec::IntoIter<Vec<u8>>, Option<Vec<u8>>)> {
-        let mut names = Names { after, first: BTreeSet::new(), more: false };
+    fn once_in(&self, dirs: &Dirs, after: &[u8]) -> io::Result<Names> {
+        let mut names = First { after, first: BTreeSet::new(), more: false };
         for dir in dirs.iter() {
             self.add_past_names(dir, &mut names)?;
             let mut key: Option<Vec<u8>> = None;
@@ -308,10 +315,11 @@ impl Tree<'_> {
             }
         }
         let next = if names.more { names.first.last().cloned() } else { None };
-        Ok((names.first.into_iter().collect::<Vec<_>>().into_iter(), next))
+        let names: Vec<Vec<u8>> = names.first.into_iter().collect();
+        Ok(Names { names: names.into_iter(), next })
     }
 
-    fn add_past_names(&self, dir: &InodeId, names: &mut Names<'_>) -> io::Result<()> {
+    fn add_past_names(&self, dir: &InodeId, names: &mut First<'_>) -> io::Result<()> {
         let mut after: Option<PastName> = None;
         let mut last_tag: Option<Tag> = None;
         loop {
@@ -360,5 +368,13 @@ impl Tree<'_> {
             Node::Dir { .. } => false,
         };
         Ok(kept.then_some(version))
+    }
+}
+
+/// The directory that a row is of, if it was removed.
+const fn removed_dir(row: &Named) -> Option<InodeId> {
+    match row.child {
+        Child::Dir { inode, removed: true, .. } => Some(inode),
+        Child::Dir { .. } | Child::Entry(_) => None,
     }
 }
