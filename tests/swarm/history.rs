@@ -332,10 +332,13 @@ fn until_missed(watching: &Watching) -> u64 {
 #[test]
 fn directories_of_one_name_are_shown_kept_and_removed() {
     let mut swarm = Swarm::of(2);
+    swarm[0].put("/seed", b"seed", &["--wait", "2"]);
+    knows(&swarm[1], "/seed", 1);
     swarm[1].kill();
     until("the other one to be missed", || swarm[0].alive() == 0);
     let make = |node: &Daemon, file: &str| {
-        ok(node, &["mkdir", "-p", "/cc/dd"]);
+        // Whom it has just lost it may still wait for.
+        until("a directory to be made", || node.run(&["mkdir", "-p", "/cc/dd"]).code == 0);
         node.put(&format!("/cc/dd/{file}"), b"in it", &[]);
         node.put("/cc/new", file.as_bytes(), &[]);
         ok(node, &["mkdir", "/one"]);
