@@ -62,8 +62,9 @@ type Landed = (FileInfo, Result<u64, Failure>);
 
 impl Client {
     /// Fetches a directory with everything in it: `out` becomes a copy of it. When `out` exists,
-    /// its own attributes and what is in it and not in the tree stay; a file that has the length and modification time
-    /// that are recorded is not fetched again. What cannot be fetched is in the list of the reply.
+    /// its own attributes stay, and what is in it and not in the tree; a file that has the length
+    /// and modification time that are recorded is not fetched again. What cannot be fetched is in
+    /// the list of the reply.
     ///
     /// # Errors
     /// [`Code::Usage`] when `path` is not a directory or `out` not one, [`Code::Denied`],

@@ -87,9 +87,9 @@ pub struct GetArgs {
     /// Fetch a directory with everything in it
     ///
     /// The output becomes a copy of it. Of a directory that is there its permissions stay, and what
-    /// is in it and not in the swarm; a file with the same length, modification time and permissions
-    /// is not fetched again. Nothing is written outside of it, and no link that lies there is
-    /// followed.
+    /// is in it and not in the swarm; a file with the same length, modification time and
+    /// permissions is not fetched again. Nothing is written outside of it, and no link that lies
+    /// there is followed.
     #[arg(short, long)]
     pub recursive: bool,
 }

@@ -256,9 +256,9 @@ fn refusal(err: &BindError) -> Failure {
     Failure::new(code, err.to_string()).hint(hint)
 }
 
-/// Many connections and segments are open at once, or the directories of a deep tree; the usual soft
-/// limit of 1,024 is for programs that use `select`. Where it cannot be raised the command works
-/// with what it has.
+/// Many connections and segments are open at once, or the directories of a deep tree; the usual
+/// soft limit of 1,024 is for programs that use `select`. Where it cannot be raised the command
+/// works with what it has.
 pub(super) fn raise_open_files() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));

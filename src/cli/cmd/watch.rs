@@ -44,7 +44,8 @@ fn missed(count: u64) -> String {
     // Each record that was not looked at has one, and may have many.
     let changes = super::count(count, "change");
     format!(
-        "missed {changes} or more: they came faster than they were read; what is there:  p2pfs ls -R"
+        "missed {changes} or more: they came faster than they were read; \
+         what is there:  p2pfs ls -R"
     )
 }
 

@@ -143,6 +143,9 @@ impl Planner<'_, '_> {
         if self.has_changed(dir) || row.is_some_and(|row| row.parent == place.parent) {
             return Ok(());
         }
+        if self.is_taken(&place.parent, &place.name)? {
+            return Err(TreeError::Exists);
+        }
         let last = self.tree().versions(dir)?.into_iter().next().ok_or(TreeError::NotFound)?;
         Ok(self.place_dir(*dir, Some(place.clone()), None, last.attributes)?)
     }
