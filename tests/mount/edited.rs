@@ -1,7 +1,7 @@
 //! Files that are edited while something else happens to them: others' changes, new names, other
 //! lengths, the end of the daemon. Owns what must hold then; plain use is elsewhere.
 
-use crate::daemon::{Daemon, names, noise, until};
+use crate::daemon::{Daemon, noise, until};
 use crate::mounted::{Mounted, mount, mounted};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -70,7 +70,7 @@ fn a_new_name_of_an_edited_file_makes_no_copy_of_it() {
     until("the link to be seen", || swarm.at(1).join("h").exists());
     drop(file);
     until("the edit to be seen", || holds(&swarm.at(1).join("h"), b"TExt"));
-    assert_eq!(names(swarm.at(1)), ["g", "h"]);
+    assert_eq!(crate::daemon::names(swarm.at(1)), ["g", "h"]);
     assert_eq!(fs::metadata(&linked).unwrap().nlink(), 2);
     assert!(!there.exists());
 }
@@ -88,8 +88,8 @@ fn a_name_that_others_change_is_not_said_again_by_an_edit() {
     file.write_all_at(b"E", 1).unwrap();
     drop(file);
     until("the edit to be seen", || holds(&swarm.at(1).join("g"), b"TExt"));
-    assert_eq!(names(swarm.at(1)), ["g"]);
-    assert_eq!(names(swarm.at(0)), ["g"]);
+    assert_eq!(crate::daemon::names(swarm.at(1)), ["g"]);
+    assert_eq!(crate::daemon::names(swarm.at(0)), ["g"]);
 }
 
 #[test]
@@ -254,40 +254,4 @@ fn names_do_not_wait_for_a_large_file() {
         holds(&swarm.at(1).join("dir/small"), b"small")
             && hash_of(&swarm[1], "/large") == blake3::hash(&noise(9, 96 << 20)).to_string()
     });
-}
-
-#[test]
-fn what_is_closed_while_the_daemon_ends_is_there_again_with_it() {
-    let test = "what_is_closed_while_the_daemon_ends_is_there_again_with_it";
-    let Some(mut swarm) = mounted(test, 1) else { return };
-    let top = swarm.at(0).to_owned();
-    let device = fs::metadata(&top).unwrap().dev();
-    let writer = std::thread::spawn({
-        let top = top.clone();
-        move || {
-            for number in 0.. {
-                let file = File::create(top.join(number.to_string()));
-                let is_there = |file: &File| file.metadata().is_ok_and(|s| s.dev() == device);
-                let Some(mut file) = file.ok().filter(is_there) else { return number };
-                if file.write_all(number.to_string().as_bytes()).is_err() {
-                    return number;
-                }
-            }
-            0
-        }
-    });
-    until("some files", || top.join("50").exists());
-    assert_eq!(swarm[0].run(&["stop"]).code, 0);
-    let last = writer.join().unwrap();
-    swarm[0].kill();
-    // The last one may have been made where there was no mount any more.
-    names(&top).iter().for_each(|name| fs::remove_file(top.join(name)).unwrap());
-    swarm[0].start();
-    let device = |dir: &Path| fs::metadata(dir).ok().map(|stat| stat.dev());
-    until("the mount to be back", || device(&top) != device(top.parent().unwrap()));
-    // The mount was there when the one after it was made, and so when it was closed.
-    for number in 0..last - 1 {
-        let text = number.to_string();
-        assert!(holds(&top.join(&text), text.as_bytes()), "{number} of {last}");
-    }
 }

@@ -1,5 +1,5 @@
-//! What programs change through a node at moments that chance seldom meets: while a version is made,
-//! or while the disk fails. The disk waits or fails as a test wants, so that each of them comes.
+//! What programs change through a node at moments that chance seldom meets: while a version is
+//! made, or while the disk fails. The disk waits or fails as a test wants, so that each one comes.
 
 use crate::badfs::{BadFs, Call, HELD};
 use crate::fixture::{Place, addr, put, until, until_met};
@@ -200,13 +200,21 @@ async fn a_draft_that_cannot_be_synced_at_the_end_takes_no_other_one_with_it() {
     }
     disk.refuse(Call::Sync, &files(&drafts)[0]);
     assert!(work.flush(Duration::from_millis(50)).await.is_err());
+    // What is closed afterwards is not known to the others either, and durable at the very end.
+    let dir = work.make(ROOT_NUMBER, b"dir", Made::Dir, 0o755, None).unwrap().number;
+    let (_, late) = work.create(dir, b"late", 0o644, None).unwrap();
+    late.write(0, b"late").await.unwrap();
+    drop(late);
+    assert!(work.sync_all().await.is_err(), "one is still not durable");
     node.stop().await;
     drop(open);
     let node = place.start("one", "user", &[]).await;
     until_met(&node, 0).await;
     let work = node.work();
     work.restored().await;
-    assert_eq!(names(&work).len(), 2);
+    let names = names(&work);
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names.contains(&"late".to_owned()), "its directory is not known: {names:?}");
     node.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! The door through which the system asks for files (FUSE): each request becomes a call of the
-//! working tree, each error a number; extended attributes have `xattrs`. What may have to wait for other nodes runs as a task, so that
-//! it keeps no other request waiting; every request is answered within [`DEADLINE`].
+//! working tree, each error a number; extended attributes have `xattrs`. What may have to wait for
+//! other nodes runs as a task, so that it keeps no other request waiting; every request is answered
+//! within [`DEADLINE`].
 
 use super::attr::{attr, errno, kind, nanos};
 use super::dirs::Listing;
