@@ -203,7 +203,7 @@ async fn a_draft_that_cannot_be_synced_at_the_end_takes_no_other_one_with_it() {
     // What is closed afterwards is not known to the others either, and durable at the very end.
     let dir = work.make(ROOT_NUMBER, b"dir", Made::Dir, 0o755, None).unwrap().number;
     let (_, late) = work.create(dir, b"late", 0o644, None).unwrap();
-    late.write(0, b"late").await.unwrap();
+    late.write(Some(0), b"late").await.unwrap();
     drop(late);
     assert!(work.sync_all().await.is_err(), "one is still not durable");
     node.stop().await;
