@@ -147,7 +147,7 @@ ids! {
     ChunkId[32];
     /// A BLAKE3 subtree chaining value: `v_i` of a chunk at its offset, or of a manifest page.
     ChunkValue[32];
-    /// What a file record is found by, `L = keyed_hash(K_look, H)`; a peer never sees `H`.
+    /// What a file record is found by, `L`, which is keyed: a peer never sees `H`.
     LookupId[32];
     /// A catalogue record: BLAKE3 of its encoded bytes, signature included.
     RecordId[32];

@@ -91,7 +91,8 @@ pub fn judge(
         verdict.fill.push(takers.remove(back).id);
     }
     let missing = missing.saturating_sub(verdict.fill.len());
-    verdict.homeless = clamp(missing.saturating_sub(takers.len())).min(verdict.missing);
+    let taken = clamp(verdict.fill.len() + takers.len());
+    verdict.homeless = verdict.missing.saturating_sub(taken);
     if first != Some(me) {
         return verdict;
     }

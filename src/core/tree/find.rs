@@ -43,6 +43,12 @@ impl Tree<'_> {
         Ok(named)
     }
 
+    /// Whether that is what a file's names show, and not a conflict copy beside it.
+    pub fn shows(&self, inode: &InodeId, hash: &FileHash) -> io::Result<bool> {
+        let winner = self.versions(inode)?.into_iter().next();
+        Ok(winner.is_some_and(|v| matches!(&v.node, Node::File(file) if file.hash == *hash)))
+    }
+
     /// The listed files, former versions included, whose hash begins with these hex digits (8 to
     /// 64 of them), each hash once: more than one means that the digits are ambiguous.
     pub fn find(&self, digits: &str) -> Result<Vec<Found>, TreeError> {

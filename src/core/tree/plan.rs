@@ -3,7 +3,7 @@
 //! `planner`'s, and whether the wish is permitted is decided elsewhere.
 
 use super::{Entry, Planner, Removed, Tree, TreeError, Version, components};
-use crate::core::catalogue::browse;
+use crate::core::catalogue::browse::{self, Child};
 use crate::core::catalogue::{Attributes, FileVersion, Name, Node, Place, Target};
 use crate::id::{ClaimId, InodeId};
 use std::io;
@@ -128,6 +128,9 @@ impl Planner<'_, '_> {
                 wish.move_removed(dir, place)?;
             }
             if removed.is_dir() {
+                if wish.is_there(&inode)? {
+                    return Err(TreeError::Exists);
+                }
                 let attributes = removed.version.attributes.clone();
                 wish.place_dir(inode, Some(Place { parent, name }), None, attributes)?;
             } else {
@@ -137,10 +140,17 @@ impl Planner<'_, '_> {
         })
     }
 
+    /// Whether a directory is seen, where it was removed or where somebody gave it back.
+    fn is_there(&self, dir: &InodeId) -> Result<bool, TreeError> {
+        let row = browse::dir_row(self.tree().view, dir)?;
+        Ok(row.is_some_and(|row| matches!(row.child, Child::Dir { removed: false, .. })))
+    }
+
     /// Gives back a directory in another one, unless it is there or an earlier wish has done it.
     fn move_removed(&mut self, dir: &InodeId, place: &Place) -> Result<(), TreeError> {
         let row = browse::dir_row(self.tree().view, dir)?;
-        if self.has_changed(dir) || row.is_some_and(|row| row.parent == place.parent) {
+        let is_in_it = row.is_some_and(|row| row.parent == place.parent);
+        if self.has_changed(dir) || is_in_it || self.is_there(dir)? {
             return Ok(());
         }
         if self.is_taken(&place.parent, &place.name)? {

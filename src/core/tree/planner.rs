@@ -133,7 +133,7 @@ impl<'t, 'a> Planner<'t, 'a> {
     }
 
     /// What all wishes come to: few records, to be sealed with the newest keys of the ring.
-    /// Directories come before what is in them.
+    /// Directories come before files; one on the way to a file comes with that.
     pub fn finish(mut self) -> Vec<Draft> {
         self.packed.sort_by_key(|part| !part.is_of_dirs());
         self.packed.into_iter().map(Part::draft).collect()

@@ -6,7 +6,7 @@
 //! that. The two are different records, and the first one may be on its way for a while or fail; so
 //! the second one is planned when the first one was settled.
 
-use super::{Held, Own, Renaming, Spot, Unlinked, What, Working};
+use super::{Held, Own, Planned, Renaming, Spot, Unlinked, What, Working};
 use crate::core::catalogue::{FileVersion, Name, Node};
 use crate::core::tree::{Entry, Heads, Tree, TreeError};
 use crate::id::{InodeId, RecordId};
@@ -37,6 +37,11 @@ impl Working {
     /// Whether a conflict copy got another name and has not ended yet.
     pub fn has_copies(&self) -> bool {
         !self.ending.is_empty()
+    }
+
+    /// Whether a plan says anything of what such a copy has become.
+    pub fn has_copies_in(&self, planned: &Planned) -> bool {
+        self.ending.keys().any(|id| planned.has(id))
     }
 
     /// Whether the next plan can end a conflict copy.

@@ -196,6 +196,9 @@ impl Shared {
         let found = self.with_tree(|tree| {
             let mut found = Vec::new();
             for (inode, hash) in tree.find_named(&digits)? {
+                if !tree.shows(&inode, &hash)? {
+                    return Err(TreeError::ConflictCopy);
+                }
                 for path in tree.paths_of(&inode, BATCH)? {
                     found.push((hash, Some(PathText(path))));
                 }

@@ -225,6 +225,8 @@ impl Shared {
     /// some programs never stop.
     pub(super) async fn flush(self: &Arc<Self>, patience: Duration) -> Result<(), WorkError> {
         let begun = self.sys.clock.now();
+        // What was changed may be in a round that is under way, and that may fail.
+        let mut first = lock(&self.work.state).work.pending() > 0;
         let edited: Vec<_> = {
             let state = lock(&self.work.state);
             state.unsaved().map(|body| (body.clone(), body.lock().edits())).collect()
@@ -249,7 +251,7 @@ impl Shared {
         let done = tokio::time::timeout(patience, async {
             let mut fails = false;
             // A change that was not written down counts as a new one.
-            while !saved() || fails {
+            while !saved() || fails || std::mem::take(&mut first) {
                 let err = self.round(false).await.unwrap_or_else(Some);
                 fails = err.is_some();
                 if fails {
@@ -392,9 +394,9 @@ impl Shared {
             let attempts = made.iter_mut().filter_map(|one| one.attempt.take()).collect();
             let needed = Promise::now(&self.view(), self.config.replicas).nodes;
             self.note_written(&ids);
-            let planned = Some(planning);
-            let again = if self.names_copies() { records.clone() } else { Vec::new() };
-            let publication = Publication { records, commits, needed, planned, attempts };
+            let planning = Some(planning);
+            let again = if self.names_copies(&planned) { records.clone() } else { Vec::new() };
+            let publication = Publication { records, commits, needed, planned: planning, attempts };
             if let Err(err) = self.publish(publication).await {
                 // What is on this disk will reach the others.
                 if !self.read_records(|view| Ok(known(view, &ids[0])?.is_some()))? {
@@ -442,8 +444,12 @@ impl Shared {
         self.work.writing.try_lock().is_ok_and(|late| !late.is_empty())
     }
 
-    /// Whether what is being written down may be what conflict copies have become.
-    fn names_copies(&self) -> bool {
+    /// Whether what is being written down has something that a conflict copy has become.
+    fn names_copies(&self, planned: &Planned) -> bool {
+        lock(&self.work.state).work.has_copies_in(planned)
+    }
+
+    fn has_copies(&self) -> bool {
         lock(&self.work.state).work.has_copies()
     }
 
@@ -453,7 +459,7 @@ impl Shared {
         let ended = tokio::time::timeout(ENDED, async {
             // What they have become is one round's, their end the next one's.
             for _ in 0..ROUNDS {
-                if !self.names_copies() || self.round(false).await.is_err() {
+                if !self.has_copies() || self.round(false).await.is_err() {
                     break;
                 }
             }

@@ -329,7 +329,8 @@ impl Shared {
                 }
                 let now = self.sys.clock.now();
                 let missing = content.missing_to_resize(to);
-                let said = content.is_said() || body.has_heads();
+                // Who is writing a head may hold up the question whether there is one.
+                let said = body.has_heads() || content.is_said();
                 let synced = to < content.size() && said;
                 if missing.is_none() && !synced {
                     content.resize(to, now)?;

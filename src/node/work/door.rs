@@ -44,7 +44,7 @@ pub enum Made {
 pub enum Share {
     /// That of all changes.
     All,
-    /// That of removals, and of what makes files shorter, beside it: when new files find no room in
+    /// That of removals, and of what only gives a file a length, beside it: when new files find no room in
     /// the swarm they wait, however many they are, and nothing else could end that.
     Removals,
 }
@@ -558,8 +558,10 @@ impl Work {
     /// Makes everything durable here, also what programs did not sync.
     pub async fn sync_all(&self) -> Result<(), WorkError> {
         let dirs = lock(&self.desk().state).work.has_new_dirs();
-        let named = if dirs { self.shared.write_down_names().await } else { Ok(()) };
-        self.shared.sync_all().await.and(named)
+        let names = async { if dirs { self.shared.write_down_names().await } else { Ok(()) } };
+        // Names may wait for other nodes, which must not hold up this disk.
+        let (synced, named) = tokio::join!(self.shared.sync_all(), names);
+        synced.and(named)
     }
 
     /// Files of which a version has not been made yet, and their bytes.

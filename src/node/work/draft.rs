@@ -34,6 +34,7 @@ use crate::sys::{DirEntry, Fs, OpenMode};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, put_list};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// The directory.
@@ -108,6 +109,7 @@ pub(super) struct Draft {
     file: Arc<SealedFile>,
     path: PathBuf,
     said: Arc<Mutex<Said>>,
+    removed: Arc<AtomicBool>,
 }
 
 /// What the newest head says.
@@ -152,7 +154,7 @@ impl Draft {
         let file = place.fs.open(&path, OpenMode::Create)?;
         file.set_len(0)?;
         let file = Arc::new(SealedFile::new(file, place.key_of(id)));
-        Ok(Self { file, path, said: Arc::default() })
+        Ok(Self { file, path, said: Arc::default(), removed: Arc::default() })
     }
 
     /// All drafts that were synced; others are removed, and so is what cannot be read.
@@ -174,7 +176,7 @@ impl Draft {
                     let clock = said.clock;
                     let said = Arc::new(Mutex::new(said));
                     let (new_names, named_at) = (head.names.clone(), clock);
-                    let draft = Self { file, path, said };
+                    let draft = Self { file, path, said, removed: Arc::default() };
                     out.push(Found { draft, head, clock, new_names, named_at });
                 }
                 None => fs.remove_file(&path)?,
@@ -240,8 +242,14 @@ impl Draft {
         Ok(())
     }
 
+    /// Whether nobody would find it after a crash.
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
     /// Removes it; whoever has it open still reads it.
     pub(super) fn remove(&self, fs: &dyn Fs) -> io::Result<()> {
+        self.removed.store(true, Ordering::Release);
         match fs.remove_file(&self.path) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
             _ => Ok(()),

@@ -195,7 +195,7 @@ impl Shared {
         if done? {
             return Ok(());
         }
-        // Too much to be listed: it is written down instead.
+        // Too much to be listed, or nothing that can be found again: a version is made instead.
         body.lock().urgent = true;
         let failed = self.round(false).await?;
         let content = body.lock();
@@ -225,6 +225,10 @@ impl Shared {
             (saying, content.draft_for_sync(place, &body.id)?)
         };
         drop(state);
+        if draft.is_removed() {
+            // Others gave the file its name back when it had gone here.
+            return Ok(false);
+        }
         Ok(self.say(naming, &renamed, &draft, &saying)?)
     }
 

@@ -79,8 +79,8 @@ impl Content {
     }
 
     /// Whether a version has as many edits.
-    pub(in crate::node::work) const fn has_written(&self, edits: u64) -> bool {
-        !self.edited || self.written >= edits
+    pub(in crate::node::work) fn has_written(&self, edits: u64) -> bool {
+        !self.edited || self.written.is_some_and(|written| written >= edits)
     }
 
     /// The draft, made if there is none.

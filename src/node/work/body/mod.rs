@@ -82,7 +82,7 @@ pub(super) struct Content {
     /// Whether a version is made as soon as possible.
     pub(super) urgent: bool,
     /// How many of the edits the last version has that was made here.
-    written: u64,
+    written: Option<u64>,
     /// Versions that were begun and are not known.
     pub(super) tried: u32,
     /// When a version was refused for want of room; what is less since then may find some.
@@ -122,7 +122,7 @@ impl Body {
             users: 0,
             writers: 0,
             urgent: false,
-            written: 0,
+            written: None,
             tried: 0,
             refused: None,
             fresh: Vec::new(),

@@ -120,7 +120,7 @@ impl Content {
         (self.base, self.opened) = (Some(version), Some(file));
         self.since = now;
         let said = self.is_said();
-        (self.urgent, self.written) = (false, snapshot.edits);
+        (self.urgent, self.written) = (false, Some(snapshot.edits));
         if self.edits == snapshot.edits {
             (self.edited, self.touched) = (false, false);
             if self.modified_ns == snapshot.modified_ns {
