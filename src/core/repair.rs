@@ -90,9 +90,8 @@ pub fn judge(
     if let Some(back) = takers.iter().position(|c| handed_over && Some(c.id) == hint) {
         verdict.fill.push(takers.remove(back).id);
     }
-    let missing = missing.saturating_sub(verdict.fill.len());
-    let taken = clamp(verdict.fill.len() + takers.len());
-    verdict.homeless = verdict.missing.saturating_sub(taken);
+    let handed_back = verdict.fill.len();
+    let missing = missing.saturating_sub(handed_back);
     if first != Some(me) {
         return verdict;
     }
@@ -117,6 +116,8 @@ pub fn judge(
             _ => verdict.fill.push(taker.id),
         }
     }
+    let taken = clamp(handed_back + takers.len());
+    verdict.homeless = verdict.missing.saturating_sub(taken);
     verdict
 }
 

@@ -168,6 +168,25 @@ fn concurrent_directories_of_one_name_are_both_reachable() {
 }
 
 #[test]
+fn the_hash_of_a_conflict_copy_is_not_taken_for_the_file() {
+    let (mut a, mut b) = pair();
+    a.put("/f", 1).unwrap();
+    meet(&mut a, &mut b);
+    a.put("/f", 2).unwrap();
+    b.put("/f", 3).unwrap();
+    meet(&mut a, &mut b);
+    let shown = |content: u64| {
+        let hash = hash_of(content);
+        let found = a.tree().find_named(&hash.to_string()).unwrap();
+        found.keys().map(|inode| a.tree().shows(inode, &hash).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(1), [false; 0]);
+    let mut both = [shown(2), shown(3)];
+    both.sort();
+    assert_eq!(both, [[false], [true]]);
+}
+
+#[test]
 fn a_file_is_found_by_the_first_digits_of_its_hash() {
     let (mut a, mut b) = pair();
     a.put("/f", 1).unwrap();

@@ -49,8 +49,7 @@ impl Judged {
     pub(super) fn row(&self, me: NodeId, round: u32, open: bool) -> Option<Row> {
         let Verdict { first, homeless, .. } = self.verdict;
         // What is handed to a home that is back lacks nothing, and is counted by nobody.
-        let counts = |count| if first == Some(me) { count } else { 0 };
-        let (missing, homeless) = (counts(self.missing()), counts(homeless));
+        let missing = if first == Some(me) { self.missing() } else { 0 };
         // What lacks none comes after all that does.
         let copies = if self.verdict.missing > 0 { self.copies() } else { u8::MAX };
         let len = self.replica.len;

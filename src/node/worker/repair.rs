@@ -480,9 +480,7 @@ impl Repair {
     /// delay may pass.
     fn look_again(&mut self, judged: &[Judged]) {
         judged.iter().filter_map(|one| one.verdict.due).for_each(|due| self.due_at(due));
-        // What nobody can take waits for other candidates, which are a reason of their own to look.
-        let waits = |one: &Judged| one.verdict.missing > one.verdict.homeless || one.unsure;
-        if judged.iter().any(waits) {
+        if judged.iter().any(|one| one.verdict.missing > 0 || one.unsure) {
             self.not_done();
         }
     }
