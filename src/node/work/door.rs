@@ -44,8 +44,8 @@ pub enum Made {
 pub enum Share {
     /// That of all changes.
     All,
-    /// That of removals, and of what only gives a file a length, beside it: when new files find no room in
-    /// the swarm they wait, however many they are, and nothing else could end that.
+    /// That of removals, and of what only gives a file a length, beside it: when new files find no
+    /// room in the swarm they wait, however many they are, and nothing else could end that.
     Removals,
 }
 
