@@ -147,10 +147,10 @@ impl Mounted {
         let point = self.at(node);
         let device = |dir: &Path| std::fs::metadata(dir).ok().map(|stat| stat.dev());
         until("the mount to be back", || {
-            // What the system remembers of it a dead mount says, too, and where none is just now
-            // there is an empty directory.
-            let is_mount = device(point) != device(point.parent().unwrap());
-            is_mount && std::fs::read_dir(point).is_ok()
+            // A dead mount opens nothing, and where none is just now there is an empty directory:
+            // so it is what was opened that is asked, not the path once more.
+            let opened = std::fs::File::open(point).and_then(|dir| dir.metadata());
+            opened.is_ok_and(|stat| device(point.parent().unwrap()) != Some(stat.dev()))
         });
     }
 

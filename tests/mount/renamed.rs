@@ -135,7 +135,7 @@ fn a_known_file_whose_name_a_synced_one_took_is_not_lost() {
         let file = synced(&at(&name));
         swarm[0].signal(rustix::process::Signal::KILL);
         let seen = after_a_kill(&mut swarm, vec![file]);
-        assert_eq!(seen.get(&name), Some(&name));
+        assert_eq!(seen.get(&name), Some(&name), "{round}: {seen:?}");
         assert_eq!(seen.get("g").map(String::as_str), Some("former"));
         fs::remove_file(swarm.at(0).join("g")).unwrap();
     }
