@@ -40,6 +40,9 @@ const AT_ONCE: usize = 16;
 /// How long, and for how many rounds, a synced directory waits for the end of conflict copies.
 const ENDED: Duration = Duration::from_secs(10);
 const ROUNDS: usize = 3;
+/// Records of what conflict copies have become that are pushed again. More of them reach others
+/// when these look for what they lack.
+const LATE_MAX: usize = 4096;
 /// The pause after a round that failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -70,13 +73,15 @@ pub(in crate::node) struct Commit {
     shared: Arc<Shared>,
     restored: bool,
     files: u64,
+    /// Pushes what is late, beside the rounds: a peer that says nothing holds up no other change.
+    pushing: JoinSet<()>,
     /// Nothing before this, after a failure.
     pause: Option<Time>,
 }
 
 impl Commit {
-    pub(in crate::node) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, restored: false, files: 0, pause: None }
+    pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, restored: false, files: 0, pushing: JoinSet::new(), pause: None }
     }
 }
 
@@ -114,7 +119,11 @@ impl Worker for Commit {
         self.shared.count_refused();
         let why = round.failed.as_ref().or(round.missing.as_ref());
         // A file that there is no room for has pauses of its own, and holds up no other one.
-        let pauses = why.is_some_and(|err| !err.is_no_room()) || self.shared.has_late();
+        let has_late = self.shared.has_late();
+        if has_late && (self.pushing.is_empty() || self.pushing.try_join_next().is_some()) {
+            self.pushing.spawn(self.shared.clone().publish_late());
+        }
+        let pauses = why.is_some_and(|err| !err.is_no_room()) || has_late;
         self.pause = pauses.then(|| self.shared.sys.clock.now() + PAUSE);
         if let Some(err) = why {
             self.shared.worker_failed(Self::NAME, err);
@@ -361,8 +370,7 @@ impl Shared {
         keys: &Arc<EpochKeys>,
         mut made: Vec<Made>,
     ) -> Result<Option<WorkError>, WorkError> {
-        let late = &mut *self.work.writing.lock().await;
-        self.publish_late(late).await;
+        let _writing = self.work.writing.lock().await;
         // Two plans must see each other, so plan and record are one step.
         let planning = self.catalogue.planning.clone().lock_owned().await;
         let mut lost = self.without_lost(&mut made)?;
@@ -381,7 +389,7 @@ impl Shared {
             versions.insert(one.body.id, version);
             files.insert(one.body.id, record);
         }
-        let ends = late.is_empty();
+        let ends = !self.has_late();
         let Records { planned, trees, left_out } = self.plan_work(keys, &made, &versions, ends)?;
         made.retain(|one| planned.has(&one.body.id));
         lost = lost.or(left_out);
@@ -405,7 +413,9 @@ impl Shared {
                     return Err(err);
                 }
                 tracing::debug!(%err, "changes of the mount are here and not at enough others yet");
-                late.extend(again);
+                let mut late = lock(&self.work.late);
+                let room = LATE_MAX.saturating_sub(late.len());
+                late.extend(again.into_iter().take(room));
             }
         }
         self.settle_work(planned, made, versions, &ids, clock);
@@ -427,21 +437,20 @@ impl Shared {
         });
     }
 
-    /// Has enough others keep what conflict copies have become, where they did not before.
-    async fn publish_late(self: &Arc<Self>, late: &mut Vec<Vec<u8>>) {
-        if late.is_empty() {
-            return;
-        }
-        let needed = Promise::now(&self.view(), self.config.replicas).nodes;
-        match self.publish_again(late.clone(), needed).await {
-            Ok(()) => late.clear(),
+    /// Has enough others keep what conflict copies have become, where they did not before. At
+    /// most one is under way.
+    async fn publish_late(self: Arc<Self>) {
+        let late = lock(&self.work.late).clone();
+        let (count, needed) = (late.len(), Promise::now(&self.view(), self.config.replicas).nodes);
+        match self.publish_again(late, needed).await {
+            Ok(()) => drop(lock(&self.work.late).drain(..count)),
             Err(err) => tracing::debug!(%err, "conflict copies have to wait for their end"),
         }
     }
 
-    /// Whether that has to be tried again, as far as nobody is just doing so.
+    /// Whether others have yet to keep something of that: no copy ends before.
     fn has_late(&self) -> bool {
-        self.work.writing.try_lock().is_ok_and(|late| !late.is_empty())
+        !lock(&self.work.late).is_empty()
     }
 
     /// Whether what is being written down has something that a conflict copy has become.

@@ -329,8 +329,7 @@ impl Shared {
                 }
                 let now = self.sys.clock.now();
                 let missing = content.missing_to_resize(to);
-                // Who is writing a head may hold up the question whether there is one.
-                let said = body.has_heads() || content.is_said();
+                let said = body.has_heads() || content.may_be_said();
                 let synced = to < content.size() && said;
                 if missing.is_none() && !synced {
                     content.resize(to, now)?;

@@ -108,8 +108,18 @@ impl Place<'_> {
 pub(super) struct Draft {
     file: Arc<SealedFile>,
     path: PathBuf,
+    /// Held while a head is being written.
     said: Arc<Mutex<Said>>,
-    removed: Arc<AtomicBool>,
+    marks: Arc<Marks>,
+}
+
+/// What is asked of a draft by who must not wait for a disk.
+#[derive(Default)]
+struct Marks {
+    /// A head is written or was, be it with success or not.
+    may_be_said: AtomicBool,
+    is_said: AtomicBool,
+    removed: AtomicBool,
 }
 
 /// What the newest head says.
@@ -154,7 +164,7 @@ impl Draft {
         let file = place.fs.open(&path, OpenMode::Create)?;
         file.set_len(0)?;
         let file = Arc::new(SealedFile::new(file, place.key_of(id)));
-        Ok(Self { file, path, said: Arc::default(), removed: Arc::default() })
+        Ok(Self { file, path, said: Arc::default(), marks: Arc::default() })
     }
 
     /// All drafts that were synced; others are removed, and so is what cannot be read.
@@ -176,7 +186,10 @@ impl Draft {
                     let clock = said.clock;
                     let said = Arc::new(Mutex::new(said));
                     let (new_names, named_at) = (head.names.clone(), clock);
-                    let draft = Self { file, path, said, removed: Arc::default() };
+                    let marks = Arc::new(Marks::default());
+                    marks.may_be_said.store(true, Ordering::Release);
+                    marks.is_said.store(true, Ordering::Release);
+                    let draft = Self { file, path, said, marks };
                     out.push(Found { draft, head, clock, new_names, named_at });
                 }
                 None => fs.remove_file(&path)?,
@@ -215,9 +228,14 @@ impl Draft {
         self.file.cut(BYTES + len)
     }
 
-    /// Whether a head says anything of it.
+    /// Whether a head says anything of it that will be there after a crash.
     pub(super) fn is_said(&self) -> bool {
-        crate::node::lock(&self.said).clock > 0
+        self.marks.is_said.load(Ordering::Acquire)
+    }
+
+    /// Whether a head may say anything of it after a crash: also one that is just being written.
+    pub(super) fn may_be_said(&self) -> bool {
+        self.marks.may_be_said.load(Ordering::Acquire)
     }
 
     /// Makes the bytes durable, and says what they are: what they were before it is called.
@@ -230,6 +248,7 @@ impl Draft {
         if *clock < said.clock || body == said.body && *edits == said.edits {
             return Ok(());
         }
+        self.marks.may_be_said.store(true, Ordering::Release);
         let slot = Slot { place: 1 - said.slot, number: *clock, body };
         SLOTS.write(&self.file, &slot)?;
         self.file.sync()?;
@@ -239,17 +258,18 @@ impl Draft {
         }
         let Slot { place, body, .. } = slot;
         *said = Said { clock: *clock, edits: *edits, body, slot: place, named: true };
+        self.marks.is_said.store(true, Ordering::Release);
         Ok(())
     }
 
     /// Whether nobody would find it after a crash.
     pub(super) fn is_removed(&self) -> bool {
-        self.removed.load(Ordering::Acquire)
+        self.marks.removed.load(Ordering::Acquire)
     }
 
     /// Removes it; whoever has it open still reads it.
     pub(super) fn remove(&self, fs: &dyn Fs) -> io::Result<()> {
-        self.removed.store(true, Ordering::Release);
+        self.marks.removed.store(true, Ordering::Release);
         match fs.remove_file(&self.path) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
             _ => Ok(()),

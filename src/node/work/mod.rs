@@ -122,9 +122,10 @@ pub(super) struct Desk {
     /// Files with drafts that have got or lost names since that was said; taken last.
     renamed: Mutex<BTreeMap<InodeId, Noted>>,
     clear: Clear,
-    /// Held from a plan until what it came to is settled. In it records of what conflict copies
-    /// have become that are here and not at enough others.
-    writing: tokio::sync::Mutex<Vec<Vec<u8>>>,
+    /// Held from a plan until what it came to is settled.
+    writing: tokio::sync::Mutex<()>,
+    /// Records of what conflict copies have become that are here and not at enough others.
+    late: Mutex<Vec<Vec<u8>>>,
     /// Something was changed that is to be written down.
     changed: Notify,
     rounds: Rounds,
@@ -147,6 +148,7 @@ impl Default for Desk {
             renamed: Mutex::default(),
             clear: Clear::default(),
             writing: tokio::sync::Mutex::default(),
+            late: Mutex::default(),
             changed: Notify::new(),
             rounds: Rounds::default(),
             room: Room::default(),
@@ -327,7 +329,7 @@ impl State {
         if content.users == 0 {
             self.bodies.remove(&body.id);
         }
-        if content.is_said() {
+        if content.may_be_said() {
             drop(content);
             self.gone.push_back((body, spot));
             return self.drop_gone(fs);

@@ -31,9 +31,9 @@ impl Content {
         self.draft.take().map_or(Ok(()), |draft| draft.remove(fs))
     }
 
-    /// Whether a head of the draft was written.
-    pub(in crate::node::work) fn is_said(&self) -> bool {
-        self.draft.as_ref().is_some_and(Draft::is_said)
+    /// Whether a head of the draft was written, or is just being written.
+    pub(in crate::node::work) fn may_be_said(&self) -> bool {
+        self.draft.as_ref().is_some_and(Draft::may_be_said)
     }
 
     /// What its draft is a draft of, as far as the content goes, once it has a length of at most
@@ -59,7 +59,8 @@ impl Content {
     /// Whether nothing at all says its names after a crash: it is a new file, or was a conflict
     /// copy, and was not synced.
     pub(in crate::node::work) fn is_unnamed(&self) -> bool {
-        !self.is_said() && (self.copied || self.base.is_none())
+        let is_said = self.draft.as_ref().is_some_and(Draft::is_said);
+        !is_said && (self.copied || self.base.is_none())
     }
 
     /// The chunks in the draft as runs.

@@ -119,7 +119,7 @@ impl Content {
         self.base_len = version.size.min(self.low);
         (self.base, self.opened) = (Some(version), Some(file));
         self.since = now;
-        let said = self.is_said();
+        let said = self.may_be_said();
         (self.urgent, self.written) = (false, Some(snapshot.edits));
         if self.edits == snapshot.edits {
             (self.edited, self.touched) = (false, false);
