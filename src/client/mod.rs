@@ -1,6 +1,7 @@
 //! Speaks to a daemon: one connection per request over its Unix socket, in the language of
 //! `wire::control`. Owns the client's half of that language and the handling of the files that go
-//! in and out; the daemon decides everything else. The command line uses nothing but this.
+//! in and out; `tree` and `node` have the other questions. The daemon decides everything else. The
+//! command line uses nothing but this.
 //!
 //! Invariant: a method that returns an error, or whose future is dropped, leaves no file behind and
 //! no work running in the daemon.
@@ -8,8 +9,10 @@
 mod download;
 mod exchange;
 mod landing;
+mod node;
 mod source;
 mod told;
+mod tree;
 mod upload;
 
 pub use download::{FetchedDir, GetFailed};
@@ -18,11 +21,7 @@ pub use upload::PutDir;
 
 use crate::text;
 use crate::wire::control::{
-    Approved, Candidate, ChunkInfo, Code, ConflictInfo, ConnectionInfo, Event, Failure, Fetched,
-    FileInfo, FileKind, FileStat, Get, HistoryInfo, Identity, Mount, MountInfo, Moved, PathText,
-    PeerInfo, PinInfo, Progress, Put, Range, Removed, RemovedInfo, Request, Resolved, Restored, Rm,
-    ScrubInfo, Setting, Status, Stored, Target, Umount, Watched, WordKind, WorkerInfo, Write,
-    WrittenInfo,
+    Code, Failure, Fetched, FileKind, Get, Progress, Put, Range, Request, Stored, Target,
 };
 use exchange::Exchange;
 use landing::{Attributes, Place};
@@ -245,298 +244,6 @@ impl Client {
             name => OsString::from_vec(name.to_vec()),
         };
         Ok((Target::Hash(hash), name))
-    }
-
-    /// The files below a directory, sorted by path; with `recursive` also those in directories
-    /// below.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn list(&self, path: PathText, recursive: bool) -> Result<Items<FileInfo>, Failure> {
-        self.items(Request::Ls { path, recursive }).await
-    }
-
-    /// Makes a directory; with `parents` those on the way too, and one that is there is fine.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn mkdir(&self, path: PathText, parents: bool) -> Result<(), Failure> {
-        self.ask::<serde::de::IgnoredAny>(Request::Mkdir { path, parents }).await.map(|_| ())
-    }
-
-    /// Gives a file, link or directory another name; in a directory of that name it keeps its own.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn mv(&self, from: PathText, to: PathText) -> Result<Moved, Failure> {
-        self.ask(Request::Mv { from, to }).await
-    }
-
-    /// Removes a name, or a directory.
-    ///
-    /// # Errors
-    /// What the daemon says. When a directory fails half-way, a part of what is in it is removed.
-    pub async fn rm(&self, rm: Rm) -> Result<Removed, Failure> {
-        self.ask(Request::Rm(rm)).await
-    }
-
-    /// Gives back what was removed, or an old version; with `recursive` also what was removed below
-    /// it.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn restore(&self, path: PathText, recursive: bool) -> Result<Restored, Failure> {
-        self.ask(Request::Restore { path, recursive }).await
-    }
-
-    /// What was removed below a directory and can be given back.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn removed(&self, path: PathText) -> Result<Items<RemovedInfo>, Failure> {
-        self.items(Request::ListRemoved { path }).await
-    }
-
-    /// What happened to a name, newest first.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn history(&self, path: PathText) -> Result<Items<HistoryInfo>, Failure> {
-        self.items(Request::History { path }).await
-    }
-
-    /// What is in conflict at a path or below.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn conflicts(&self, path: PathText) -> Result<Items<ConflictInfo>, Failure> {
-        self.items(Request::Conflicts { path }).await
-    }
-
-    /// Ends a conflict: keeps what is called so, its name or a version, or without a call all,
-    /// each under a name of its own.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn resolve(
-        &self,
-        path: PathText,
-        keep: Option<PathText>,
-    ) -> Result<Resolved, Failure> {
-        self.ask(Request::Resolve { path, keep }).await
-    }
-
-    /// Everything about one file.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn stat(&self, target: Target) -> Result<FileStat, Failure> {
-        self.ask(Request::Stat { target }).await
-    }
-
-    /// Every chunk of a file, with who holds it.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn chunks(&self, target: Target) -> Result<Items<ChunkInfo>, Failure> {
-        self.items(Request::Chunks { target }).await
-    }
-
-    /// Whether everything is well.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn status(&self) -> Result<Status, Failure> {
-        self.ask(Request::Status).await
-    }
-
-    /// The other nodes that are known, sorted by name.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn peers(&self) -> Result<Items<PeerInfo>, Failure> {
-        self.items(Request::Peers).await
-    }
-
-    /// The open connections to other nodes.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn connections(&self) -> Result<Items<ConnectionInfo>, Failure> {
-        self.items(Request::Connections).await
-    }
-
-    /// What the node's workers are doing, sorted by name.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn workers(&self) -> Result<Items<WorkerInfo>, Failure> {
-        self.items(Request::Workers).await
-    }
-
-    /// How far the node's reading of everything that it stores is.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn scrub(&self) -> Result<ScrubInfo, Failure> {
-        self.ask(Request::Scrub).await
-    }
-
-    /// Has the node read everything that it stores now; returns when all of it was read and what
-    /// is damaged was repaired, as far as that is possible. It goes on when the future is dropped.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn scrub_now(&self) -> Result<ScrubInfo, Failure> {
-        self.ask(Request::ScrubNow).await
-    }
-
-    /// Who the node is.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn id(&self) -> Result<Identity, Failure> {
-        self.ask(Request::Id).await
-    }
-
-    /// Makes the node dial `host:port`, or a peer by name or id prefix, now.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn dial(&self, peer: impl Into<String>) -> Result<PeerInfo, Failure> {
-        self.ask(Request::Connect { peer: peer.into() }).await
-    }
-
-    /// Lets the waiting node in whose daemon shows `code`.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn approve(&self, code: impl Into<String>) -> Result<Approved, Failure> {
-        self.ask(Request::Approve { code: code.into() }).await
-    }
-
-    /// Turns a waiting node away.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn deny(&self, peer: impl Into<String>) -> Result<Approved, Failure> {
-        self.ask(Request::Deny { peer: peer.into() }).await
-    }
-
-    /// Has the node emptied, or stops that. It is empty when its status says that no chunk is
-    /// there.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn drain(&self, on: bool) -> Result<Status, Failure> {
-        self.ask(Request::Drain { on }).await
-    }
-
-    /// Keeps a full copy on the node of what is at a path, now and later; with `wait` returns when
-    /// it is there, or all was tried.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn pin(&self, path: PathText, wait: bool) -> Result<PinInfo, Failure> {
-        self.ask(Request::Pin { path, wait }).await
-    }
-
-    /// Keeps no full copy of it any more.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn unpin(&self, path: PathText) -> Result<PinInfo, Failure> {
-        self.ask(Request::Unpin { path }).await
-    }
-
-    /// What is pinned on the node, sorted by path.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn pins(&self) -> Result<Items<PinInfo>, Failure> {
-        self.items(Request::Pins).await
-    }
-
-    /// The settings in force, with their sources.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn settings(&self) -> Result<Items<Setting>, Failure> {
-        self.items(Request::Config).await
-    }
-
-    /// Lets the swarm's files be seen in a directory of this machine; returns when programs can use
-    /// it.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn mount(&self, mount: Mount) -> Result<MountInfo, Failure> {
-        self.ask(Request::Mount(mount)).await
-    }
-
-    /// Ends a mount, when the others have what was changed.
-    ///
-    /// # Errors
-    /// [`Code::Conflict`] when programs use it; otherwise what the daemon says.
-    pub async fn umount(&self, umount: Umount) -> Result<MountInfo, Failure> {
-        self.ask(Request::Umount(umount)).await
-    }
-
-    /// The mounts of the daemon.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn mounts(&self) -> Result<Items<MountInfo>, Failure> {
-        self.items(Request::Mounts).await
-    }
-
-    /// Writes what can be read from a descriptor, to its end, into a file.
-    ///
-    /// # Errors
-    /// What the daemon says. A part of it may have been written then.
-    pub async fn write_fd(
-        &self,
-        fd: impl Into<OwnedFd>,
-        write: Write,
-    ) -> Result<WrittenInfo, Failure> {
-        self.open(Request::Write(write), vec![fd.into()]).await?.reply(self.watch.as_ref()).await
-    }
-
-    /// Ends the daemon in order; returns when everything is on disk.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn stop(&self) -> Result<(), Failure> {
-        self.ask::<serde::de::IgnoredAny>(Request::Stop).await.map(|_| ())
-    }
-
-    /// What happens from now on, until the stream is dropped.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn events(&self) -> Result<Items<Event>, Failure> {
-        self.items(Request::Events).await
-    }
-
-    /// What happens in the tree at a path and below it, from now on; it ends when the daemon
-    /// stops.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn watch(&self, path: PathText) -> Result<Items<Watched>, Failure> {
-        self.items(Request::Watch { path }).await
-    }
-
-    /// Candidates for a word that begins with `prefix`.
-    ///
-    /// # Errors
-    /// What the daemon says.
-    pub async fn complete(
-        &self,
-        kind: WordKind,
-        prefix: impl Into<String>,
-    ) -> Result<Items<Candidate>, Failure> {
-        self.items(Request::Complete { kind, prefix: prefix.into() }).await
     }
 
     async fn open(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Exchange, Failure> {

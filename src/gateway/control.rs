@@ -7,11 +7,13 @@
 //! before its work does, the work's future is dropped. A client that was killed never says that
 //! the end of a pipe is the end of its file.
 
+mod answer;
 mod call;
 mod failure;
 mod service;
 mod socket;
 mod source;
+mod transfer;
 
 pub(super) use failure::of_work as work_failure;
 pub use service::NodeService;

@@ -1,13 +1,17 @@
 //! The sentences: what each error of the node means for a person, which code it has, and what to
 //! type next. Strings that came from peers are escaped here.
 
+mod peers;
+mod transfer;
+
 use crate::node::{
-    ApprovalError, DialError, Error, GetError, NotReady, PublishError, PutError, TreeError,
-    Unavailable, VersionError, WorkError, WriteError,
+    Error, NotReady, PutError, TooLarge, TreeError, VersionError, WorkError, WriteError,
 };
 use crate::text::{reason, shown, shown_bytes};
 use crate::wire::control::{Code, Failure, PathText, Target};
+use peers::{approval, dial};
 use std::io;
+use transfer::{get, publish, put, space};
 
 /// What `err` means for whoever asked for `target`.
 pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
@@ -88,7 +92,7 @@ pub(in crate::gateway) fn of_work(err: &WorkError, path: &PathText) -> Failure {
         WorkError::Publish(err) => publish(err),
         WorkError::NotReady(err) => not_ready(*err),
         WorkError::NoSpace => space(&WriteError::NoCapacity),
-        WorkError::TooLarge => put(&PutError::TooLarge(crate::node::TooLarge)),
+        WorkError::TooLarge => put(&PutError::TooLarge(TooLarge)),
         WorkError::Disk(err) => disk(err),
         WorkError::NameTooLong => tree(&TreeError::BadPath, Some(&target)),
         WorkError::WrongKind => tree(&TreeError::IsSpecial, Some(&target)),
@@ -159,133 +163,6 @@ fn absent(sentence: String) -> Failure {
     Failure::new(Code::NotFound, sentence).hint("list all files:  p2pfs ls")
 }
 
-fn put(err: &PutError) -> Failure {
-    match err {
-        PutError::Read(err) if err.kind() == io::ErrorKind::Interrupted => {
-            Failure::new(Code::Interrupted, "the put was cancelled; nothing was stored")
-        }
-        PutError::Read(err) => {
-            Failure::new(Code::Failed, format!("cannot read the file: {}", reason(err)))
-                .hint("nothing was stored; put it again when it can be read")
-        }
-        PutError::Changed(_) => Failure::new(
-            Code::Conflict,
-            "the file changed while it was being read; nothing was stored",
-        )
-        .hint("put it again when nothing writes to it"),
-        PutError::TooLarge(_) => Failure::new(Code::Usage, "a file can have at most 8 TiB")
-            .hint("cut it into several files:  split --bytes 1T FILE"),
-        PutError::NoSpace(err) => space(err),
-        PutError::TooFewCopies { copies, needed } => Failure::new(
-            Code::Unreachable,
-            format!("only {copies} of {needed} copies could be made; the file is not listed"),
-        )
-        .hint("who answers:  p2pfs peers")
-        .hint("repeat the put: what is stored already is not sent again"),
-        PutError::Publish(err) => publish(err),
-        PutError::NotReady(err) => not_ready(*err),
-    }
-}
-
-fn space(err: &WriteError) -> Failure {
-    match err {
-        WriteError::NoCapacity => {
-            Failure::new(Code::NoSpace, "the capacity that the nodes offer is used up")
-                .hint("offer more:  p2pfs daemon --capacity SIZE, or let another node join")
-        }
-        WriteError::DiskFull => Failure::new(Code::NoSpace, "the disk of this node is full")
-            .hint("what takes the room:  p2pfs status"),
-        WriteError::ReadOnly(why) => {
-            Failure::new(Code::Failed, format!("this node takes nothing new: {}", shown(why)))
-                .hint("check the disk, then start the daemon again")
-        }
-    }
-}
-
-fn publish(err: &PublishError) -> Failure {
-    match err {
-        PublishError::Write(err) => space(err),
-        PublishError::TooFew { kept: 0, .. } => {
-            Failure::new(Code::Unreachable, "not stored: no other node answers")
-                .hint("who is there:  p2pfs peers")
-        }
-        PublishError::TooFew { kept, needed } => Failure::new(
-            Code::Unreachable,
-            format!("stored, but only {kept} of {needed} nodes know of it so far"),
-        )
-        .hint("the others learn of it when they answer again:  p2pfs peers"),
-        PublishError::ClockAhead => Failure::new(
-            Code::Failed,
-            "the other nodes refuse it: this machine's clock is more than a minute ahead of theirs",
-        )
-        .hint("set the clock of this machine right, then try it again"),
-        PublishError::NoGrant => Failure::new(
-            Code::Failed,
-            "at the time that this machine's clock shows, the swarm had not let this node in",
-        )
-        .hint("set the clock of this machine right, then try it again"),
-        PublishError::TooLarge => {
-            Failure::new(Code::Usage, "the change is too large for one record")
-        }
-    }
-}
-
-fn get(err: &GetError, target: Option<&Target>) -> Failure {
-    match err {
-        GetError::NotFound { asked, unreachable } => not_found(target, *asked, *unreachable),
-        GetError::Unavailable(err) => unavailable(err, target),
-        GetError::Corrupt(err) => Failure::new(
-            Code::Corrupt,
-            format!("the content does not match its hash and no other source is left: {err}"),
-        )
-        .hint(DAMAGED),
-        GetError::Write(err) => write(err),
-        GetError::Store(err) => disk(err),
-        GetError::NotReady(err) => not_ready(*err),
-    }
-}
-
-fn unavailable(err: &Unavailable, target: Option<&Target>) -> Failure {
-    let what = target.map_or_else(|| "the file".to_owned(), name_of);
-    let names: Vec<String> = err.silent.iter().map(|name| shown(name).into_owned()).collect();
-    if !err.wrong.is_empty() && names.is_empty() {
-        let wrong: Vec<String> = err.wrong.iter().map(|name| shown(name).into_owned()).collect();
-        return Failure::new(
-            Code::Corrupt,
-            format!("{what}: only damaged copies of a chunk were offered, by {}", wrong.join(", ")),
-        )
-        .hint(DAMAGED);
-    }
-    if names.is_empty() {
-        let sentence = match err.asked {
-            0 => format!("{what}: a chunk of it is not here, and no other node answers"),
-            1 => format!("{what}: a chunk of it is neither here nor on the node that answered"),
-            asked => format!("{what}: a chunk of it is on none of the {asked} nodes that answered"),
-        };
-        return Failure::new(Code::Unreachable, sentence).hint("who answers:  p2pfs peers");
-    }
-    Failure::new(
-        Code::Unreachable,
-        format!("{what}: a chunk may be only on {}, not reachable", names.join(", ")),
-    )
-    .hint("try again when they are back:  p2pfs peers")
-}
-
-const DAMAGED: &str =
-    "start the nodes that are away: one of them may have a good copy:  p2pfs peers";
-
-fn write(err: &io::Error) -> Failure {
-    match err.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Failure::new(Code::NoSpace, "no space left where the file is written")
-                .hint("another place for it:  p2pfs get FILE -o PATH")
-        }
-        io::ErrorKind::Interrupted => Failure::new(Code::Interrupted, "the get was cancelled"),
-        _ => Failure::new(Code::Failed, format!("cannot write the file: {}", reason(err)))
-            .hint("another place for it:  p2pfs get FILE -o PATH"),
-    }
-}
-
 fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
     let what = target.map_or_else(|| "the path".to_owned(), name_of);
     match err {
@@ -352,55 +229,6 @@ fn tree(err: &TreeError, target: Option<&Target>) -> Failure {
         TreeError::NoKeys => not_ready(NotReady::NoEpoch),
         TreeError::Io(err) => disk(err),
     }
-}
-
-fn approval(err: &ApprovalError) -> Failure {
-    match err {
-        ApprovalError::NotAdmin => {
-            Failure::new(Code::Denied, "this node cannot approve: it does not have the swarm key")
-                .hint("approve at a machine of the user who made the swarm")
-        }
-        ApprovalError::Code(err) => Failure::new(Code::Usage, err.to_string())
-            .hint("the waiting daemon shows the code:  p2pfs status"),
-        ApprovalError::NoMatch { waiting: 0 } => {
-            Failure::new(Code::NotFound, "no node waits for approval")
-                .hint("is the other daemon running with --bootstrap to a member of this swarm?")
-        }
-        ApprovalError::NoMatch { waiting } => Failure::new(
-            Code::NotFound,
-            match waiting {
-                1 => "the waiting node has another code".into(),
-                more => format!("none of the {more} waiting nodes has this code"),
-            },
-        )
-        .hint("a code changes after 10 minutes or 5 tries: look again at the waiting daemon"),
-        ApprovalError::Unknown => Failure::new(Code::NotFound, "no waiting node is called that")
-            .hint("who waits:  p2pfs status"),
-        ApprovalError::File(err) => Failure::new(Code::Failed, err.to_string()),
-        ApprovalError::Publish(err) => publish(err),
-        ApprovalError::NotReady(err) => not_ready(*err),
-    }
-}
-
-fn dial(err: &DialError) -> Failure {
-    let code = match err {
-        DialError::Version { .. } => Code::Version,
-        DialError::Refused { .. } | DialError::Unwelcome { .. } => Code::Denied,
-        DialError::Myself { .. } => Code::Usage,
-        _ => Code::Unreachable,
-    };
-    let hint = match err {
-        DialError::Unreachable { .. } | DialError::TimedOut { .. } => {
-            "is the daemon running there, and does a firewall let its port through?"
-        }
-        DialError::NotP2pfs { .. } | DialError::Handshake { .. } => {
-            "is that its daemon's port? On its machine:  p2pfs status"
-        }
-        DialError::Version { .. } => "update the older one; this one is:  p2pfs --version",
-        DialError::Myself { .. } => "give another node's address:  p2pfs connect HOST:4000",
-        _ => "who is who:  p2pfs peers",
-    };
-    Failure::new(code, shown(&err.to_string()).into_owned()).hint(hint)
 }
 
 fn not_ready(err: NotReady) -> Failure {

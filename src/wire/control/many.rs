@@ -16,7 +16,7 @@ pub struct PutMany {
     #[serde(default)]
     pub replicas: Option<u8>,
     /// Whether compressible chunks are compressed.
-    #[serde(default = "super::yes")]
+    #[serde(default = "super::files::yes")]
     pub compress: bool,
     /// How many copies to wait for; none: as many as the promise needs.
     #[serde(default)]
