@@ -22,7 +22,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Every key, as a flag writes it. `config-dir` cannot be in the file that it leads to.
-pub const KEYS: [&str; 15] = [
+pub const KEYS: [&str; 16] = [
     "config-dir",
     "data-dir",
     "socket",
@@ -38,6 +38,7 @@ pub const KEYS: [&str; 15] = [
     "history",
     "gc-grace",
     "open",
+    "no-lan-discovery",
 ];
 
 /// Number of replicas when nobody says otherwise.
@@ -318,6 +319,8 @@ pub struct Settings {
     pub gc_grace: Duration,
     /// Whether a swarm that this daemon makes lets everybody in.
     pub open: bool,
+    /// Whether it neither announces itself on the local network nor looks for its swarm there.
+    pub no_lan_discovery: bool,
     /// Each key with its value and its source, in the order of [`KEYS`].
     pub rows: Vec<Setting>,
 }
@@ -351,6 +354,7 @@ impl Settings {
             history: reader.one("history", "30d", parse::duration)?,
             gc_grace: reader.one("gc-grace", "1h", parse::duration)?,
             open: reader.one("open", "false", switch)?,
+            no_lan_discovery: reader.one("no-lan-discovery", "false", switch)?,
             rows: Vec::new(),
         };
         settings.rows = reader.rows;

@@ -26,6 +26,8 @@ mod flood;
 mod full_disk;
 #[path = "torture/kill_at.rs"]
 mod kill_at;
+#[path = "torture/lan.rs"]
+mod lan;
 #[path = "torture/machine.rs"]
 mod machine;
 #[path = "harness/member.rs"]

@@ -232,6 +232,13 @@ pub struct DaemonArgs {
     #[arg(long, env = "P2PFS_OPEN", hide_env_values = true)]
     #[arg(action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub open: bool,
+    /// Neither announce this node on the local network nor look for its swarm there
+    ///
+    /// Otherwise the nodes of a swarm find each other on one network without --bootstrap, by
+    /// multicast DNS. A node that listens on loopback only does neither.
+    #[arg(long, env = "P2PFS_NO_LAN_DISCOVERY", hide_env_values = true)]
+    #[arg(action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub no_lan_discovery: bool,
 }
 
 /// Arguments of `status`.

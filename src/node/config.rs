@@ -5,7 +5,7 @@ use crate::core::placement::Balance;
 use crate::core::{limits, membership};
 use crate::id::SwarmId;
 use crate::sys::os::{OsClock, OsFs, OsNet, OsRng, OsSpawn, user};
-use crate::sys::{Clock, Fs, Net, Rng, Spawn};
+use crate::sys::{Clock, Fs, Lan, Net, OsLan, Rng, Spawn};
 use crate::transport::Security;
 use crate::wire::control::Setting;
 use std::net::SocketAddr;
@@ -66,6 +66,9 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// `host:port` of members to join through; tried for ever.
     pub bootstrap: Vec<(String, u16)>,
+    /// The local network, on which the node announces itself and looks for its swarm; none: it does
+    /// neither. A node that listens on loopback only does not either.
+    pub lan: Option<Arc<dyn Lan>>,
     /// What the owner calls the node; none: two words from its key.
     pub name: Option<String>,
     /// Failure zone, at most 16 bytes; empty: the machine's.
@@ -122,6 +125,7 @@ impl Config {
             config_dir: config_dir.into(),
             listen: vec![SocketAddr::from(([0u16; 8], 4000))],
             bootstrap: Vec::new(),
+            lan: Some(Arc::new(OsLan)),
             name: None,
             zone: String::new(),
             machine: [0; 8],

@@ -17,6 +17,7 @@ use super::worker::describe::Describe;
 use super::worker::gc::Gc;
 use super::worker::handover::Wanted;
 use super::worker::issue::Issue;
+use super::worker::lan::Lan;
 use super::worker::mend::Mend;
 use super::worker::pin::Pin;
 use super::worker::reconcile::Reconcile;
@@ -88,6 +89,9 @@ pub struct Node {
     lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
+/// How long a node looks for others of its swarm on the local network before it takes itself for
+/// the first.
+const LAN_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the start waits for another daemon that makes keys in the configuration directory.
 const CONFIG_LOCK_TRIES: u32 = 100;
 
@@ -102,7 +106,7 @@ impl Node {
         let lock = claim(&config)?;
         let fs = &*config.system.fs;
         let key = files::node_key(fs, &*config.system.rng, &config.data_dir)?;
-        let (owner, standing) = standing(&config, &key).await?;
+        let (owner, standing, is_new) = standing(&config, &key).await?;
         let catalogue = Arc::new(Catalogue::default());
         if let Some(standing) = &standing {
             catalogue.set_swarm(standing.swarm);
@@ -120,17 +124,18 @@ impl Node {
         let (shared, channels) = share(config, key, owner, before, store, catalogue);
         shared.listen().await?;
         shared.learn_epochs().await;
-        shared.first_records().await?;
+        let mut lan = Lan::new(shared.clone());
+        shared.first_records(is_new, &mut lan).await?;
         let node = Self { shared, tasks: Mutex::default(), lock: Mutex::new(Some(lock)) };
-        node.run(channels);
+        node.run(channels, lan);
         Ok(node)
     }
 
-    fn run(&self, channels: Channels) {
+    fn run(&self, channels: Channels, lan: Lan) {
         let shared = &self.shared;
         let mut tasks = super::lock(&self.tasks);
         tasks.spawn(shape::run(shared.clone(), Bootstrap::new(shared.clone())));
-        tasks.spawn(be_member(shared.clone(), channels));
+        tasks.spawn(be_member(shared.clone(), channels, lan));
     }
 
     /// The directory of its keys and segments.
@@ -221,11 +226,12 @@ fn is_of_others(why: io::ErrorKind) -> bool {
 }
 
 /// The owner key and the node's place in a swarm, if it has or can give itself one. Other daemons
-/// of the same user wait meanwhile, so that they find one swarm key and not one each.
+/// of the same user wait meanwhile, so that they find one swarm key and not one each. Also whether
+/// the swarm was made just now.
 async fn standing(
     config: &Config,
     key: &NodeKey,
-) -> Result<(crate::crypto::OwnerKey, Option<Standing>), StartError> {
+) -> Result<(crate::crypto::OwnerKey, Option<Standing>, bool), StartError> {
     let (fs, rng, dir) = (&*config.system.fs, &*config.system.rng, &config.config_dir);
     let key_id = key.id();
     let _lock = config_lock(config).await?;
@@ -240,19 +246,20 @@ async fn standing(
             files::save_standing(fs, &config.data_dir, promoted)?;
         }
         let files::Standing { swarm, grant } = promoted.unwrap_or(standing);
-        return Ok((owner, Some(Standing { swarm, grant })));
+        return Ok((owner, Some(Standing { swarm, grant }), false));
     }
+    let is_new = found.is_none();
     let swarm = match found {
         Some(swarm) => swarm,
         None if config.bootstrap.is_empty() => files::make_swarm_key(fs, rng, dir)?,
-        None => return Ok((owner, None)),
+        None => return Ok((owner, None, false)),
     };
     if Some(swarm.swarm()) == config.avoid {
-        return Ok((owner, None));
+        return Ok((owner, None, false));
     }
     let standing = grant_oneself(config, &swarm, key_id, owner.public());
     files::save_standing(fs, &config.data_dir, &standing)?;
-    Ok((owner, Some(Standing { swarm: standing.swarm, grant: standing.grant })))
+    Ok((owner, Some(Standing { swarm: standing.swarm, grant: standing.grant }), is_new))
 }
 
 fn is_admin(standing: &files::Standing) -> bool {
@@ -422,8 +429,13 @@ impl Shared {
     }
 
     /// What a member must have said before it says anything else: its own grant, and in a swarm
-    /// that nobody else has founded, an epoch.
-    async fn first_records(self: &Arc<Self>) -> Result<(), StartError> {
+    /// that nobody else has founded, an epoch. Who has got the key of a swarm that was made before
+    /// looks for its nodes first.
+    async fn first_records(
+        self: &Arc<Self>,
+        is_new: bool,
+        lan: &mut Lan,
+    ) -> Result<(), StartError> {
         let newest = self.read_records(|view| catalogue::newest_clock(view)).unwrap_or_default();
         self.catalogue.set_clock(newest);
         if self.standing().is_none() {
@@ -435,7 +447,10 @@ impl Shared {
         // Without the tables nothing is known, least of all that the swarm has no epoch yet.
         let epochs = self.read_records(|view| catalogue::epochs(view));
         let none = epochs.map_err(StartError::Tables)?.is_empty();
-        if none && self.config.bootstrap.is_empty() {
+        if none
+            && self.config.bootstrap.is_empty()
+            && (is_new || !lan.finds_own_swarm(LAN_PATIENCE).await)
+        {
             self.found(&swarm, self.config.open).await?;
         }
         Ok(())
@@ -483,7 +498,7 @@ impl Shared {
 }
 
 /// Waits until the node is a member, then runs the membership loop and the workers.
-async fn be_member(shared: Arc<Shared>, channels: Channels) {
+async fn be_member(shared: Arc<Shared>, channels: Channels, lan: Lan) {
     let waited = shared.standing().is_none();
     let mut standing = shared.standing.subscribe();
     let Ok(standing) = standing.wait_for(Option::is_some).await.map(|s| s.clone()) else { return };
@@ -516,6 +531,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels) {
     tasks.spawn(shape::run(shared.clone(), Reconcile::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Mend::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Issue::new(shared.clone())));
+    tasks.spawn(shape::run(shared.clone(), lan));
     tasks.spawn(shape::run(shared.clone(), Releases::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Gc::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Scrub::new(shared.clone())));

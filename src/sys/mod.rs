@@ -9,6 +9,10 @@
 mod clock;
 mod fs;
 #[cfg(feature = "daemon")]
+mod lan;
+#[cfg(feature = "daemon")]
+mod lan_os;
+#[cfg(feature = "daemon")]
 mod net;
 #[cfg(feature = "daemon")]
 pub mod os;
@@ -21,6 +25,10 @@ mod table;
 
 pub use clock::{Clock, Time};
 pub use fs::{DirEntry, File, Fs, Lock, OpenMode, Space};
+#[cfg(feature = "daemon")]
+pub use lan::{Announcement, Heard, Lan, LanNews};
+#[cfg(feature = "daemon")]
+pub use lan_os::OsLan;
 #[cfg(feature = "daemon")]
 pub use net::{BoxFuture, ByteStream, Listener, Net};
 pub use rng::Rng;

@@ -306,6 +306,7 @@ impl Machine {
         config.segment_len = SEGMENT_LEN;
         config.free_floor = 0;
         config.reconcile_every = Duration::from_secs(5);
+        config.lan = None;
         config.system = System {
             fs: Arc::new(Aside(state.disk.clone())),
             net: Arc::new(net),

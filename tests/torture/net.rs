@@ -50,11 +50,31 @@ impl Net {
             rules += &format!("iifname \"{}\" oifname \"{}\" drop\n", port(*from), port(*to));
         }
         rules += "}\n}\n";
+        self.nft(&self.hub(), &["-f", "-"], &rules);
+    }
+
+    /// Counts from now on what a node says and hears by multicast DNS.
+    pub(crate) fn count_rumours(&self, node: usize) {
+        let rules = "table inet rumours {\n\
+            chain said { type filter hook output priority 0;\n udp dport 5353 counter\n }\n}\n";
+        self.nft(&self.space(node), &["-f", "-"], rules);
+    }
+
+    /// How many packets those were.
+    pub(crate) fn rumours(&self, node: usize) -> u64 {
+        let list = self.nft(&self.space(node), &["list", "table", "inet", "rumours"], "");
+        let count = list.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
+        count.unwrap().parse().unwrap()
+    }
+
+    fn nft(&self, space: &str, args: &[&str], rules: &str) -> String {
         let mut nft = Command::new(path_of("ip").unwrap());
-        nft.args(["netns", "exec", &self.hub(), &path_of("nft").unwrap(), "-f", "-"]);
-        let mut nft = nft.stdin(Stdio::piped()).spawn().unwrap();
+        nft.args(["netns", "exec", space, &path_of("nft").unwrap()]).args(args);
+        let mut nft = nft.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-        assert!(nft.wait().unwrap().success());
+        let said = nft.wait_with_output().unwrap();
+        assert!(said.status.success());
+        String::from_utf8(said.stdout).unwrap()
     }
 
     fn hub(&self) -> String {

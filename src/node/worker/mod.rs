@@ -12,6 +12,7 @@ pub(super) mod gc;
 pub(super) mod handover;
 pub(super) mod issue;
 mod judge;
+pub(super) mod lan;
 mod looks;
 pub(super) mod mend;
 mod passes;

@@ -100,6 +100,7 @@ fn node_config(settings: &Settings) -> Config {
     config.history = settings.history;
     config.gc_grace = settings.gc_grace;
     config.open = settings.open;
+    config.lan = config.lan.filter(|_| !settings.no_lan_discovery);
     config.settings.clone_from(&settings.rows);
     config.machine = os::machine();
     config
