@@ -88,7 +88,8 @@ fn heard(service: &ResolvedService) -> Option<Heard> {
     }
     let tag = service.get_property_val_str(TAG)?.to_owned();
     let instance = service.fullname.strip_suffix(SERVICE)?.trim_end_matches('.').to_owned();
-    let mut ips: Vec<IpAddr> = service.addresses.iter().map(mdns_sd::ScopedIp::to_ip_addr).collect();
+    let mut ips: Vec<IpAddr> =
+        service.addresses.iter().map(mdns_sd::ScopedIp::to_ip_addr).collect();
     ips.retain(|ip| can_be_dialled(*ip));
     // What comes in any order is dialled in one.
     ips.sort_unstable();

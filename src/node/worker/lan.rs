@@ -104,9 +104,8 @@ impl Lan {
             && self.shared.is_alone_with_nothing()
         {
             self.others.push(heard.tag.clone());
-            tracing::info!(
-                "another swarm is on this network; to ask to be let in:  p2pfs daemon --bootstrap {addr}"
-            );
+            let ask = format!("p2pfs daemon --bootstrap {addr}");
+            tracing::info!("another swarm is on this network; to ask to be let in:  {ask}");
         }
     }
 
