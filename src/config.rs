@@ -22,7 +22,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Every key, as a flag writes it. `config-dir` cannot be in the file that it leads to.
-pub const KEYS: [&str; 16] = [
+pub const KEYS: [&str; 18] = [
     "config-dir",
     "data-dir",
     "socket",
@@ -35,6 +35,8 @@ pub const KEYS: [&str; 16] = [
     "balance",
     "repair-delay",
     "repair-rate",
+    "limit-up",
+    "limit-down",
     "history",
     "gc-grace",
     "open",
@@ -313,6 +315,10 @@ pub struct Settings {
     pub repair_delay: Duration,
     /// Bytes per second that making missing copies may take; 0: no limit.
     pub repair_rate: u64,
+    /// Bytes per second that may go to others; 0: no limit.
+    pub limit_up: u64,
+    /// Bytes per second that may come from others; 0: no limit.
+    pub limit_down: u64,
     /// How long what was removed or replaced can be restored.
     pub history: Duration,
     /// How long a chunk stays that nothing needs any more.
@@ -351,6 +357,8 @@ impl Settings {
             balance: reader.one("balance", "auto", balance)?,
             repair_delay: reader.one("repair-delay", "10min", parse::duration)?,
             repair_rate: reader.one("repair-rate", "100MiB", parse::capacity)?,
+            limit_up: reader.one("limit-up", "none", parse::rate)?,
+            limit_down: reader.one("limit-down", "none", parse::rate)?,
             history: reader.one("history", "30d", parse::duration)?,
             gc_grace: reader.one("gc-grace", "1h", parse::duration)?,
             open: reader.one("open", "false", switch)?,

@@ -101,6 +101,25 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     scale(number, base.pow(power)).ok_or_else(|| format!("`{}` is too large", shown(text)))
 }
 
+/// The least limit of a rate in bytes per second.
+const LEAST_RATE: u64 = 64 << 10;
+
+/// Reads a limit in bytes per second: a size, with or without `/s`; `none` and `0` are no limit, 0.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let size = text.trim().strip_suffix("/s").unwrap_or(text).trim();
+    if size == "none" || size == "0" {
+        return Ok(0);
+    }
+    let wrong = |_| format!("`{}` is not a rate, e.g. 500KB/s, 5MiB/s or none", shown(text));
+    match parse_size(size).map_err(wrong)? {
+        rate if rate < LEAST_RATE => {
+            let least = self::size(LEAST_RATE);
+            Err(format!("`{}` is too slow: {least}/s is the least, or none", shown(text)))
+        }
+        rate => Ok(rate),
+    }
+}
+
 /// Reads a span of time: `1500ms`, `30s`, `10min`, `1h`, `2d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{}` is not a duration, e.g. 30s, 10min or 1h", shown(text));
@@ -247,6 +266,20 @@ mod tests {
         for text in ["ten", "", "-1", "10X", "10MiBs", "1.2.3M", "99999999999999999999", "20E"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn rates_are_read() {
+        for (text, rate) in
+            [("none", 0), ("0", 0), ("5MiB/s", 5 << 20), (" 5 MB /s", 5_000_000), ("64KiB", 65_536)]
+        {
+            assert_eq!(parse_rate(text), Ok(rate), "{text}");
+        }
+        for text in ["0.5", "1KiB/s", "65535"] {
+            assert!(parse_rate(text).unwrap_err().contains("64.0 KiB/s is the least"), "{text}");
+        }
+        assert!(parse_rate("fast").unwrap_err().contains("is not a rate"));
+        assert!(parse_rate("5MiB/min").is_err());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 #[path = "harness/badfs.rs"]
 mod badfs;
+#[path = "node/balance.rs"]
+mod balance;
 #[path = "node/door.rs"]
 mod door;
 #[path = "node/edits.rs"]
@@ -14,6 +16,8 @@ mod edits;
 mod files;
 #[path = "node/fixture.rs"]
 mod fixture;
+#[path = "node/limits.rs"]
+mod limits;
 #[path = "harness/member.rs"]
 mod member;
 #[path = "node/news.rs"]
@@ -22,6 +26,8 @@ mod news;
 mod scrub;
 #[path = "harness/segments.rs"]
 mod segments;
+#[path = "harness/slow_net.rs"]
+mod slow_net;
 #[path = "node/thin.rs"]
 mod thin;
 #[path = "node/withdrawn.rs"]

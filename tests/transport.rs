@@ -8,6 +8,8 @@ mod fixture;
 mod hostile;
 #[path = "transport/identity.rs"]
 mod identity;
+#[path = "transport/pace.rs"]
+mod pace;
 #[path = "transport/simulated.rs"]
 mod simulated;
 #[path = "transport/traffic.rs"]

@@ -124,6 +124,8 @@ pub enum Command {
     Status(StatusArgs),
     /// List the other nodes
     Peers(PeersArgs),
+    /// Show or set how fast bytes go to other nodes and come from them
+    Limit(LimitArgs),
     /// Empty this node before it goes
     Drain(DrainArgs),
     /// Keep a full copy of files or directories on this node, or list what is kept so
@@ -217,6 +219,17 @@ pub struct DaemonArgs {
     #[arg(long, env = "P2PFS_REPAIR_RATE", hide_env_values = true, value_name = "SIZE")]
     #[arg(value_parser = text::parse_size)]
     pub repair_rate: Option<u64>,
+    /// How many bytes a second may go to other nodes, e.g. 5MiB/s [default: none]
+    ///
+    /// 64 KiB/s at least. What nodes say to keep in touch goes first. Changed without a restart by
+    /// `p2pfs limit`.
+    #[arg(long, env = "P2PFS_LIMIT_UP", hide_env_values = true, value_name = "RATE")]
+    #[arg(value_parser = text::parse_rate)]
+    pub limit_up: Option<u64>,
+    /// How many bytes a second may come from other nodes, e.g. 20MiB/s [default: none]
+    #[arg(long, env = "P2PFS_LIMIT_DOWN", hide_env_values = true, value_name = "RATE")]
+    #[arg(value_parser = text::parse_rate)]
+    pub limit_down: Option<u64>,
     /// How long what was removed or replaced can be restored [default: 30d]
     #[arg(long, env = "P2PFS_HISTORY", hide_env_values = true, value_name = "TIME")]
     #[arg(value_parser = text::parse_duration)]
@@ -268,6 +281,31 @@ pub struct PeersArgs {
     /// List the open connections instead
     #[arg(long)]
     pub connections: bool,
+}
+
+/// Arguments of `limit`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Without --up and --down it shows the limits and how fast it goes now. A limit counts at once, also
+for what is under way, until the daemon ends; for good it is set with  p2pfs daemon --limit-up RATE
+or in config.toml. RATE is 64KiB/s at least, e.g. 500KB/s or 5MiB/s; none: no limit.
+
+Examples:
+  p2pfs limit
+  p2pfs limit --up 5MiB/s --down none
+  p2pfs limit --up 1MiB/s --peer calm-heron")]
+pub struct LimitArgs {
+    /// How many bytes a second may go to other nodes
+    #[arg(long, value_name = "RATE", value_parser = text::parse_rate)]
+    pub up: Option<u64>,
+    /// How many bytes a second may come from other nodes
+    #[arg(long, value_name = "RATE", value_parser = text::parse_rate)]
+    pub down: Option<u64>,
+    /// Only to and from this peer: its name, or the first 8 or more digits of its id
+    ///
+    /// It counts beside the limit for all.
+    #[arg(long, value_name = "PEER", add = ArgValueCompleter::new(complete::peers))]
+    pub peer: Option<String>,
 }
 
 /// Arguments of `drain`.

@@ -112,6 +112,7 @@ fn run(cli: &Cli, matches: &ArgMatches, ui: &Ui) -> Result<(), CommandError> {
         Command::Stat(args) => wait(cmd::stat::run(ui, &client(ui, &given)?, args)),
         Command::Status(args) => wait(cmd::status::run(ui, &client(ui, &given)?, args)),
         Command::Peers(args) => wait(cmd::peers::run(ui, &client(ui, &given)?, args)),
+        Command::Limit(args) => wait(cmd::limit::run(ui, &client(ui, &given)?, args)),
         Command::Drain(args) => wait(cmd::node::drain(ui, &client(ui, &given)?, args)),
         Command::Pin(args) => wait(cmd::pin::run(ui, &client(ui, &given)?, args))
             .map_err(|err| cmd::pin::ended(args, err)),

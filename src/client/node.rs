@@ -3,8 +3,8 @@
 
 use super::{Client, Items};
 use crate::wire::control::{
-    Approved, Candidate, ConnectionInfo, Event, Failure, Identity, Mount, MountInfo, PathText,
-    PeerInfo, PinInfo, Request, ScrubInfo, Setting, Status, Umount, WordKind, WorkerInfo,
+    Approved, Candidate, ConnectionInfo, Event, Failure, Identity, Limit, Limits, Mount, MountInfo,
+    PathText, PeerInfo, PinInfo, Request, ScrubInfo, Setting, Status, Umount, WordKind, WorkerInfo,
 };
 
 impl Client {
@@ -87,6 +87,15 @@ impl Client {
     /// What the daemon says.
     pub async fn deny(&self, peer: impl Into<String>) -> Result<Approved, Failure> {
         self.ask(Request::Deny { peer: peer.into() }).await
+    }
+
+    /// Sets limits of how fast bytes go between nodes, as far as `limit` names some; all of them,
+    /// and how fast it goes now.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn limit(&self, limit: Limit) -> Result<Limits, Failure> {
+        self.ask(Request::Limit(limit)).await
     }
 
     /// Has the node emptied, or stops that. It is empty when its status says that no chunk is

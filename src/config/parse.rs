@@ -149,6 +149,11 @@ pub(super) fn capacity(text: &str) -> Result<u64, ParseError> {
     text::parse_size(text).map_err(ParseError)
 }
 
+/// Reads a limit in bytes per second; 0: none.
+pub(super) fn rate(text: &str) -> Result<u64, ParseError> {
+    text::parse_rate(text).map_err(ParseError)
+}
+
 /// Reads a span of time.
 pub(super) fn duration(text: &str) -> Result<Duration, ParseError> {
     text::parse_duration(text).map_err(ParseError)

@@ -44,6 +44,9 @@ fn the_higher_layer_wins_and_each_value_knows_its_source() {
         "default",
         "default",
         "default",
+        "default",
+        "default",
+        "default",
     ];
     assert_eq!(rows, expected);
     assert!(rows.len() == KEYS.len() && settings.rows.iter().map(|row| &row.key).eq(KEYS.iter()));

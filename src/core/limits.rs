@@ -83,8 +83,8 @@ pub const REPLICAS: u8 = 3;
 /// What repair may send per second while more than one copy is left: most of a gigabit link, and
 /// little enough for puts to go on beside it.
 pub const REPAIR_RATE: u64 = 100 << 20;
-/// How long a put waits for members that are known but do not answer before it says what is
-/// durable.
+/// How long a put waits for members that are known but do not answer, and take no byte, before it
+/// says what is durable.
 pub const PUT_PATIENCE: Duration = Duration::from_secs(30);
 /// The shortest wait before a request is asked of the next candidate as well.
 pub const HEDGE_MIN: Duration = Duration::from_millis(250);
@@ -94,5 +94,6 @@ pub const HEDGE_MAX: Duration = Duration::from_secs(1);
 pub const ASK: Duration = Duration::from_secs(10);
 /// Longest wait for all members when something is not known here.
 pub const ASK_ALL: Duration = Duration::from_secs(1);
-/// Longest wait for one chunk to be sent or fetched; a hung peer is hedged long before.
+/// Longest wait without a byte while one chunk is sent or fetched; a hung peer is hedged long
+/// before.
 pub const MOVE: Duration = Duration::from_secs(30);

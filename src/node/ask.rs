@@ -54,8 +54,9 @@ impl From<RequestError> for AskError {
 }
 
 impl Shared {
-    /// Asks `to` and waits up to `deadline`. A connection that turns out to be dead, as those to a
-    /// peer that was restarted do, is replaced: every question may be asked twice.
+    /// Asks `to` and waits up to `deadline`, where chunks move from one byte to the next. A
+    /// connection that turns out to be dead, as those to a peer that was restarted do, is replaced:
+    /// every question may be asked twice.
     pub(super) async fn ask_frame(
         &self,
         to: NodeId,
@@ -77,6 +78,12 @@ impl Shared {
         let took = self.sys.clock.now().since(began);
         guard.done(answer.as_ref().ok().map(|_| took));
         Ok(answer?)
+    }
+
+    /// Whether bytes of chunks went to the peer or came from it within the last second: then it is
+    /// slow, perhaps on purpose, and does not hang.
+    pub(super) fn moves(&self, peer: &NodeId) -> bool {
+        self.transport().last_byte(*peer).is_some_and(|since| since < limits::HEDGE_MAX)
     }
 
     /// Makes a new connection for chunks to `to`, in place of one that seems dead. When that fails

@@ -89,6 +89,10 @@ pub struct Config {
     /// Bytes per second that copies of chunks with more than one copy left may take; none: no
     /// limit.
     pub repair_rate: Option<u64>,
+    /// Bytes per second that may go to others; none: no limit.
+    pub limit_up: Option<u64>,
+    /// Bytes per second that may come from others; none: no limit.
+    pub limit_down: Option<u64>,
     /// How long a chunk stays that nobody claims any more, in uptime of this node.
     pub gc_grace: Duration,
     /// How long what was removed or replaced can be restored.
@@ -135,6 +139,8 @@ impl Config {
             open: false,
             repair_delay: Duration::from_secs(600),
             repair_rate: Some(limits::REPAIR_RATE),
+            limit_up: None,
+            limit_down: None,
             gc_grace: Duration::from_secs(60 * 60),
             history: Duration::from_secs(30 * 24 * 60 * 60),
             lapse_after: Duration::from_secs(24 * 60 * 60),

@@ -125,18 +125,24 @@ impl Hunt {
                 }
                 () = tokio::time::sleep(patience) => {
                     self.mark_overdue();
-                    patience = self.ask_next().await.unwrap_or(limits::MOVE);
+                    // To ask a second one for what is on its way would only make both slower.
+                    patience = if self.silent.keys().any(|id| self.shared.moves(id)) {
+                        limits::HEDGE_MIN
+                    } else {
+                        self.ask_next().await.unwrap_or(limits::MOVE)
+                    };
                 }
             }
         }
     }
 
+    /// Marks those that let this request hang: bytes of others do not come from them either.
     fn mark_overdue(&self) {
         let now = self.shared.sys.clock.now();
-        let mut chooser = self.shared.chooser();
         for (id, since) in &self.silent {
-            if now.since(*since) >= chooser.hedge_after(id) {
-                chooser.overdue(*id);
+            if now.since(*since) >= self.shared.chooser().hedge_after(id) && !self.shared.moves(id)
+            {
+                self.shared.chooser().overdue(*id);
             }
         }
     }

@@ -53,7 +53,7 @@ pub use crate::core::tree::{TreeError, VersionError};
 pub use crate::core::work::{ROOT_NUMBER, Renaming};
 pub use crate::store::OpenError as StoreError;
 pub use crate::store::WriteError;
-pub use crate::transport::{DialError, StartError as ListenError};
+pub use crate::transport::{DialError, StartError as ListenError, TooManyPaced};
 pub use api::{Error, ManyStored, NotMoved, Outcome, Watch};
 pub use ask::AskError;
 pub use config::{Config, System};

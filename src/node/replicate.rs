@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 /// When every candidate has said no, it is asked again for so long: one that is just ending or
 /// starting will soon be known as such.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
+/// How many times [`limits::PUT_PATIENCE`] a chunk may take while its bytes go.
+const PATIENCE: u32 = 20;
 
 /// How many copies a put promises before it answers (DESIGN 7).
 #[derive(Debug, Clone, Copy)]
@@ -296,8 +298,12 @@ impl Run {
         let shared = self.shared.clone();
         let began = shared.sys.clock.now();
         let elapsed = || shared.sys.clock.now().since(began);
-        while !self.finished(elapsed()) {
-            let patience = self.patience(elapsed());
+        loop {
+            let quiet = self.quiet(elapsed());
+            if self.finished(elapsed(), quiet) {
+                break;
+            }
+            let patience = self.patience(quiet);
             tokio::select! {
                 biased;
                 Some(ended) = self.under_way.join_next() => {
@@ -314,16 +320,24 @@ impl Run {
         self.hand_over();
     }
 
+    /// For how long nobody who is asked has taken a byte; so long as it has run, if none ever did.
+    fn quiet(&self, elapsed: Duration) -> Duration {
+        let transport = self.shared.transport();
+        let still = self.asking.keys().filter_map(|id| transport.last_byte(*id));
+        still.min().map_or(elapsed, |still| still.min(elapsed))
+    }
+
     /// All copies are there, or enough and no more time for the others, or nothing can be hoped
     /// for.
-    fn finished(&self, elapsed: Duration) -> bool {
+    fn finished(&self, elapsed: Duration, quiet: Duration) -> bool {
         let full = self.holders.len() >= usize::from(self.delivery.promise.replicas);
         let slow = self.promised && elapsed > limits::HEDGE_MAX && self.shared.memory_is_short();
         let idle = self.under_way.is_empty();
         // The copies that hang are made from the store later: memory does not wait for them.
         let hung = self.promised && self.asking.keys().all(|id| self.shared.chooser().hung(id));
         let hopeless = idle && !self.silent && elapsed > REFUSED_FOR;
-        full || slow || hung || hopeless || elapsed > limits::PUT_PATIENCE
+        let given_up = quiet > limits::PUT_PATIENCE || elapsed > limits::PUT_PATIENCE * PATIENCE;
+        full || slow || hung || hopeless || given_up
     }
 
     /// Begins with the homes; in place of one that is away or hangs the next candidate.
@@ -351,10 +365,10 @@ impl Run {
         }
     }
 
-    fn patience(&self, elapsed: Duration) -> Duration {
+    fn patience(&self, quiet: Duration) -> Duration {
         let chooser = self.shared.chooser();
         let hedge = self.asking.keys().map(|id| chooser.hedge_after(id)).min();
-        hedge.unwrap_or(limits::HEDGE_MAX).min(limits::PUT_PATIENCE.saturating_sub(elapsed))
+        hedge.unwrap_or(limits::HEDGE_MAX).min(limits::PUT_PATIENCE.saturating_sub(quiet))
             + Duration::from_millis(1)
     }
 
@@ -420,16 +434,19 @@ impl Run {
     /// Somebody takes too long: the next candidate is asked as well.
     fn hedge(&mut self) {
         let now = self.shared.sys.clock.now();
-        let mut slow = Vec::new();
+        let (mut slow, mut moving) = (Vec::new(), false);
         for (id, since) in self.asking.iter().filter(|(id, _)| **id != self.shared.me) {
+            let moves = self.shared.moves(id);
+            moving |= moves;
             let mut chooser = self.shared.chooser();
-            if now.since(*since) >= chooser.hedge_after(id) {
+            if !moves && now.since(*since) >= chooser.hedge_after(id) {
                 chooser.overdue(*id);
                 slow.push(*id);
             }
         }
         self.look_at_promise(&self.shared.view());
-        if !self.promised {
+        // While bytes go, another one would only get a copy too many, and make all slower.
+        if !self.promised && (!moving || !slow.is_empty()) {
             // A node that came back or joined meanwhile may be tried again.
             if self.under_way.is_empty() {
                 self.tried = self.holders.clone();

@@ -197,6 +197,7 @@ impl Loop {
             members.insert(member.record.id, member);
         }
         self.shared.chooser().retain(|id| members.contains_key(id));
+        self.shared.transport().forget_totals(|id| members.contains_key(id));
         let view = self.shared.view().next(members, now, self.shared.config.repair_delay);
         self.shared.views.send_replace(Arc::new(view));
         self.published = self.membership.version();

@@ -34,7 +34,7 @@ use crate::crypto::{NodeKey, SwarmKey};
 use crate::id::NodeId;
 use crate::store::{self, Store};
 use crate::sys::{Fs, Lock, OpenMode};
-use crate::transport::{self, Buffers, Transport};
+use crate::transport::{self, Buffers, Rates, Transport};
 use crate::wire::approve::JoinRequest;
 use crate::wire::codec::{Decode, Encode};
 use crate::wire::gossip::MemberRecord;
@@ -423,6 +423,9 @@ impl Shared {
             responses: Buffers::new(limits::SERVE_BYTES / 2),
         });
         let transport = transport.await?;
+        let rates = Rates { up: self.config.limit_up, down: self.config.limit_down };
+        let set = transport.pace().set(None, rates);
+        set.expect("the limits for all peers together always have room");
         // Set once: `listen` is called once.
         drop(self.transport.set(transport));
         Ok(())

@@ -10,19 +10,21 @@
 //! and written, the connection closes; so nothing is lost by a close that crosses a request.
 
 use super::error::{Ended, RequestError};
-use super::framing::{Broken, fill, read_header, skip, unstalled};
+use super::framing::{Broken, STEP, fill, read_header, unstalled};
 use super::handler::{ConnectionStats, LinkEvent, Message};
 use super::outbox::Outbox;
+use super::pace::Way;
+use super::traffic::Meter;
 use super::{Buffers, Shared};
 use crate::id::NodeId;
 use crate::sys::ByteStream;
 use crate::wire::codec::{Decode, Encode};
-use crate::wire::frame::{FIRST_MESSAGE, Header, Limits, Refusal, Role, kind};
+use crate::wire::frame::{FIRST_MESSAGE, HEADER_LEN, Header, Limits, Refusal, Role, kind};
 use crate::wire::hello::{Hello, Lane, Refuse};
 use bytes::{Buf, Bytes};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
@@ -35,6 +37,12 @@ pub(super) const IN_FLIGHT: usize = 64;
 const STRANGER_IN_FLIGHT: usize = 4;
 /// Longest encoded frames that the writer keeps memory for between two writes.
 const SCRATCH_KEPT: usize = 4 << 10;
+/// Memory for bytes that nobody wants.
+const SKIPPED_AT_ONCE: usize = 16 << 10;
+/// How often a peer is told that it is read slowly on purpose.
+const READING_SLOWLY_MS: u64 = 500;
+/// That nothing has happened yet.
+const NEVER: u64 = u64::MAX;
 
 type Answer = oneshot::Sender<Result<Message, Refusal>>;
 type Reader = ReadHalf<Box<dyn ByteStream>>;
@@ -68,6 +76,13 @@ pub(super) struct Connection {
     phase: watch::Sender<Phase>,
     sent: AtomicU64,
     received: AtomicU64,
+    meter: Meter,
+    /// Whether the peer was asked for a sign of life and has not given one.
+    asked: AtomicBool,
+    /// Milliseconds after `opened` of the last bytes of a message that came, or of a body that the
+    /// peer took; and of when it was told last that its bytes are taken slowly.
+    moved: AtomicU64,
+    told: AtomicU64,
     /// Milliseconds after `opened` of the last message either way, of the last frame that came, and
     /// of the moment since which there is something to wait for.
     active: AtomicU64,
@@ -127,7 +142,11 @@ impl Drop for Waiting<'_> {
 
 impl Connection {
     /// Makes the connection and the stream that [`Connection::start`] will run on.
-    pub(super) fn new(number: u64, greeted: Greeted) -> (Arc<Self>, Box<dyn ByteStream>) {
+    pub(super) fn new(
+        number: u64,
+        greeted: Greeted,
+        meter: Meter,
+    ) -> (Arc<Self>, Box<dyn ByteStream>) {
         let Greeted { stream, peer, addr, dialled, stranger, hello, slot } = greeted;
         let serving_max = if stranger { STRANGER_IN_FLIGHT } else { IN_FLIGHT };
         let connection = Self {
@@ -147,6 +166,10 @@ impl Connection {
             phase: watch::Sender::new(Phase::Open),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            meter,
+            asked: AtomicBool::new(false),
+            moved: AtomicU64::new(NEVER),
+            told: AtomicU64::new(0),
             active: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
@@ -220,6 +243,12 @@ impl Connection {
     /// Queues a one-way message.
     pub(super) fn notify(&self, message: Message) {
         self.outbox.push_notify(message);
+    }
+
+    /// Asks the peer for a sign of life.
+    pub(super) fn probe(&self) {
+        self.asked.store(true, Relaxed);
+        self.tell(kind::PING);
     }
 
     /// Queues a frame of the transport's own.
@@ -304,6 +333,16 @@ impl Connection {
         Duration::from_millis(self.now_ms().saturating_sub(since))
     }
 
+    /// Since bytes of a message came, or the peer took bytes of a body; none: never yet.
+    pub(super) fn still(&self) -> Option<Duration> {
+        let moved = Some(self.moved.load(Relaxed)).filter(|moved| *moved != NEVER)?;
+        Some(Duration::from_millis(self.now_ms().saturating_sub(moved)))
+    }
+
+    fn moves(&self) {
+        self.moved.store(self.now_ms(), Relaxed);
+    }
+
     pub(super) fn stats(&self) -> ConnectionStats {
         ConnectionStats {
             peer: self.peer,
@@ -378,12 +417,31 @@ impl Connection {
         }
     }
 
-    /// Writes small frames and the body after them, straight from where they lie.
+    /// Writes small frames and the body after them, straight from where they lie, as fast as the
+    /// limits let it.
     async fn write(&self, to: &mut Writer, frames: &[u8], body: Bytes) -> Result<(), Broken> {
+        let has_body = body.has_remaining();
         let mut rest = frames.chain(body);
-        self.sent.fetch_add(rest.remaining() as u64, Relaxed);
         while rest.has_remaining() {
-            unstalled(to.write_buf(&mut rest)).await?;
+            let wrote = match self.meter.piece(Way::Up).map(|len| len.min(rest.remaining())) {
+                None => unstalled(to.write_buf(&mut rest)).await?,
+                Some(len) => {
+                    // What was written before must be with the peer while this one waits.
+                    unstalled(to.flush()).await?;
+                    self.meter.wait(Way::Up, len).await;
+                    let mut piece = (&mut rest).take(len);
+                    while piece.has_remaining() {
+                        unstalled(to.write_buf(&mut piece)).await?;
+                    }
+                    len
+                }
+            };
+            self.sent.fetch_add(wrote as u64, Relaxed);
+            self.meter.count(Way::Up, wrote);
+            // A few bytes go into a socket whose other end is dead.
+            if has_body {
+                self.moves();
+            }
         }
         Ok(())
     }
@@ -417,7 +475,7 @@ impl Connection {
         };
         let now = self.now_ms();
         self.heard.store(now, Relaxed);
-        self.received.fetch_add(header.content_len() as u64, Relaxed);
+        self.came(HEADER_LEN);
         if header.kind < FIRST_MESSAGE {
             return self.read_own(shared, header, from).await;
         }
@@ -426,7 +484,7 @@ impl Connection {
             Role::Request => self.read_request(shared, header, from).await,
             Role::Response | Role::Error => self.read_answer(shared, header, from).await,
             Role::Notify if self.stranger => {
-                skip(from, header.content_len()).await.map_err(Into::into)
+                self.skip(from, header.content_len()).await.map_err(Into::into)
             }
             Role::Notify => {
                 let buffers = shared.memory.requests(self.lane);
@@ -449,8 +507,11 @@ impl Connection {
         }
         let mut head = vec![0; header.content_len()];
         fill(from, &mut head).await?;
+        self.came(head.len());
         match header.kind {
             kind::PING => self.tell(kind::PONG),
+            // Unasked it says that the peer takes our bytes, only slowly.
+            kind::PONG if !self.asked.swap(false, Relaxed) => self.moves(),
             kind::PONG => {}
             kind::BYE => {
                 shared.pool.leave(shared, self);
@@ -484,7 +545,7 @@ impl Connection {
             return Err(Ended::Lost("the connection is gone"));
         };
         if self.stranger && !shared.handler.stranger_kinds().contains(&header.kind) {
-            skip(from, header.content_len()).await?;
+            self.skip(from, header.content_len()).await?;
             let text = "only members may ask this".into();
             let refusal = Refusal { code: Refusal::NOT_A_MEMBER, text };
             self.outbox.push_refusal(header.kind, header.request, &refusal);
@@ -532,7 +593,7 @@ impl Connection {
             None => return Err(Ended::Lost("the peer answered what nobody asked")),
         };
         let read = match wanted.filter(|answer| !answer.is_closed()) {
-            None => skip(from, header.content_len()).await.map_err(Into::into),
+            None => self.skip(from, header.content_len()).await.map_err(Into::into),
             Some(answer) => {
                 let buffers = shared.memory.responses(self.lane);
                 let message = self.read_message(header, from, buffers).await?;
@@ -554,12 +615,57 @@ impl Connection {
         let mut content = Bytes::new();
         if header.content_len() > 0 {
             let mut buffer = buffers.take(self.peer, header.content_len()).await;
-            fill(from, &mut buffer).await?;
-            self.heard.store(self.now_ms(), Relaxed);
+            self.take_in(from, &mut buffer).await?;
             content = buffer.freeze();
         }
         let head = content.split_to(header.head_len as usize);
         Ok(Message { kind: header.kind, head, body: content })
+    }
+}
+
+impl Connection {
+    /// Fills `buf` with what comes, as fast as the limits let it.
+    async fn take_in(&self, from: &mut Reader, buf: &mut [u8]) -> Result<(), Broken> {
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let paced = self.meter.piece(Way::Down);
+            let (step, more) = rest.split_at_mut(paced.unwrap_or(STEP).min(rest.len()));
+            if paced.is_some() && self.meter.wait(Way::Down, step.len()).await {
+                self.tell_slow();
+            }
+            fill(from, step).await?;
+            self.came(step.len());
+            self.moves();
+            self.heard.store(self.moved.load(Relaxed), Relaxed);
+            rest = more;
+        }
+        Ok(())
+    }
+
+    /// Reads `len` bytes that nobody wants.
+    async fn skip(&self, from: &mut Reader, mut len: usize) -> Result<(), Broken> {
+        let mut scratch = vec![0; len.min(SKIPPED_AT_ONCE)];
+        while len > 0 {
+            let now = len.min(scratch.len());
+            self.take_in(from, &mut scratch[..now]).await?;
+            len -= now;
+        }
+        Ok(())
+    }
+
+    fn came(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Relaxed);
+        self.meter.count(Way::Down, bytes);
+    }
+
+    /// Tells the peer now and then that its bytes are taken, and slowly because of a limit here: it
+    /// sees only that its socket is full.
+    fn tell_slow(&self) {
+        let now = self.now_ms();
+        if now.saturating_sub(self.told.load(Relaxed)) >= READING_SLOWLY_MS {
+            self.told.store(now, Relaxed);
+            self.tell(kind::PONG);
+        }
     }
 }
 

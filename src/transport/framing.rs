@@ -14,7 +14,7 @@ use tokio::time::timeout;
 /// A frame's header, and each step of its content, must be complete after this time.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of a step: with the deadline, at least 4 KiB/s.
-const STEP: usize = 40 << 10;
+pub(super) const STEP: usize = 40 << 10;
 /// Longest time for which the other side may take not a single byte.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
@@ -87,20 +87,6 @@ where
             Ok(done) => done.map_err(Broken::Io)?,
             Err(_) => return Err(Broken::Slow),
         };
-    }
-    Ok(())
-}
-
-/// Reads `len` bytes that nobody wants.
-pub(super) async fn skip<R>(from: &mut R, mut len: usize) -> Result<(), Broken>
-where
-    R: AsyncRead + Unpin,
-{
-    let mut scratch = vec![0; len.min(16 << 10)];
-    while len > 0 {
-        let now = len.min(scratch.len());
-        fill(from, &mut scratch[..now]).await?;
-        len -= now;
     }
     Ok(())
 }

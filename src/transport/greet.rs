@@ -185,7 +185,9 @@ impl Shared {
     /// Puts a greeted connection to work.
     pub(super) fn open(self: &Arc<Self>, greeted: Greeted) -> Arc<super::connection::Connection> {
         let number = self.numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (conn, stream) = super::connection::Connection::new(number, greeted);
+        let (lane, stranger) = (greeted.hello.lane, greeted.stranger);
+        let meter = self.traffic.meter(greeted.peer, lane, stranger);
+        let (conn, stream) = super::connection::Connection::new(number, greeted, meter);
         self.pool.add(self, &conn);
         conn.start(self, stream);
         conn

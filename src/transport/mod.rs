@@ -26,13 +26,17 @@ mod greet;
 mod handler;
 mod listen;
 mod outbox;
+mod pace;
 mod pool;
 mod secure;
+mod traffic;
 
 pub use buffers::{Buffers, PooledBuf};
 pub use error::{DialError, Ended, NotLinked, RequestError, StartError};
 pub use handler::{Admission, ConnectionStats, Handler, LinkEvent, Message, PeerAddr};
+pub use pace::{LEAST_RATE, PACED_MAX, Pace, Rates, TooManyPaced};
 pub use secure::Security;
+pub use traffic::Totals;
 
 use crate::crypto::NodeKey;
 use crate::id::NodeId;
@@ -40,13 +44,15 @@ use crate::sys::{Listener, Net, Rng};
 use crate::wire::frame::{FIRST_MESSAGE, Limits as FrameLimits};
 use crate::wire::hello::{Lane, RefuseCode};
 use connection::CallError;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Budget for control messages in each role: 64 of full length, far more of usual length.
 const CONTROL_BYTES: usize = 4 << 20;
@@ -54,6 +60,8 @@ const CONTROL_BYTES: usize = 4 << 20;
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a request is tried again that met a connection which was just closing.
 const UNSENT_MAX: usize = 3;
+/// How many times its deadline a request on a bulk connection may take while bytes come and go.
+const PATIENCE: u32 = 20;
 
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +166,7 @@ struct Shared {
     pool: pool::Pool,
     dials: dial::Dials,
     room: listen::Room,
+    traffic: traffic::Book,
     closing: watch::Sender<bool>,
 }
 
@@ -194,6 +203,7 @@ impl Transport {
             pool: pool::Pool::default(),
             dials: dial::Dials::default(),
             room: listen::Room::default(),
+            traffic: traffic::Book::new(),
             closing: watch::Sender::new(false),
         });
         for listener in listeners {
@@ -223,7 +233,9 @@ impl Transport {
     }
 
     /// Sends a request and waits for the response, dialling first when there is no connection.
-    /// Dropping the future gives the request up; the peer may have done what was asked.
+    /// Dropping the future gives the request up; the peer may have done what was asked. On a bulk
+    /// connection the deadline counts from the last byte that came or was taken: one that is slow,
+    /// be it on purpose, is not dead.
     pub async fn request(
         &self,
         to: &PeerAddr,
@@ -239,9 +251,24 @@ impl Transport {
         if !fits || message.kind < FIRST_MESSAGE {
             return Err(RequestError::DoesNotFit);
         }
-        timeout(deadline, self.try_request(to, lane, message))
-            .await
-            .unwrap_or(Err(RequestError::TimedOut))
+        let late = sleep(match lane {
+            Lane::Control => deadline,
+            Lane::Bulk => deadline * PATIENCE,
+        });
+        let (request, mut late) = (pin!(self.try_request(to, lane, message)), pin!(late));
+        let mut request = request;
+        let mut left = deadline;
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut request => return answer,
+                () = &mut late => return Err(RequestError::TimedOut),
+                () = sleep(left) => match self.last_byte(to.id) {
+                    Some(since) if since < deadline => left = deadline - since,
+                    _ => return Err(RequestError::TimedOut),
+                }
+            }
+        }
     }
 
     /// Dials a peer although there may be a connection already; requests use the new one from then
@@ -306,6 +333,33 @@ impl Transport {
     /// Every open connection.
     pub fn connections(&self) -> Vec<ConnectionStats> {
         self.0.pool.stats()
+    }
+
+    /// Since bytes of a message came over a bulk connection to a peer, or it took bytes of a body;
+    /// none: there is no such connection, or nothing has gone over it.
+    pub fn last_byte(&self, peer: NodeId) -> Option<Duration> {
+        let connections = self.0.pool.list(Some(peer)).into_iter();
+        connections.filter(|conn| conn.lane == Lane::Bulk).filter_map(|conn| conn.still()).min()
+    }
+
+    /// How fast bytes may go.
+    pub fn pace(&self) -> &Pace {
+        self.0.traffic.pace()
+    }
+
+    /// Bytes to and from each peer that is remembered.
+    pub fn totals(&self) -> BTreeMap<NodeId, Totals> {
+        self.0.traffic.totals()
+    }
+
+    /// Bytes to and from everybody.
+    pub fn total(&self) -> Totals {
+        self.0.traffic.all()
+    }
+
+    /// Forgets how many bytes went to and came from peers that are not connected, unless wanted.
+    pub fn forget_totals(&self, wanted: impl Fn(&NodeId) -> bool) {
+        self.0.traffic.retain(wanted);
     }
 
     /// Stops listening, closes all connections in order, and waits at most 2 s for what is under

@@ -14,7 +14,6 @@ use super::connection::Connection;
 use super::error::Ended;
 use super::handler::{ConnectionStats, LinkEvent};
 use crate::id::NodeId;
-use crate::wire::frame::kind;
 use crate::wire::hello::Lane;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -214,14 +213,14 @@ impl Pool {
                 let old = entry.superseded.is_some_and(|since| since.elapsed() >= patience);
                 let idle = conn.idle() >= shared.limits.idle && conn.in_flight() == 0;
                 bulk_in_use |= conn.lane == Lane::Bulk && !idle;
-                if conn.leaving_for().is_some_and(|since| since >= LEAVING_MAX) {
+                if conn.leaving_for().is_some_and(|since| since >= LEAVING_MAX && is_still(conn)) {
                     conn.end(Ended::Lost("the peer did not close in time"));
                 } else if conn.silent() >= SILENT_MAX {
                     conn.end(Ended::Silent);
                 } else if conn.is_open() && (old || idle && !state.keeps(conn)) {
                     leave.push(Arc::clone(conn));
                 } else if conn.silent() >= PROBE_AFTER {
-                    conn.tell(kind::PING);
+                    conn.probe();
                 }
             }
         }
@@ -253,12 +252,20 @@ impl State {
     }
 }
 
+/// Whether nothing goes over a connection any more: at a low limit a close in order takes long.
+fn is_still(conn: &Connection) -> bool {
+    conn.still().is_none_or(|since| since >= LEAVING_MAX)
+}
+
 /// Looks at the connections once a second for as long as the transport lives.
 pub(super) async fn tend(shared: Weak<Shared>) {
+    let mut looked = Instant::now();
     loop {
         tokio::time::sleep(TICK).await;
         let Some(shared) = shared.upgrade() else { return };
         shared.pool.tick(&shared);
+        let now = Instant::now();
+        shared.traffic.look(now - std::mem::replace(&mut looked, now));
     }
 }
 

@@ -16,6 +16,7 @@
 mod failure;
 mod files;
 mod history;
+mod limit;
 mod many;
 mod mount;
 mod state;
@@ -27,6 +28,7 @@ pub use files::{
     RemovedInfo, Restored, Rm, Stored, Wait,
 };
 pub use history::{ConflictInfo, Deed, HistoryInfo, Resolved, Watched};
+pub use limit::{Limit, Limits, PeerLimits, RateInfo};
 pub use many::{ITEMS_MAX, PassedOver, PutFailed, PutItem, PutMany, PutWhat, StoredMany};
 pub use mount::{Mount, MountInfo, Umount, Write, WrittenInfo};
 pub use state::{
@@ -167,6 +169,9 @@ pub enum Request {
         /// Id prefix of at least 8 digits, or host:port, of the waiting node.
         peer: String,
     },
+    /// Sets limits of how fast bytes go to other nodes and come from them, as far as it names some.
+    /// Reply: [`Limits`].
+    Limit(Limit),
     /// Begins to empty this node, or stops that. Reply: [`Status`].
     Drain {
         /// Whether it is emptied.

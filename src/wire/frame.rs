@@ -50,7 +50,7 @@ pub mod kind {
     pub const BYE: u16 = 4;
     /// Is anybody there? Empty; answered at once by [`PONG`].
     pub const PING: u16 = 5;
-    /// The answer to [`PING`]; empty.
+    /// The answer to [`PING`]; empty. Unasked: the sender takes what comes, slowly on purpose.
     pub const PONG: u16 = 6;
     /// The sender cannot reach the other side: please dial a bulk connection; empty.
     pub const CALL_BACK: u16 = 7;

@@ -120,3 +120,42 @@ fn row_46_garbage_at_the_socket_is_refused_and_harms_nobody() {
     assert!(sent < 8 << 20, "{sent} bytes were taken");
     swarm[0].put("/f", b"it works all the same", &[]);
 }
+
+#[test]
+fn limits_that_cannot_be_kept_and_limits_of_nobody() {
+    let swarm = Swarm::of(1);
+    for (args, sentence) in [
+        (&["limit", "--up", "0.5"][..], "`0.5` is too slow: 64.0 KiB/s is the least, or none"),
+        (&["limit", "--down", "1KiB/s"], "`1KiB/s` is too slow"),
+        (&["limit", "--up", "fast"], "`fast` is not a rate, e.g. 500KB/s, 5MiB/s or none"),
+        (&["daemon", "--limit-up", "1KiB/s"], "`1KiB/s` is too slow"),
+    ] {
+        let said = swarm[0].run(args);
+        assert!(said.code == 2 && said.err.contains(sentence), "{args:?}: {}", said.err);
+    }
+    let said = swarm[0].run(&["limit", "--up", "1MiB/s", "--peer", "nobody"]);
+    refused(&said, 3, "no peer is called that");
+    refused(&swarm[0].run(&["limit", "--peer", "nobody"]), 2, "--peer sets a limit");
+    let me = swarm[0].status()["name"].as_str().unwrap().to_owned();
+    refused(&swarm[0].run(&["limit", "--up", "none", "--peer", &me]), 3, "no peer is called that");
+    let limits = swarm[0].list(&["limit"]).remove(0);
+    assert_eq!(limits["up"], serde_json::Value::Null);
+    assert_eq!(limits["peers"], serde_json::json!([]));
+}
+
+#[test]
+fn a_limit_of_a_peer_whose_name_several_have_is_set_by_its_id() {
+    let swarm = Swarm::with(3, &["--name", "twin"]);
+    let said = swarm[0].run(&["limit", "--up", "1MiB/s", "--peer", "twin"]);
+    refused(&said, 3, "several peers are called that: ");
+    let id = swarm[1].status()["id"].as_str().unwrap().to_owned();
+    let set = ["limit", "--up", "1MiB/s", "--down", "2MiB/s", "--peer", &id[..10]];
+    let limits = swarm[0].list(&set).remove(0);
+    assert_eq!(limits["peers"][0]["id"], id);
+    assert_eq!(
+        (&limits["peers"][0]["up"], &limits["peers"][0]["down"]),
+        (&(1 << 20).into(), &(2 << 20).into())
+    );
+    swarm[0].list(&["limit", "--up", "none", "--down", "none", "--peer", &id]);
+    assert_eq!(swarm[0].list(&["limit"])[0]["peers"], serde_json::json!([]));
+}

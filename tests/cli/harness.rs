@@ -285,6 +285,8 @@ fn peer() -> PeerInfo {
         full: false,
         read_only: false,
         draining: false,
+        sent: 0,
+        received: 0,
     }
 }
 
@@ -366,6 +368,8 @@ fn status() -> Status {
         draining: false,
         files_refused: 0,
         mounts: Vec::new(),
+        sent_bytes: 0,
+        received_bytes: 0,
     }
 }
 

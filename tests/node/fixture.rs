@@ -4,7 +4,7 @@
 use p2pfs::core::membership;
 use p2pfs::node::{Config, Error, OnProgress};
 use p2pfs::sys::{Sink, Source, SourceChanged};
-use p2pfs::wire::control::{Get, NodeState, Put, Status, Stored, Target, Wait};
+use p2pfs::wire::control::{Get, NodeState, Put, Range, Status, Stored, Target, Wait};
 use p2pfs::{Node, id::FileHash};
 use std::io;
 use std::net::SocketAddr;
@@ -182,6 +182,15 @@ pub(crate) async fn get_now(node: &Node, hash: FileHash) -> Option<Vec<u8>> {
     let get = Get { target: Target::Hash(hash), range: None, seekable: true };
     node.get(get, sink.clone(), quiet()).await.ok()?;
     Some(std::mem::take(&mut *sink.0.lock().unwrap()))
+}
+
+/// A range of a file that the node can read now.
+pub(crate) async fn range(node: &Node, hash: FileHash, offset: u64, length: u64) -> Vec<u8> {
+    let sink = Arc::new(Collected::default());
+    let range = Some(Range::Span { start: offset, end: Some(offset + length) });
+    let get = Get { target: Target::Hash(hash), range, seekable: true };
+    node.get(get, sink.clone(), quiet()).await.unwrap();
+    std::mem::take(&mut *sink.0.lock().unwrap())
 }
 
 /// The bytes of a file, once the node can find and read it.

@@ -9,6 +9,7 @@ pub(super) mod demo;
 pub(super) mod generate;
 pub(super) mod get;
 pub(super) mod history;
+pub(super) mod limit;
 pub(super) mod ls;
 pub(super) mod mount;
 pub(super) mod node;

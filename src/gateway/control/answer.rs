@@ -58,6 +58,7 @@ pub(super) async fn answer(node: &Node, request: Request, out: &Outbox) -> Resul
         Request::Deny { peer } => {
             value(&node.deny(&peer).await.map_err(|err| failure(&err, None))?)
         }
+        Request::Limit(limit) => value(&node.limit(&limit).map_err(|err| failure(&err, None))?),
         Request::Drain { on } => value(&node.drain(on).await.map_err(|err| failure(&err, None))?),
         Request::Pin { path, wait } => {
             let pinned = node.pin(&path, wait, |done| out.progress(done, None)).await;

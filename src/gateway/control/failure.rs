@@ -9,7 +9,7 @@ use crate::node::{
 };
 use crate::text::{reason, shown, shown_bytes};
 use crate::wire::control::{Code, Failure, PathText, Target};
-use peers::{approval, dial};
+use peers::{approval, dial, several, too_many_paced, too_slow};
 use std::io;
 use transfer::{get, publish, put, space};
 
@@ -71,6 +71,9 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         Error::UnknownPeer => Failure::new(Code::NotFound, "no peer is called that")
             .hint("who is there:  p2pfs peers")
             .hint("by address:  p2pfs connect HOST:4000"),
+        Error::SeveralPeers(found) => several(found),
+        Error::TooSlow => too_slow(),
+        Error::TooManyPaced(err) => too_many_paced(*err),
         Error::Dial(err) => dial(err),
         Error::Resolve(host) => {
             Failure::new(Code::Unreachable, format!("the host name {} is not known", shown(host)))

@@ -2,13 +2,15 @@
 //! (and later the web page and the mount) translate to it and nothing else; a simulation enters
 //! here too. `files`, `put`, `many`, `commit`, `arrange` and `remove` have what is about files,
 //! `history`, `conflicts` and `watch` what is about former, concurrent and new versions of them,
-//! `pins` what is about full copies here, `state` what is about the node and its peers.
+//! `pins` what is about full copies here, `limits` how fast bytes go, `state` what is about the
+//! node and its peers.
 
 mod arrange;
 mod commit;
 mod conflicts;
 mod files;
 mod history;
+mod limits;
 mod many;
 mod pins;
 mod purge;
@@ -29,12 +31,12 @@ use super::{
 use crate::core::tree::{TreeError, VersionError};
 use crate::id::{FileHash, NodeId, RecordId};
 use crate::sys::{Sink, Source};
-use crate::transport::DialError;
+use crate::transport::{DialError, LEAST_RATE, TooManyPaced};
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, ConflictInfo, ConnectionInfo, Event, Fetched, FileInfo,
-    FileStat, Get, HistoryInfo, Identity, Moved, PathText, PeerInfo, PinInfo, Put, PutMany,
-    Removed, RemovedInfo, Resolved, Restored, Rm, ScrubInfo, Setting, Status, Stored, Target,
-    WordKind, WorkerInfo,
+    FileStat, Get, HistoryInfo, Identity, Limit, Limits, Moved, PathText, PeerInfo, PinInfo, Put,
+    PutMany, Removed, RemovedInfo, Resolved, Restored, Rm, ScrubInfo, Setting, Status, Stored,
+    Target, WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -113,6 +115,15 @@ pub enum Error {
     /// No peer is called that.
     #[error("no peer is called that")]
     UnknownPeer,
+    /// Several peers are called that.
+    #[error("several peers are called that")]
+    SeveralPeers(Vec<NodeId>),
+    /// A limit is too low to be kept; nothing was changed.
+    #[error("a limit below {LEAST_RATE} bytes per second cannot be kept")]
+    TooSlow,
+    /// No more peers can have limits of their own; nothing was changed.
+    #[error(transparent)]
+    TooManyPaced(#[from] TooManyPaced),
     /// The peer could not be dialled.
     #[error(transparent)]
     Dial(Box<DialError>),
@@ -299,6 +310,12 @@ impl Node {
     /// Turns a waiting node away.
     pub async fn deny(&self, who: &str) -> Outcome<Approved> {
         Ok(Approved { node: self.shared.deny(who).await? })
+    }
+
+    /// Sets limits of how fast bytes go to other nodes and come from them, as far as it names some;
+    /// all of them, and how fast it goes now.
+    pub fn limit(&self, limit: &Limit) -> Outcome<Limits> {
+        self.shared.limit(limit)
     }
 
     /// Begins to empty this node, or stops that.

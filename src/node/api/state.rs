@@ -9,6 +9,7 @@ use crate::node::view::Member;
 use crate::node::work::Refused;
 use crate::node::{Shared, files};
 use crate::text;
+use crate::transport::Totals;
 use crate::wire::control::{
     Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, Status,
     WaitingInfo, WordKind,
@@ -40,12 +41,15 @@ impl Shared {
     pub(super) fn peers(&self) -> Vec<PeerInfo> {
         let view = self.view();
         let others = view.members.values().filter(|member| member.record.id != self.me);
-        let mut peers: Vec<PeerInfo> = others.map(|member| self.peer(member)).collect();
+        let totals = self.transport().totals();
+        let totals = |id: &NodeId| totals.get(id).copied().unwrap_or_default();
+        let mut peers: Vec<PeerInfo> =
+            others.map(|member| self.peer(member, totals(&member.record.id))).collect();
         peers.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         peers
     }
 
-    fn peer(&self, member: &Member) -> PeerInfo {
+    fn peer(&self, member: &Member, totals: Totals) -> PeerInfo {
         let record = &member.record;
         let chooser = self.chooser();
         let rtt = chooser.smoothed(&record.id);
@@ -67,13 +71,19 @@ impl Shared {
             full: !member.has_room() && member.lives(),
             read_only: record.flags.has(MemberFlags::READ_ONLY),
             draining: member.drains(),
+            sent: totals.sent,
+            received: totals.received,
         }
     }
 
     pub(super) fn peer_event(&self, id: &NodeId) -> Option<Event> {
         let view = self.view();
         let member = view.members.get(id).filter(|member| member.record.id != self.me)?;
-        Some(Event::Peer { peer: self.peer(member) })
+        Some(Event::Peer { peer: self.peer(member, self.totals(id)) })
+    }
+
+    fn totals(&self, id: &NodeId) -> Totals {
+        self.transport().totals().get(id).copied().unwrap_or_default()
     }
 
     pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
@@ -125,6 +135,7 @@ impl Shared {
         let space = self.sys.fs.space(&self.config.data_dir)?;
         let member = self.standing().is_some();
         let counted = *self.counted.borrow();
+        let total = self.transport().total();
         let mut status = Status {
             identity: self.identity(),
             state: if member { NodeState::Member } else { NodeState::Waiting },
@@ -158,6 +169,8 @@ impl Shared {
             draining: *self.draining.borrow(),
             files_refused: 0,
             mounts: Vec::new(),
+            sent_bytes: total.sent,
+            received_bytes: total.received,
         };
         let refused = self.waiting_for_room();
         status.files_refused = refused.files;
@@ -270,7 +283,10 @@ impl Shared {
         let mut views = self.views();
         let known = views.wait_for(|view| view.members.contains_key(&id));
         match tokio::time::timeout(crate::core::limits::ASK, known).await {
-            Ok(Ok(view)) => view.members.get(&id).map(|m| self.peer(m)).ok_or(Error::UnknownPeer),
+            Ok(Ok(view)) => {
+                let member = view.members.get(&id).ok_or(Error::UnknownPeer)?;
+                Ok(self.peer(member, self.totals(&id)))
+            }
             _ => Err(Error::UnknownPeer),
         }
     }

@@ -52,6 +52,12 @@ pub struct PeerInfo {
     /// Whether that is because it is being emptied.
     #[serde(default)]
     pub draining: bool,
+    /// Bytes sent to it since this node started.
+    #[serde(default)]
+    pub sent: u64,
+    /// Bytes received from it since then.
+    #[serde(default)]
+    pub received: u64,
 }
 
 /// One line of `peers --connections`.
@@ -256,6 +262,12 @@ pub struct Status {
     /// The directories of this machine in which the swarm's files are seen.
     #[serde(default)]
     pub mounts: Vec<MountInfo>,
+    /// Bytes sent to other nodes since the start.
+    #[serde(default)]
+    pub sent_bytes: u64,
+    /// Bytes received from them since then.
+    #[serde(default)]
+    pub received_bytes: u64,
 }
 
 /// Whether a node is in.

@@ -97,6 +97,8 @@ fn node_config(settings: &Settings) -> Config {
     config.replicas = settings.replicas;
     config.repair_delay = settings.repair_delay;
     config.repair_rate = Some(settings.repair_rate).filter(|rate| *rate > 0);
+    config.limit_up = Some(settings.limit_up).filter(|rate| *rate > 0);
+    config.limit_down = Some(settings.limit_down).filter(|rate| *rate > 0);
     config.history = settings.history;
     config.gc_grace = settings.gc_grace;
     config.open = settings.open;

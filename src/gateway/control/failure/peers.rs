@@ -1,7 +1,8 @@
 //! The sentences about other nodes: who cannot be dialled, let in or turned away.
 
 use super::{not_ready, publish};
-use crate::node::{ApprovalError, DialError};
+use crate::id::NodeId;
+use crate::node::{ApprovalError, DialError, TooManyPaced};
 use crate::text::shown;
 use crate::wire::control::{Code, Failure};
 
@@ -31,6 +32,23 @@ pub(super) fn approval(err: &ApprovalError) -> Failure {
         ApprovalError::Publish(err) => publish(err),
         ApprovalError::NotReady(err) => not_ready(*err),
     }
+}
+
+pub(super) fn several(found: &[NodeId]) -> Failure {
+    let ids: Vec<String> = found.iter().map(NodeId::short).collect();
+    Failure::new(Code::NotFound, format!("several peers are called that: {}", ids.join(", ")))
+        .hint("by the first digits of its id, which  p2pfs peers  shows")
+}
+
+pub(super) fn too_slow() -> Failure {
+    Failure::new(Code::Usage, "64 KiB a second is the least limit")
+        .hint("no limit:  p2pfs limit --up none --down none")
+}
+
+pub(super) fn too_many_paced(err: TooManyPaced) -> Failure {
+    Failure::new(Code::Usage, err.to_string())
+        .hint("whose:  p2pfs limit")
+        .hint("without one of them:  p2pfs limit --up none --down none --peer PEER")
 }
 
 pub(super) fn dial(err: &DialError) -> Failure {

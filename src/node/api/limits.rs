@@ -1,0 +1,57 @@
+//! How fast bytes may go to other nodes and come from them: set and shown. What waits for that is
+//! the transport's matter.
+
+use super::{Error, Outcome};
+use crate::id::NodeId;
+use crate::node::Shared;
+use crate::transport::{LEAST_RATE, Rates, Totals};
+use crate::wire::control::{Limit, Limits, PeerLimits, RateInfo};
+
+impl Shared {
+    pub(super) fn limit(&self, limit: &Limit) -> Outcome<Limits> {
+        let peer = limit.peer.as_deref().map(|peer| self.the_peer(peer)).transpose()?;
+        if limit.up.is_some() || limit.down.is_some() {
+            let pace = self.transport().pace();
+            let mut rates = pace.rates(peer);
+            for (said, rate) in [(limit.up, &mut rates.up), (limit.down, &mut rates.down)] {
+                match said {
+                    Some(1..LEAST_RATE) => return Err(Error::TooSlow),
+                    Some(said) => *rate = Some(said).filter(|said| *said > 0),
+                    None => {}
+                }
+            }
+            pace.set(peer, rates)?;
+        }
+        Ok(self.limits())
+    }
+
+    fn limits(&self) -> Limits {
+        let (transport, view) = (self.transport(), self.view());
+        let (pace, totals) = (transport.pace(), transport.totals());
+        let mut peers: Vec<PeerLimits> = pace
+            .paced()
+            .into_iter()
+            .map(|id| {
+                let now = totals.get(&id).copied().unwrap_or_default();
+                PeerLimits { name: view.name(&id), id, rates: info(pace.rates(Some(id)), now) }
+            })
+            .collect();
+        peers.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        Limits { all: info(pace.rates(None), transport.total()), peers }
+    }
+
+    /// The one other member that is meant by a name or id prefix.
+    fn the_peer(&self, peer: &str) -> Outcome<NodeId> {
+        let mut found = self.view().find(peer);
+        found.retain(|id| *id != self.me);
+        match found.as_slice() {
+            [id] => Ok(*id),
+            [] => Err(Error::UnknownPeer),
+            _ => Err(Error::SeveralPeers(found)),
+        }
+    }
+}
+
+const fn info(rates: Rates, now: Totals) -> RateInfo {
+    RateInfo { up: rates.up, down: rates.down, now_up: now.sending, now_down: now.receiving }
+}
