@@ -7,6 +7,8 @@
 //! medians of `RUNS`; the reference is the system's own file system in the same run.
 
 mod harness;
+#[path = "harness/said.rs"]
+mod said;
 #[path = "harness/signal.rs"]
 mod signal;
 
@@ -164,6 +166,33 @@ impl Stage<'_> {
         self.memory(0, "these commands");
     }
 
+    /// Searches: the whole command, and what the daemon says of its own part.
+    fn search(&mut self) {
+        let last = format!("f{:03}", FILES - 1);
+        for (what, args) in [
+            ("a word", &["search", &*last][..]),
+            ("two words and a size", &["search", "f", &last[1..], "--max", "1KiB"]),
+            ("a pattern and an age", &["search", "*9", "--newer", "1d"]),
+            ("a size", &["search", "--min", "1", "--limit", "10"]),
+        ] {
+            let (mut whole, mut own): (Vec<f64>, Vec<f64>) = (0..RUNS)
+                .map(|_| {
+                    let mut said = String::new();
+                    let took = timed(|| said = self.swarm.said(0, args)) * 1e3;
+                    (took, own_ms(&said))
+                })
+                .unzip();
+            whole.sort_by(f64::total_cmp);
+            own.sort_by(f64::total_cmp);
+            let (median, worst) = (RUNS / 2, RUNS - 1);
+            self.rows.add(&format!("search of {what}, ms"), whole[median]).grows = true;
+            let label = format!("  by the daemon, ms (≤ 50 at 100,000; {what})");
+            self.rows.add(&label, own[median]).grows = true;
+            self.rows.add(&format!("  the slowest of {RUNS} ({what})"), own[worst]).grows = true;
+        }
+        self.memory(0, "searches");
+    }
+
     fn mounted(&mut self) {
         let at = self.swarm.dir.join("mnt");
         fs::create_dir_all(&at).expect("a directory");
@@ -250,6 +279,13 @@ fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").ok();
 }
 
+/// The time in the last parentheses of a summary, `(11 ms)` or `(0.12 s)`, in milliseconds.
+fn own_ms(said: &str) -> f64 {
+    let time = said.rsplit_once('(').and_then(|(_, time)| time.strip_suffix(')'));
+    let (number, unit) = time.and_then(|time| time.split_once(' ')).expect("a time");
+    number.parse::<f64>().expect("a number") * if unit == "ms" { 1.0 } else { 1e3 }
+}
+
 fn text(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
@@ -297,6 +333,7 @@ fn stage(rows: &mut Rows, count: usize) {
     stage.memory(0, "an empty node");
     stage.put_all("new");
     stage.short();
+    stage.search();
     stage.put_all("unchanged");
     stage.mounted();
     stage.disk();

@@ -31,6 +31,8 @@ mod refusals;
 mod releases;
 #[path = "catalogue/resolve.rs"]
 mod resolve;
+#[path = "catalogue/search.rs"]
+mod search;
 #[path = "catalogue/speed.rs"]
 mod speed;
 #[path = "catalogue/world.rs"]

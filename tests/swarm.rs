@@ -1,5 +1,5 @@
 //! Swarms of real daemons on loopback: what a person with several machines relies on. `survive` is
-//! about nodes that die and disks that rot, `tree` and `remove` about names, `history` about former
+//! about nodes that die and disks that rot, `tree`, `remove` and `search` about names, `history` about former
 //! versions and news, `pins` about full copies, `moves` about copies that change places, `entry`
 //! about who gets in and finds the others again, `content` about files of all shapes. The merge of
 //! a partition, lost packets and slow links are simulated (`tests/sim.rs`), since they need a
@@ -30,6 +30,8 @@ mod remove;
 mod room;
 #[path = "harness/said.rs"]
 mod said;
+#[path = "swarm/search.rs"]
+mod search;
 #[path = "harness/segments.rs"]
 mod segments;
 #[path = "swarm/survive.rs"]

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -60,11 +60,16 @@ impl Swarm {
         list.split('"').next().expect("an address").to_owned()
     }
 
-    pub(crate) fn try_at(&self, node: usize, args: &[&str]) -> (bool, String) {
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, node: usize, args: &[&str]) -> Output {
         let mut command = Command::new(P2PFS);
         command.arg("--data-dir").arg(self.data(node)).args(args);
         command.env("P2PFS_CONFIG_DIR", self.dir.join("config")).stdin(Stdio::null());
-        let out = command.output().expect("the command runs");
+        command.output().expect("the command runs")
+    }
+
+    pub(crate) fn try_at(&self, node: usize, args: &[&str]) -> (bool, String) {
+        let out = self.run(node, args);
         (out.status.success(), String::from_utf8_lossy(&out.stdout).trim().to_owned())
     }
 

@@ -6,7 +6,7 @@ mod files;
 
 pub use files::{
     CatArgs, ConflictsArgs, GetArgs, HistoryArgs, LsArgs, MkdirArgs, MountArgs, MvArgs, PutArgs,
-    RestoreArgs, RmArgs, StatArgs, UmountArgs, WatchArgs, WriteArgs,
+    RestoreArgs, RmArgs, SearchArgs, StatArgs, UmountArgs, WatchArgs, WriteArgs,
 };
 
 use super::complete;
@@ -98,6 +98,8 @@ pub enum Command {
     Cat(CatArgs),
     /// List files
     Ls(LsArgs),
+    /// Find files by words in their names, by tags, sizes, ages or owners
+    Search(SearchArgs),
     /// Make directories
     Mkdir(MkdirArgs),
     /// Give files or directories another name

@@ -97,6 +97,7 @@ fn run(cli: &Cli, matches: &ArgMatches, ui: &Ui) -> Result<(), CommandError> {
             .map_err(|err| cmd::get::ended(args, err)),
         Command::Cat(args) => wait(cmd::get::cat(ui, &client(ui, &given)?, args)),
         Command::Ls(args) => wait(cmd::ls::run(ui, &client(ui, &given)?, args)),
+        Command::Search(args) => wait(cmd::search::run(ui, &client(ui, &given)?, args)),
         Command::Mkdir(args) => wait(cmd::arrange::mkdir(ui, &client(ui, &given)?, args)),
         Command::Mv(args) => wait(cmd::arrange::mv(ui, &client(ui, &given)?, args)),
         Command::Write(args) => wait(cmd::mount::write(ui, &client(ui, &given)?, args)),

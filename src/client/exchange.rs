@@ -93,6 +93,22 @@ impl Exchange {
         }
     }
 
+    /// Reads up to the end and returns the items, and the reply.
+    pub(super) async fn items_and_reply<I: DeserializeOwned, T: DeserializeOwned>(
+        &mut self,
+        watch: Option<&Watch>,
+    ) -> Result<(Vec<I>, T), Failure> {
+        let mut items = Vec::new();
+        loop {
+            match self.next().await? {
+                Answer::Done { reply, .. } => return Ok((items, typed(reply)?)),
+                Answer::Failed { error, .. } => return Err(error),
+                Answer::Item { item, .. } => items.push(typed(item)?),
+                news => tell(watch, &news),
+            }
+        }
+    }
+
     /// Says that the end of a put's descriptor is the end of the file.
     async fn go_on(&mut self) -> Result<(), Failure> {
         self.stream.get_mut().write_all(b"\n").await.map_err(|_| gone())

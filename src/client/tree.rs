@@ -2,8 +2,9 @@
 
 use super::{Client, Items};
 use crate::wire::control::{
-    ChunkInfo, ConflictInfo, Failure, FileInfo, FileStat, HistoryInfo, Moved, PathText, Removed,
-    RemovedInfo, Request, Resolved, Restored, Rm, Target, Watched, Write, WrittenInfo,
+    ChunkInfo, ConflictInfo, Failure, FileInfo, FileStat, FoundInfo, HistoryInfo, Moved, PathText,
+    Removed, RemovedInfo, Request, Resolved, Restored, Rm, Search, Searched, Target, Watched,
+    Write, WrittenInfo,
 };
 use std::os::fd::OwnedFd;
 
@@ -15,6 +16,15 @@ impl Client {
     /// What the daemon says.
     pub async fn list(&self, path: PathText, recursive: bool) -> Result<Items<FileInfo>, Failure> {
         self.items(Request::Ls { path, recursive }).await
+    }
+
+    /// What has names, tags, sizes or owners that fit, the best first.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn search(&self, search: Search) -> Result<(Vec<FoundInfo>, Searched), Failure> {
+        let mut exchange = self.open(Request::Search(search), Vec::new()).await?;
+        exchange.items_and_reply(self.watch.as_ref()).await
     }
 
     /// Makes a directory; with `parents` those on the way too, and one that is there is fine.

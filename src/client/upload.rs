@@ -7,8 +7,8 @@ use super::source::mtime_ns;
 use super::told::{Told, broken};
 use crate::text::{reason, shown, shown_path};
 use crate::wire::control::{
-    Code, Failure, ITEMS_MAX, PassedOver, PathText, PutFailed, PutItem, PutMany, PutWhat, Request,
-    StoredMany, Wait,
+    Code, Failure, FileTag, ITEMS_MAX, PassedOver, PathText, PutFailed, PutItem, PutMany, PutWhat,
+    Request, StoredMany, Wait,
 };
 use ignore::overrides::{Override, OverrideBuilder};
 use ignore::{DirEntry, Walk, WalkBuilder};
@@ -52,6 +52,8 @@ pub struct PutDir {
     pub timeout_ms: Option<u64>,
     /// Whether every file is read, also one of the length and modification time that are known.
     pub checksum: bool,
+    /// Tags of the files; none: those of the files that are there stay.
+    pub tags: Vec<FileTag>,
 }
 
 /// What goes to the daemon with one request.
@@ -123,6 +125,7 @@ impl Client {
             wait: options.wait,
             timeout_ms: options.timeout_ms,
             checksum: options.checksum,
+            tags: options.tags.clone(),
         };
         let one = told.one();
         let mut exchange = self.open(Request::PutMany(many), batch.fds).await?;

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod membership;
 pub mod placement;
 pub mod repair;
+pub mod search;
 pub mod transfer;
 pub mod tree;
 pub mod work;

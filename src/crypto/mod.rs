@@ -7,14 +7,17 @@
 mod encoding;
 mod identity;
 mod manifest;
+mod names;
 mod pake;
 mod seal;
 mod sealed_box;
 mod secret;
 mod sectors;
+mod xts;
 
 pub use encoding::EncodingError;
 pub use identity::{NodeKey, SIGNATURE_LEN, SwarmKey, verify};
+pub use names::NameKey;
 pub use pake::{
     CodeError, PAKE_MESSAGE_LEN, Paired, PairingAdmin, PairingCode, PairingJoiner, PakeError,
 };

@@ -3,6 +3,7 @@
 //! not stores, verifies and repairs them all the same. And the claim that a put's own secret stands
 //! for.
 
+use super::NameKey;
 use crate::id::{ClaimId, EpochId, FileHash, LookupId, Tag};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -52,6 +53,7 @@ pub struct EpochKeys {
     catalogue: [u8; 32],
     tag: [u8; 32],
     prefix: [u8; 32],
+    names: [u8; 32],
 }
 
 impl EpochKeys {
@@ -66,6 +68,7 @@ impl EpochKeys {
             catalogue: derive("p2pfs 2026-11 catalogue v1"),
             tag: derive("p2pfs 2026-11 register tag v1"),
             prefix: derive("p2pfs 2026-11 hash prefix v1"),
+            names: derive("p2pfs 2026-11 rows of names v1"),
         }
     }
 
@@ -115,6 +118,11 @@ impl EpochKeys {
         let mut out = [0; 8];
         out.copy_from_slice(&blake3::keyed_hash(&self.prefix, first).as_bytes()[..8]);
         out
+    }
+
+    /// What seals the names that a node keeps at hand for searches.
+    pub fn names(&self) -> NameKey {
+        NameKey::new(&self.names)
     }
 
     /// Seals the body of a catalogue record: XChaCha20-Poly1305 with a random nonce.

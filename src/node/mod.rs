@@ -49,6 +49,7 @@ mod worker;
 pub use crate::chunk::TooLarge;
 pub use crate::core::catalogue::Special;
 pub use crate::core::placement::Balance;
+pub use crate::core::search::BadQuery;
 pub use crate::core::tree::{TreeError, VersionError};
 pub use crate::core::work::{ROOT_NUMBER, Renaming};
 pub use crate::store::OpenError as StoreError;

@@ -19,6 +19,7 @@ mod history;
 mod limit;
 mod many;
 mod mount;
+mod search;
 mod state;
 mod target;
 
@@ -31,6 +32,9 @@ pub use history::{ConflictInfo, Deed, HistoryInfo, Resolved, Watched};
 pub use limit::{Limit, Limits, PeerLimits, RateInfo};
 pub use many::{ITEMS_MAX, PassedOver, PutFailed, PutItem, PutMany, PutWhat, StoredMany};
 pub use mount::{Mount, MountInfo, Umount, Write, WrittenInfo};
+pub use search::{
+    FileTag, FoundInfo, RESULTS, RESULTS_MAX, Search, Searched, TAG_LEN_MAX, TAGS, TAGS_MAX,
+};
 pub use state::{
     Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, PinInfo,
     ScrubFound, ScrubInfo, Setting, Status, WaitingInfo, WordKind, WorkerInfo, WorkerState,
@@ -72,6 +76,9 @@ pub enum Request {
         /// Whether directories below are listed too.
         recursive: bool,
     },
+    /// Finds what has names, tags, sizes or owners that fit; one [`FoundInfo`] item each, the best
+    /// first. Reply: [`Searched`].
+    Search(Search),
     /// Removes a name, with its content after the history time, or at once. Reply: [`Removed`].
     Rm(Rm),
     /// Gives back what was removed, or an old version. Reply: [`Restored`].

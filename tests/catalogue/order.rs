@@ -31,6 +31,7 @@ fn replay(records: &[Vec<u8>], order: &[usize]) -> (MapTables, Vec<String>) {
     replica.learn(2);
     while replica.catch_up(5) {}
     let lines = replica.lines();
+    crate::search::finds_what_is_seen(&replica);
     (replica.store, lines)
 }
 

@@ -142,6 +142,7 @@ impl Shelf {
             mtime_ns: None,
             target: None,
             conflict: false,
+            tags: Vec::new(),
         }
     }
 

@@ -26,6 +26,7 @@ fn without_a_daemon_each_command_says_so_and_starts_none() {
         &["mkdir", "/x"],
         &["mv", "/x", "/y"],
         &["rm", "/x"],
+        &["search", "x"],
         &["status"],
         &["status", "--check"],
         &["status", "--workers"],
@@ -121,6 +122,15 @@ fn a_wrong_command_line_is_clap_s_business() {
         fails(&["daemon", "--replicas", replicas], 2, &sentence);
         fails(&["put", "f", "--replicas", replicas], 2, &sentence);
     }
+    for limit in ["0", "1001", "many"] {
+        let sentence = format!("`{limit}` is not a number from 1 to 1000");
+        fails(&["search", "x", "--limit", limit], 2, &sentence);
+    }
+    for tag in ["", "a b", "a,b", "../x"] {
+        fails(&["put", "f", "--tag", tag], 2, &format!("`{tag}` is not a tag: 1 to 32 bytes"));
+        fails(&["search", "--tag", tag], 2, &format!("`{tag}` is not a tag: 1 to 32 bytes"));
+    }
+    fails(&["search", "--newer", "7"], 2, "`7` has no unit, e.g. 7s or 7min");
     fails(&["daemon", "--capacity", "ten"], 2, "`ten` is not a size, e.g. 500MB or 10GiB");
 }
 

@@ -4,7 +4,7 @@
 use crate::cli::complete;
 use crate::config;
 use crate::text;
-use crate::wire::control::{Range, Wait};
+use crate::wire::control::{FileTag, RESULTS, RESULTS_MAX, Range, Wait};
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use std::ffi::OsString;
@@ -20,6 +20,7 @@ output; with -r there is none.
 Examples:
   p2pfs put file.txt
   p2pfs put q3.pdf --as /reports/q3.pdf --wait all --timeout 10min
+  p2pfs put scan.pdf --as /2026/ --tag tax --tag receipt
   p2pfs put -r ~/photos --as /photos --exclude '*.tmp'
   tar c photos | p2pfs put - --as /photos.tar")]
 pub struct PutArgs {
@@ -45,6 +46,13 @@ pub struct PutArgs {
     /// A name that ends with `/` is a directory for it.
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<OsString>,
+    /// A tag by which p2pfs search finds it; may be repeated; with -r for every file
+    ///
+    /// Letters, digits, `-`, `_` and `.`, at most 32 bytes. They replace those of a file that is there,
+    /// which keeps its tags when none is given.
+    #[arg(long = "tag", value_name = "TAG", value_parser = FileTag::new)]
+    #[arg(conflicts_with = "unlisted")]
+    pub tags: Vec<FileTag>,
     /// Give it no name: who knows the hash can get it
     #[arg(long, conflicts_with_all = ["name", "recursive"])]
     pub unlisted: bool,
@@ -130,6 +138,48 @@ pub struct LsArgs {
     /// List instead what was removed here or below, and can be restored
     #[arg(long, conflicts_with_all = ["long", "recursive"])]
     pub removed: bool,
+}
+
+/// Arguments of `search`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+All of it has to fit; upper and lower case are alike. What is called so comes first, then what
+begins so, then what has a word that begins so, then the rest. Quote a pattern.
+
+Examples:
+  p2pfs search rep 2026
+  p2pfs search '*.mkv' --min 1GiB
+  p2pfs search --tag tax --newer 30d --owner calm-heron")]
+pub struct SearchArgs {
+    /// Words that are in the name, begin a tag, or are in the owner's name
+    ///
+    /// A word with `*` or `?` in it is a pattern for a whole name.
+    #[arg(value_name = "WORD")]
+    pub words: Vec<String>,
+    /// Only these: `file`, `dir`, `link`, or how a name ends, e.g. pdf; may be repeated
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub kind: Vec<String>,
+    /// Only files of at least this size, e.g. 10MiB
+    #[arg(long, value_name = "SIZE", value_parser = text::parse_size)]
+    pub min: Option<u64>,
+    /// Only files of at most this size
+    #[arg(long, value_name = "SIZE", value_parser = text::parse_size)]
+    pub max: Option<u64>,
+    /// Only what was stored within this time, e.g. 7d
+    #[arg(long, value_name = "TIME", value_parser = text::parse_duration)]
+    pub newer: Option<Duration>,
+    /// Only what was stored longer ago than this
+    #[arg(long, value_name = "TIME", value_parser = text::parse_duration)]
+    pub older: Option<Duration>,
+    /// Only what this node has stored: its name, or the first 8 or more digits of its id
+    #[arg(long, value_name = "PEER", add = ArgValueCompleter::new(complete::peers))]
+    pub owner: Option<String>,
+    /// Only what has this tag, see p2pfs help put; may be repeated
+    #[arg(long = "tag", value_name = "TAG", value_parser = FileTag::new)]
+    pub tags: Vec<FileTag>,
+    /// Most results, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = RESULTS, value_parser = parse_limit)]
+    pub limit: usize,
 }
 
 /// Arguments of `mkdir`.
@@ -360,6 +410,11 @@ fn parse_wait(text: &str) -> Result<Wait, config::ParseError> {
             config::ParseError(format!("`{}` is not a number from 1 to 8, nor `all`", text))
         }),
     }
+}
+
+fn parse_limit(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=RESULTS_MAX).contains(number));
+    number.ok_or_else(|| format!("`{}` is not a number from 1 to {RESULTS_MAX}", text::shown(text)))
 }
 
 fn parse_range(text: &str) -> Result<Range, String> {

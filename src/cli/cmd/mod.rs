@@ -18,6 +18,7 @@ pub(super) mod pin;
 pub(super) mod put;
 pub(super) mod rm;
 pub(super) mod scrub;
+pub(super) mod search;
 pub(super) mod stat;
 pub(super) mod status;
 pub(super) mod watch;

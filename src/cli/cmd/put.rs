@@ -36,6 +36,7 @@ pub(in crate::cli) async fn run(
         compress: !args.no_compress,
         wait: args.wait,
         timeout_ms: timeout_ms(args),
+        tags: args.tags.clone(),
         ..Put::default()
     };
     let name = match stream {
@@ -92,6 +93,7 @@ async fn directory(
         wait: args.wait,
         timeout_ms: timeout_ms(args),
         checksum: args.checksum,
+        tags: args.tags.clone(),
     };
     let mut stored = client.put_dir(&args.path, options).await?;
     stored.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -7,7 +7,7 @@ use crate::cli::target;
 use crate::cli::ui::{Align, Table, Ui};
 use crate::client::Client;
 use crate::text::{self, shown, shown_bytes};
-use crate::wire::control::{FileKind, FileStat, PeerState, Target};
+use crate::wire::control::{FileKind, FileStat, FileTag, PeerState, Target};
 
 pub(in crate::cli) async fn run(
     ui: &Ui,
@@ -107,6 +107,10 @@ fn lines(stat: &FileStat) -> Vec<(&'static str, String)> {
     }
     if let Some(mode) = info.mode {
         lines.push(("Mode", format!("{:04o}", mode & 0o7777)));
+    }
+    if !info.tags.is_empty() {
+        let tags: Vec<&str> = info.tags.iter().map(FileTag::as_str).collect();
+        lines.push(("Tags", tags.join(", ")));
     }
     for holder in &stat.holders {
         let here = if holder.here { ", this node" } else { "" };

@@ -11,6 +11,7 @@ mod body;
 pub(crate) mod browse;
 mod change;
 mod keyring;
+pub(crate) mod names;
 mod opened;
 pub(crate) mod past;
 mod place;
@@ -20,6 +21,7 @@ mod reveal;
 mod sums;
 pub mod sync;
 mod table;
+mod tags;
 
 pub use apply::{
     Applied, Authority, CaughtUp, Checked, Context, GRANT_TOLERANCE_MS, GrantFacts, Refusal,
@@ -34,6 +36,7 @@ pub use change::{
     Target, XATTR_VALUE_MAX, XATTRS_MAX, decode_changes, encode_changes, entry_tag, inode_tag,
 };
 pub use keyring::Keyring;
+pub use names::{AUTHOR, Listed};
 pub use opened::{Opened, OpenedRecords};
 pub use past::{is_released, owed, released, settle_owed, thinned_until};
 pub use place::LOST_AND_FOUND;

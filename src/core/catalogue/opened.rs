@@ -6,7 +6,7 @@ use super::change::Change;
 use super::keyring::Keyring;
 use super::record::Record;
 use super::table::{View, damaged};
-use crate::id::{NodeId, RecordId};
+use crate::id::{EpochId, NodeId, RecordId};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Opened {
     pub(crate) author: NodeId,
+    /// The epoch whose keys open it.
+    pub(crate) epoch: EpochId,
     /// The records whose changes these supersede.
     pub(crate) parents: Vec<RecordId>,
     pub(crate) changes: Vec<Change>,
@@ -33,10 +35,11 @@ pub(crate) fn open(
     let len = bytes.len();
     let record = Record::parse(bytes).map_err(damaged)?;
     let changes = keyring.get(&record.header.epoch).and_then(|keys| record.open(keys));
-    let (author, parents) = (record.header.author, &record.header.parents);
+    let (author, epoch) = (record.header.author, record.header.epoch);
+    let parents = &record.header.parents;
     Ok(changes.map(|changes| {
         let size = len + changes.len() * size_of::<Change>();
-        Opened { author, parents: parents.clone(), changes, size }
+        Opened { author, epoch, parents: parents.clone(), changes, size }
     }))
 }
 
@@ -95,7 +98,8 @@ mod tests {
         let record = |number| RecordId([number; 32]);
         let opened = || {
             let (author, parents, changes) = (NodeId([0; 32]), Vec::new(), Vec::new());
-            Arc::new(Opened { author, parents, changes, size: 10 })
+            let epoch = EpochId::NONE;
+            Arc::new(Opened { author, epoch, parents, changes, size: 10 })
         };
         let mut kept = OpenedRecords::new(60);
         kept.keep(record(0), opened());

@@ -155,25 +155,27 @@ impl Places<'_> {
     }
 }
 
-/// Puts directories whose registers changed, and all that had fallen, where they belong.
+/// Puts directories whose registers changed, and all that had fallen, where they belong; which
+/// those are.
 pub(super) fn settle(
     store: &mut dyn ViewMut,
     keyring: &Keyring,
     changed: BTreeSet<InodeId>,
-) -> io::Result<()> {
+) -> io::Result<Vec<InodeId>> {
     let mut fallen: BTreeMap<InodeId, u8> = changed.into_iter().map(|dir| (dir, 0)).collect();
     fallen.remove(&InodeId::ROOT);
     fallen.remove(&LOST_AND_FOUND);
     if fallen.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     for (row, _) in scan(store, FALLEN, &[], None, usize::MAX)? {
         fallen.insert(InodeId(Parts(&row).take()?), 0);
     }
     let mut places = Places { store, keyring, fallen, winners: BTreeMap::new() };
     places.open_cycles()?;
-    for (dir, level) in std::mem::take(&mut places.fallen) {
-        places.write(&dir, level)?;
+    let fallen = std::mem::take(&mut places.fallen);
+    for (dir, level) in &fallen {
+        places.write(dir, *level)?;
     }
-    Ok(())
+    Ok(fallen.into_keys().collect())
 }

@@ -9,6 +9,7 @@
 use super::apply::{ViewMut, find_row};
 use super::change::{Change, Node, Place, entry_tag};
 use super::keyring::Keyring;
+use super::names;
 use super::opened::open;
 use super::past;
 use super::place;
@@ -18,7 +19,7 @@ use super::table::{
     TOTAL_FILES, Version, any, key, register_key, value, versions_of,
 };
 use crate::crypto::EpochKeys;
-use crate::id::{InodeId, RecordId, Tag};
+use crate::id::{EpochId, InodeId, NodeId, RecordId, Tag};
 use crate::wire::codec::Encode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -39,14 +40,22 @@ pub(super) fn tally(tables: &(impl crate::sys::TableRead + ?Sized)) -> io::Resul
     Ok(Tally { files, bytes })
 }
 
+/// A record opened for what it says.
+pub(super) struct Said {
+    id: RecordId,
+    pub(super) author: NodeId,
+    pub(super) epoch: EpochId,
+    pub(super) changes: Vec<Change>,
+}
+
 /// One change of the readers' tables.
 pub(super) struct Reveal<'a> {
     pub(super) store: &'a mut dyn ViewMut,
-    keyring: &'a Keyring,
+    pub(super) keyring: &'a Keyring,
     /// The record being applied, opened.
-    current: Option<(RecordId, Vec<Change>)>,
+    current: Option<Said>,
     /// The one opened last, because neighbours often lie in the same record.
-    last: Option<(RecordId, Vec<Change>)>,
+    last: Option<Said>,
     /// What each touched inode counted before.
     before: BTreeMap<InodeId, Tally>,
     dirs: BTreeSet<InodeId>,
@@ -66,7 +75,8 @@ impl<'a> Reveal<'a> {
         };
         let Some(changes) = record.open(keys) else { return vec![Fact::Void; count] };
         let facts = changes.iter().map(|change| fact_of(keys, change)).collect();
-        self.current = Some((record.id, changes));
+        let (author, epoch) = (record.header.author, record.header.epoch);
+        self.current = Some(Said { id: record.id, author, epoch, changes });
         facts
     }
 
@@ -104,7 +114,8 @@ impl<'a> Reveal<'a> {
 
     /// Makes a file's version findable by the first digits of its hash and by its claim.
     fn set_file(&mut self, at: &ChangeAt, record: &Record) -> io::Result<()> {
-        let change = self.current.as_ref().and_then(|(_, all)| all.get(usize::from(at.change)));
+        let current = self.current.as_ref();
+        let change = current.and_then(|said| said.changes.get(usize::from(at.change)));
         if let Some(Change::Inode { inode, node: Node::File(version), .. }) = change
             && let Some(keys) = self.keyring.get(&record.header.epoch)
             && let Some(first) = version.hash.0.first_chunk()
@@ -179,23 +190,42 @@ impl<'a> Reveal<'a> {
     }
 
     fn change(&mut self, at: &ChangeAt) -> io::Result<Option<&Change>> {
-        let is = |slot: &Option<(RecordId, Vec<Change>)>| {
-            slot.as_ref().is_some_and(|(id, _)| *id == at.id)
-        };
-        if !is(&self.current) && !is(&self.last) {
-            let opened = open(self.store, self.keyring, &at.id)?;
-            self.last = opened.map(|opened| (at.id, opened.changes));
-        }
-        let slot = if is(&self.current) { &self.current } else { &self.last };
-        Ok(slot.as_ref().and_then(|(_, changes)| changes.get(usize::from(at.change))))
+        Ok(self.said(&at.id)?.and_then(|said| said.changes.get(usize::from(at.change))))
     }
 
-    /// Ends the change: the tally and the places of directories follow.
+    /// What a record says, if it can be read.
+    pub(super) fn said(&mut self, id: &RecordId) -> io::Result<Option<&Said>> {
+        let is = |slot: &Option<Said>| slot.as_ref().is_some_and(|said| said.id == *id);
+        if !is(&self.current) && !is(&self.last) {
+            let opened = open(self.store, self.keyring, id)?;
+            self.last = opened.map(|opened| Said {
+                id: *id,
+                author: opened.author,
+                epoch: opened.epoch,
+                changes: opened.changes,
+            });
+        }
+        Ok(if is(&self.current) { self.current.as_ref() } else { self.last.as_ref() })
+    }
+
+    /// A row of the names at hand, sealed under the keys of an epoch.
+    pub(super) fn seal_names(
+        &self,
+        epoch: &EpochId,
+        inode: &InodeId,
+        mut row: Vec<u8>,
+    ) -> Option<Vec<u8>> {
+        self.keyring.get(epoch)?.names().seal(inode, &mut row);
+        Some([&epoch.0[..names::EPOCH], &row].concat())
+    }
+
+    /// Ends the change: the tally, the places of directories and the names at hand follow.
     pub(super) fn finish(mut self) -> io::Result<()> {
         let old = tally(self.store)?;
-        let mut new = old;
+        let (mut new, mut touched) = (old, BTreeSet::new());
         for (inode, before) in std::mem::take(&mut self.before) {
             let after = self.count(&inode)?;
+            touched.insert(inode);
             // The lengths are the authors' word, so their sum may wrap; it wraps back as well.
             new.files = new.files.wrapping_add(after.files).wrapping_sub(before.files);
             new.bytes = new.bytes.wrapping_add(after.bytes).wrapping_sub(before.bytes);
@@ -205,7 +235,9 @@ impl<'a> Reveal<'a> {
         } else if new != old {
             self.store.insert(TOTAL, TOTAL_FILES, &(new.files, new.bytes).to_bytes())?;
         }
-        place::settle(self.store, self.keyring, self.dirs)
+        let dirs = std::mem::take(&mut self.dirs);
+        touched.extend(place::settle(self.store, self.keyring, dirs)?);
+        touched.iter().try_for_each(|inode| names::write(&mut self, inode))
     }
 }
 

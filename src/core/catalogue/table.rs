@@ -3,7 +3,7 @@
 //! keys and values; who fills them is `apply`, who asks them `query`, `sums` and `core::tree`.
 //!
 //! Nothing of a name, file hash or body lies in them in the clear: only tags, random ids, clocks,
-//! keyed values and record ids. Numbers in keys are big-endian, so that keys sort by them; `!` is
+//! keyed or sealed values and record ids. Numbers in keys are big-endian, so that keys sort by them; `!` is
 //! the bitwise complement, so that the newest comes first. Values are `wire::codec`.
 //!
 //! | table | key | value |
@@ -36,6 +36,7 @@
 //! | `cat_past` | parent inode 16, tag 16, ended 8, clock 8, id 32, change u16 | inode 16 |
 //! | `cat_gone` | inode 16, 0 name or 1 version, ended 8, clock 8, id 32, change u16 | |
 //! | `cat_ended` | ended 8, clock 8, id 32, change u16 | inode 16 |
+//! | `cat_name` | inode 16 | what a search looks at, sealed (see `names`) |
 //!
 //! `cat_register` and the tables above it are kept by every member, the rest only as far as bodies
 //! can be read. `cat_child` has heads only: entries that are not removals, and each directory once.
@@ -51,7 +52,7 @@ use std::io;
 use std::sync::Arc;
 
 /// The version of this format. Tables of another version are thrown away and rebuilt.
-pub const TABLES_VERSION: u32 = 6;
+pub const TABLES_VERSION: u32 = 7;
 
 pub(super) const TOTAL: Table = Table("cat_total");
 pub(super) const CLOCK: Table = Table("cat_clock");
@@ -79,11 +80,13 @@ pub(super) const FILE: Table = Table("cat_file");
 pub(super) const PAST: Table = Table("cat_past");
 pub(super) const GONE: Table = Table("cat_gone");
 pub(super) const ENDED: Table = Table("cat_ended");
+pub(super) const NAME: Table = Table("cat_name");
 
 /// All tables of the catalogue, so that a store can make, check and drop them.
 pub const TABLES: &[Table] = &[
     TOTAL, CLOCK, RECORD, SUM, LOOKUP, CLAIM, GRANT, OPEN, EPOCH, RELEASED, LET_GO, THINNED, OWED,
     WAITING, ORPHAN, SEALED, REGISTER, CHILD, LINK, DIR, FALLEN, PREFIX, FILE, PAST, GONE, ENDED,
+    NAME,
 ];
 
 /// Keys of `cat_total`.

@@ -109,7 +109,26 @@ impl Tree<'_> {
             if out.len() == limit {
                 break;
             }
-            out.extend(self.path_of(row)?.filter(|path| !out.contains(path)));
+            let path = self.entry_at(row)?.map(|(path, _)| path);
+            out.extend(path.filter(|path| !out.contains(path)));
+        }
+        Ok(out)
+    }
+
+    /// What is seen of an inode where it has this name, with the paths.
+    pub(super) fn seen_named(
+        &self,
+        inode: &InodeId,
+        name: &[u8],
+    ) -> io::Result<Vec<(Vec<u8>, Entry)>> {
+        let mut rows = browse::links_of(self.view, inode, LINKS_MAX)?;
+        rows.extend(browse::dir_row(self.view, inode)?);
+        let mut out: Vec<(Vec<u8>, Entry)> = Vec::new();
+        for row in &rows {
+            if self.name_of(row)?.is_some_and(|known| known == name) {
+                let seen = self.entry_at(row)?;
+                out.extend(seen.filter(|(path, _)| out.iter().all(|(known, _)| known != path)));
+            }
         }
         Ok(out)
     }
@@ -138,15 +157,15 @@ impl Tree<'_> {
         Ok(None)
     }
 
-    /// The path of a name, walking up; none when it is not seen or leads to nowhere.
-    fn path_of(&self, row: &Named) -> io::Result<Option<Vec<u8>>> {
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        let mut len = 0;
-        let mut row = *row;
+    /// What is seen of a name, with its path, walking up; none when it leads to nowhere.
+    fn entry_at(&self, row: &Named) -> io::Result<Option<(Vec<u8>, Entry)>> {
+        let (mut names, mut len) = (Vec::<Vec<u8>>::new(), 0);
+        let (mut row, mut last) = (*row, None);
         loop {
             let Some(entry) = self.seen_as(&row)? else { return Ok(None) };
             len += entry.name.len() + 1;
-            names.push(entry.name);
+            names.push(entry.name.clone());
+            last.get_or_insert(entry);
             if len > PATH_MAX {
                 return Ok(None);
             }
@@ -162,7 +181,8 @@ impl Tree<'_> {
                 None => return Ok(None),
             }
         }
-        Ok(Some(names.iter().rev().flat_map(|name| [b"/", name.as_slice()].concat()).collect()))
+        let path = names.iter().rev().flat_map(|name| [b"/", name.as_slice()].concat()).collect();
+        Ok(last.map(|entry| (path, entry)))
     }
 
     fn seen_as(&self, row: &Named) -> io::Result<Option<Entry>> {

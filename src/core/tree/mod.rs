@@ -1,6 +1,6 @@
 //! The tree of names as people see it: paths, listings, versions, hashes. Owns what is visible: the
 //! winner under a name, conflict copies and their names, lost+found; what stood at a name
-//! (`history`, `which`), what was removed (`gone`), what is kept of that (`past`, `thin`), and what
+//! (`history`, `which`), what has names that fit (`search`), what was removed (`gone`), what is kept of that (`past`, `thin`), and what
 //! is news (`news`); and (in `plan`, `resolve` and `planner`) the changes that make a wish true. It
 //! reads the catalogue's tables and changes nothing.
 //!
@@ -28,6 +28,7 @@ mod plan;
 mod planner;
 mod resolve;
 mod same;
+mod search;
 mod suspects;
 mod thin;
 mod which;
@@ -44,6 +45,7 @@ pub use past::Due;
 pub use plan::NewFile;
 pub use planner::Planner;
 pub use resolve::Conflict;
+pub use search::{Hit, Hits};
 pub use thin::AGES_MS as THINNED_AFTER_MS;
 pub use which::{Which, split as split_version};
 

@@ -172,11 +172,12 @@ impl<'t, 'a> Planner<'t, 'a> {
     }
 
     /// Gives a name what it leads to: a new version of what is there, if that is of the same kind.
+    /// That keeps its tags unless the new one brings some.
     pub(super) fn set_content(
         &mut self,
         path: &[u8],
         node: Node,
-        attributes: Attributes,
+        mut attributes: Attributes,
         same_kind: impl Fn(&Node) -> bool,
     ) -> Result<InodeId, TreeError> {
         let (parent, name) = self.make_parents(path)?;
@@ -186,7 +187,12 @@ impl<'t, 'a> Planner<'t, 'a> {
             return Err(TreeError::IsADirectory);
         }
         let (inode, target) = match winner.filter(|entry| same_kind(&entry.version.node)) {
-            Some(entry) => (entry.inode, Target::Kept(entry.inode)),
+            Some(entry) => {
+                if attributes.tags().is_empty() {
+                    attributes.set_tags(entry.version.attributes.tags());
+                }
+                (entry.inode, Target::Kept(entry.inode))
+            }
             None => {
                 let inode = self.new_inode();
                 (inode, Target::Linked(inode))

@@ -4,8 +4,9 @@
 use super::Outbox;
 use super::failure::failure;
 use crate::node::{Error, Node};
-use crate::wire::control::{Code, Failure, Request, Target};
+use crate::wire::control::{Code, Failure, Request, Search, Target};
 use serde_json::Value;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Items of a list that go together from the thread that reads it to its client.
@@ -114,8 +115,24 @@ pub(super) async fn list<T: serde::Serialize + Send + 'static>(
     drop(pages);
     match reading.await {
         Ok(read) => read.map(|()| Value::Null).map_err(|err| failure(&err, Some(&target))),
-        Err(_) => Err(Failure::new(Code::Failed, "the list could not be read")),
+        Err(_) => Err(unread()),
     }
+}
+
+/// A search reads all names: not where other calls wait.
+pub(super) async fn search(
+    node: Arc<Node>,
+    search: Search,
+    out: &Outbox,
+) -> Result<Value, Failure> {
+    let found = tokio::task::spawn_blocking(move || node.search(&search)).await;
+    let (found, searched) = found.map_err(|_| unread())?.map_err(|err| failure(&err, None))?;
+    items(&found, out).await?;
+    value(&searched)
+}
+
+fn unread() -> Failure {
+    Failure::new(Code::Failed, "the list could not be read")
 }
 
 async fn chunks(node: &Node, target: &Target, out: &Outbox) -> Result<Value, Failure> {

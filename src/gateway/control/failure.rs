@@ -5,7 +5,7 @@ mod peers;
 mod transfer;
 
 use crate::node::{
-    Error, NotReady, PutError, TooLarge, TreeError, VersionError, WorkError, WriteError,
+    BadQuery, Error, NotReady, PutError, TooLarge, TreeError, VersionError, WorkError, WriteError,
 };
 use crate::text::{reason, shown, shown_bytes};
 use crate::wire::control::{Code, Failure, PathText, Target};
@@ -67,6 +67,7 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
             Failure::new(Code::Conflict, "no other node could take what is on this one")
                 .hint("let another one join:  p2pfs daemon --bootstrap HOST:4000")
         }
+        Error::Query(err) => query(*err),
         Error::Approval(err) => approval(err),
         Error::UnknownPeer => Failure::new(Code::NotFound, "no peer is called that")
             .hint("who is there:  p2pfs peers")
@@ -242,6 +243,18 @@ fn not_ready(err: NotReady) -> Failure {
         NotReady::NoEpoch => {
             Failure::new(Code::Unreachable, "this node has not read its swarm's catalogue yet")
                 .hint("does it reach its swarm?  p2pfs status")
+        }
+    }
+}
+
+fn query(err: BadQuery) -> Failure {
+    match err {
+        BadQuery::Empty => Failure::new(Code::Usage, "it is not said what to look for")
+            .hint("by name:  p2pfs search report 2026")
+            .hint("by something else:  p2pfs search --tag tax --newer 7d"),
+        BadQuery::TooLong => {
+            Failure::new(Code::Usage, "a search has at most 16 words of at most 255 bytes each")
+                .hint("a few words are enough:  p2pfs search report 2026")
         }
     }
 }

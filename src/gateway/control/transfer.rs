@@ -8,8 +8,8 @@ use super::source::Confirmed;
 use crate::node::{ManyStored, Node, OnProgress, Written};
 use crate::sys::{DescriptorSink, DescriptorSource, Source};
 use crate::wire::control::{
-    Code, Failure, Get, ITEMS_MAX, Put, PutFailed, PutItem, PutMany, PutWhat, Target, Write,
-    WrittenInfo,
+    Code, Failure, FileTag, Get, ITEMS_MAX, Put, PutFailed, PutItem, PutMany, PutWhat, TAGS_MAX,
+    Target, Write, WrittenInfo,
 };
 use serde_json::Value;
 use std::os::fd::OwnedFd;
@@ -25,6 +25,7 @@ pub(super) async fn put_file(
     fds: Vec<OwnedFd>,
     out: Outbox,
 ) -> Result<Value, Failure> {
+    few_tags(&put.tags)?;
     let fd = fds.into_iter().next().ok_or_else(no_descriptor)?;
     let cancel = Cancel::default();
     let source = DescriptorSource::new(fd, cancel.0.clone()).map_err(|err| unusable(&err))?;
@@ -53,6 +54,7 @@ pub(super) async fn put_many(
     if many.items.len() > ITEMS_MAX {
         return Err(Failure::new(Code::Usage, format!("more than {ITEMS_MAX} items in a request")));
     }
+    few_tags(&many.tags)?;
     let cancel = Cancel::default();
     let mut sources: Vec<Box<dyn Source>> = Vec::with_capacity(fds.len());
     for fd in fds {
@@ -121,6 +123,17 @@ struct Cancel(Arc<AtomicBool>);
 impl Drop for Cancel {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn few_tags(tags: &[FileTag]) -> Result<(), Failure> {
+    match tags.len() {
+        0..=TAGS_MAX => Ok(()),
+        many => Err(Failure::new(
+            Code::Usage,
+            format!("{many} tags are too many: a file has at most {TAGS_MAX}"),
+        )
+        .hint("directories order files as well:  p2pfs help mv")),
     }
 }
 

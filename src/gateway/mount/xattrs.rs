@@ -4,13 +4,17 @@
 use super::attr::errno;
 use super::door::{Door, tell_empty};
 use crate::node::{Work, WorkError};
-use crate::wire::control::Target;
+use crate::wire::control::{TAGS, Target};
 use fuser::{Errno, INodeNo, ReplyEmpty, ReplyXattr};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// The extended attributes that the node answers itself.
+/// The extended attributes that the node answers itself, but for [`TAGS`], which are kept like any.
 const OWN: &[u8] = b"user.p2pfs.";
+
+fn is_own(name: &[u8]) -> bool {
+    name.starts_with(OWN) && name != TAGS
+}
 
 impl Door {
     /// Sets one; `flags` say whether it must be there already, or not.
@@ -41,7 +45,7 @@ impl Door {
     /// The value of one.
     pub(super) fn xattr(&self, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let (number, name) = (self.inside(ino), name.as_bytes());
-        if name.starts_with(OWN) {
+        if is_own(name) {
             return self.own_xattr(number, name, size, reply);
         }
         if is_free(name).is_err() {
@@ -109,7 +113,7 @@ fn tell_xattr(value: Result<Vec<u8>, Errno>, size: u32, reply: ReplyXattr) {
 
 /// Names of extended attributes that programs may set.
 fn is_free(name: &[u8]) -> Result<(), Errno> {
-    if name.starts_with(OWN) {
+    if is_own(name) {
         return Err(Errno::EPERM);
     }
     let known = [&b"user."[..], b"trusted."].iter().any(|class| name.starts_with(class));

@@ -80,17 +80,20 @@ impl Prepared {
     }
 
     fn attributes(&self, now_ns: i64) -> Attributes {
-        Attributes {
+        let mut attributes = Attributes {
             mode: self.put.mode.unwrap_or(0o644) & 0o7777,
             mtime_ns: self.put.mtime_ns.unwrap_or(now_ns),
             ..Attributes::default()
-        }
+        };
+        attributes.set_tags(self.put.tags.clone());
+        attributes
     }
 
     /// Whether a version has the attributes that were asked for.
     fn has(&self, attributes: &Attributes) -> bool {
         self.put.mode.is_none_or(|mode| mode & 0o7777 == attributes.mode)
             && self.put.mtime_ns.is_none_or(|mtime_ns| mtime_ns == attributes.mtime_ns)
+            && (self.put.tags.is_empty() || self.attributes(0).tags() == attributes.tags())
     }
 }
 

@@ -321,6 +321,7 @@ impl Shared {
             mtime_ns: Some(version.attributes.mtime_ns),
             target: None,
             conflict: entry.conflict,
+            tags: version.attributes.tags(),
         };
         match &version.node {
             TreeNode::Dir { .. } => {}
@@ -432,6 +433,7 @@ impl Shared {
             mtime_ns: None,
             target: None,
             conflict: false,
+            tags: Vec::new(),
         };
         let Some(entry) = &meant.entry else { return Ok(unlisted) };
         let keyring = self.catalogue.keyring();

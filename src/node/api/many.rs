@@ -91,7 +91,7 @@ impl Shared {
         let keyring = self.catalogue.keyring();
         Ok(self.read_records(|view| {
             let tree = Tree::new(view, &keyring);
-            many.items.iter().map(|item| is_same(view, &tree, item, many.checksum)).collect()
+            many.items.iter().map(|item| is_same(view, &tree, item, many)).collect()
         })?)
     }
 
@@ -186,7 +186,7 @@ fn is_same(
     view: &Snapshot<'_>,
     tree: &Tree<'_>,
     item: &PutItem,
-    checksum: bool,
+    many: &PutMany,
 ) -> io::Result<bool> {
     let entry = match tree.resolve(&item.path.0) {
         Ok(entry) => entry,
@@ -195,8 +195,13 @@ fn is_same(
     };
     let Version { node, attributes, clock, .. } = &entry.version;
     // What a mount notes besides, a put does not know.
-    let noted = Attributes { changed_ns: None, accessed_ns: None, ..attributes.clone() };
-    if noted != attributes_of(item) {
+    let mut noted = Attributes { changed_ns: None, accessed_ns: None, ..attributes.clone() };
+    let mut wanted = attributes_of(item);
+    match (&item.what, many.tags.is_empty()) {
+        (PutWhat::File { .. }, false) => wanted.set_tags(many.tags.clone()),
+        _ => noted.set_tags(Vec::new()),
+    }
+    if noted != wanted {
         return Ok(false);
     }
     Ok(match (node, &item.what) {
@@ -204,7 +209,7 @@ fn is_same(
             let put_ms = i128::from(hlc::ms_of(*clock));
             let modified_ms = i128::from(item.mtime_ns) / 1_000_000;
             let is_old = modified_ms + i128::from(TICK_MS) < put_ms;
-            file.size == *len && is_old && !checksum && !is_released(view, &file.claim)?
+            file.size == *len && is_old && !many.checksum && !is_released(view, &file.claim)?
         }
         (TreeNode::Link(there), PutWhat::Link { target }) => *there == target.0,
         _ => false,
@@ -234,5 +239,6 @@ fn put_of(many: &PutMany, item: &PutItem, len: u64) -> Put {
         len: Some(len),
         mode: Some(item.mode),
         mtime_ns: Some(item.mtime_ns),
+        tags: many.tags.clone(),
     }
 }

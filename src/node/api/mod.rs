@@ -17,6 +17,7 @@ mod purge;
 mod put;
 mod remove;
 mod restore;
+mod search;
 mod state;
 mod survey;
 mod watch;
@@ -28,15 +29,16 @@ pub use watch::Watch;
 use super::{
     ApprovalError, FileError, GetError, Node, NotReady, OnProgress, PublishError, PutError, Shared,
 };
+use crate::core::search::BadQuery;
 use crate::core::tree::{TreeError, VersionError};
 use crate::id::{FileHash, NodeId, RecordId};
 use crate::sys::{Sink, Source};
 use crate::transport::{DialError, LEAST_RATE, TooManyPaced};
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, ConflictInfo, ConnectionInfo, Event, Fetched, FileInfo,
-    FileStat, Get, HistoryInfo, Identity, Limit, Limits, Moved, PathText, PeerInfo, PinInfo, Put,
-    PutMany, Removed, RemovedInfo, Resolved, Restored, Rm, ScrubInfo, Setting, Status, Stored,
-    Target, WordKind, WorkerInfo,
+    FileStat, FoundInfo, Get, HistoryInfo, Identity, Limit, Limits, Moved, PathText, PeerInfo,
+    PinInfo, Put, PutMany, Removed, RemovedInfo, Resolved, Restored, Rm, ScrubInfo, Search,
+    Searched, Setting, Status, Stored, Target, WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -109,6 +111,9 @@ pub enum Error {
     /// The list of pins is full.
     #[error("too many pins")]
     TooManyPins,
+    /// A search says too little or too much.
+    #[error(transparent)]
+    Query(#[from] BadQuery),
     /// Nobody was approved or denied.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
@@ -199,6 +204,12 @@ impl Node {
         visit: &mut dyn FnMut(FileInfo) -> bool,
     ) -> Outcome<()> {
         self.shared.ls(path, recursive, visit)
+    }
+
+    /// What has names, tags, sizes or owners that fit, the best first. It reads all names: not where
+    /// others wait.
+    pub fn search(&self, search: &Search) -> Outcome<(Vec<FoundInfo>, Searched)> {
+        self.shared.search(search)
     }
 
     /// Makes a directory; with `parents` those on the way too, and one that is there is fine.

@@ -1,7 +1,7 @@
 //! What is said of single files and of what has a name: the arguments and replies of the requests
 //! that store, fetch, list, remove and rename. Owns these types; what they ask for the node does.
 
-use super::{PathText, PeerState, Target};
+use super::{FileTag, PathText, PeerState, Target};
 use crate::id::{ChunkId, FileHash, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ pub struct Put {
     /// Modification time of the source in nanoseconds since 1970, when it is a file.
     #[serde(default)]
     pub mtime_ns: Option<i64>,
+    /// Its tags, at most [`super::TAGS_MAX`]; none: those of the file that is there stay.
+    #[serde(default)]
+    pub tags: Vec<FileTag>,
 }
 
 pub(super) fn yes() -> bool {
@@ -48,6 +51,7 @@ impl Default for Put {
             len: None,
             mode: None,
             mtime_ns: None,
+            tags: Vec::new(),
         }
     }
 }
@@ -166,6 +170,9 @@ pub struct FileInfo {
     /// Whether it is a conflict copy.
     #[serde(default)]
     pub conflict: bool,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<FileTag>,
 }
 
 /// Kinds of entries of the tree.

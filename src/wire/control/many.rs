@@ -1,6 +1,6 @@
 //! Arguments and replies of the requests that are about many names at once.
 
-use super::{Failure, PathText, Stored, Wait};
+use super::{Failure, FileTag, PathText, Stored, Wait};
 use serde::{Deserialize, Serialize};
 
 /// Most items of one request; as many descriptors can come with it.
@@ -27,6 +27,9 @@ pub struct PutMany {
     /// Whether every file is read, also one of the length and modification time that are known.
     #[serde(default)]
     pub checksum: bool,
+    /// Tags of the files, at most [`super::TAGS_MAX`]; none: those of the files that are there stay.
+    #[serde(default)]
+    pub tags: Vec<FileTag>,
 }
 
 /// One thing that is stored.
