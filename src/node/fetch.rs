@@ -75,6 +75,11 @@ impl Shared {
     }
 }
 
+/// So long a chunk may be on its way until another one is asked as well …
+const SLOW: Duration = Duration::from_secs(3);
+/// … or so many times as long as that one takes as a rule.
+const SLOWER: u32 = 4;
+
 /// The search for one chunk.
 struct Hunt {
     shared: Arc<Shared>,
@@ -125,8 +130,7 @@ impl Hunt {
                 }
                 () = tokio::time::sleep(patience) => {
                     self.mark_overdue();
-                    // To ask a second one for what is on its way would only make both slower.
-                    patience = if self.silent.keys().any(|id| self.shared.moves(id)) {
+                    patience = if self.is_on_its_way() {
                         limits::HEDGE_MIN
                     } else {
                         self.ask_next().await.unwrap_or(limits::MOVE)
@@ -145,6 +149,17 @@ impl Hunt {
                 self.shared.chooser().overdue(*id);
             }
         }
+    }
+
+    /// Whether bytes come from somebody who was asked, and it is too early to say that another one
+    /// would be faster: where the own way is what is slow, asking a second one makes both slower.
+    fn is_on_its_way(&self) -> bool {
+        let now = self.shared.sys.clock.now();
+        let moving = self.silent.iter().filter(|(id, _)| self.shared.moves(id));
+        let Some(waited) = moving.map(|(_, since)| now.since(*since)).min() else { return false };
+        let Some(next) = self.queue.front() else { return waited < limits::MOVE };
+        let expected = self.shared.chooser().smoothed(next).unwrap_or_default();
+        waited < SLOW.max(expected * SLOWER)
     }
 
     /// Asks the next holder; returns how long to wait for it before another is asked as well. When
