@@ -6,7 +6,9 @@
 use super::format::Checker;
 use super::pages::{CheckedPages, Health};
 use crate::sys::{Fs, OpenMode};
-use redb::{Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use redb::{
+    AccessGuard, Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition,
+};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +24,23 @@ const ALL: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("all");
 
 type Bytes = &'static [u8];
 
-/// A row: its key in the shared key space and its value.
-pub(super) type Row = (Vec<u8>, Vec<u8>);
+/// A row of the file: its key in the shared key space and its value, where the page has them.
+pub(super) struct Row {
+    key: AccessGuard<'static, Bytes>,
+    value: AccessGuard<'static, Bytes>,
+}
+
+impl Row {
+    /// Its key in the shared key space.
+    pub(super) fn key(&self) -> &[u8] {
+        self.key.value()
+    }
+
+    /// Its value.
+    pub(super) fn value(&self) -> &[u8] {
+        self.value.value()
+    }
+}
 
 /// The open table file.
 pub(super) struct TableFile {
@@ -142,7 +159,7 @@ impl Settled {
         let health = self.health.clone();
         Ok(rows.map(move |row| {
             let (key, value) = noted(&health, row.map_err(redb_error))?;
-            Ok((key.value().to_vec(), value.value().to_vec()))
+            Ok(Row { key, value })
         }))
     }
 }

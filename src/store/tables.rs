@@ -161,17 +161,18 @@ fn merge<'a>(
 ) -> io::Result<()> {
     let mut recent = recent.peekable();
     for row in settled {
-        let (key, value) = row?;
+        let row = row?;
+        let (key, value) = (row.key(), row.value());
         let mut hidden = false;
         while let Some((young, change)) =
-            recent.next_if(|(young, _)| order(young, &key) != Ordering::Greater)
+            recent.next_if(|(young, _)| order(young, key) != Ordering::Greater)
         {
             hidden = **young == *key;
             if change.as_ref().is_some_and(|value| !visit(young, value)) {
                 return Ok(());
             }
         }
-        if !hidden && !visit(&key, &value) {
+        if !hidden && !visit(key, value) {
             return Ok(());
         }
     }
