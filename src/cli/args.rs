@@ -92,7 +92,8 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Store a file in the swarm and print its hash
     Put(PutArgs),
-    /// Fetch a file by hash or name
+    /// Fetch a file by hash or name, from whoever has it or from one peer
+    #[command(visible_alias = "request")]
     Get(GetArgs),
     /// Write a file, or a range of it, to standard output
     Cat(CatArgs),

@@ -395,7 +395,8 @@ impl Client {
         let Some(hash) = info.hash else {
             return Err(Failure::new(Code::Version, "the daemon does not say its hash"));
         };
-        let get = Get { target: Target::Hash(hash), range: None, seekable: true };
+        let (target, from) = (Target::Hash(hash), self.from.clone());
+        let get = Get { target, range: None, seekable: true, from };
         let fd = landing.descriptor()?;
         let mut exchange = self.open(Request::Get(get), vec![fd]).await?;
         let fetched: crate::wire::control::Fetched = exchange.reply(Some(&one.watch())).await?;

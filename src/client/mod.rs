@@ -50,6 +50,8 @@ type Watch = Arc<dyn Fn(Update<'_>) + Send + Sync>;
 pub struct Client {
     socket: PathBuf,
     watch: Option<Watch>,
+    /// The only peer that is asked for files.
+    from: Option<String>,
 }
 
 impl std::fmt::Debug for Client {
@@ -70,7 +72,7 @@ pub struct Saved {
 impl Client {
     /// A client of the daemon behind `socket`. Nothing is sent before the first request.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), watch: None }
+        Self { socket: socket.into(), watch: None, from: None }
     }
 
     /// Like [`Client::new`], and makes sure that a daemon answers.
@@ -87,6 +89,14 @@ impl Client {
     #[must_use]
     pub fn watched(mut self, watch: impl Fn(Update<'_>) + Send + Sync + 'static) -> Self {
         self.watch = Some(Arc::new(watch));
+        self
+    }
+
+    /// The same client, which has files got from one peer alone, by its name or id: what is here
+    /// already is not got, and nobody else is asked.
+    #[must_use]
+    pub fn only_from(mut self, peer: impl Into<String>) -> Self {
+        self.from = Some(peer.into());
         self
     }
 
@@ -157,7 +167,7 @@ impl Client {
     ) -> Result<Fetched, Failure> {
         let (ours, theirs) = pipe_pair()?;
         let mut ours = pipe::Receiver::from_owned_fd(ours).map_err(no_pipe)?;
-        let get = Get { target, range, seekable: false };
+        let get = Get { target, range, seekable: false, from: self.from.clone() };
         let mut exchange = self.open(Request::Get(get), vec![theirs]).await?;
         let copy = async {
             tokio::io::copy(&mut ours, &mut writer).await?;
@@ -183,7 +193,7 @@ impl Client {
         range: Option<Range>,
         fd: impl Into<OwnedFd>,
     ) -> Result<Fetched, Failure> {
-        let get = Get { target, range, seekable: false };
+        let get = Get { target, range, seekable: false, from: self.from.clone() };
         self.open(Request::Get(get), vec![fd.into()]).await?.reply(self.watch.as_ref()).await
     }
 
@@ -212,7 +222,7 @@ impl Client {
             }
         };
         let landing = landing::Landing::open(&path, overwrite)?;
-        let get = Get { target, range: None, seekable: true };
+        let get = Get { target, range: None, seekable: true, from: self.from.clone() };
         let fd = landing.descriptor()?;
         let mut exchange = self.open(Request::Get(get), vec![fd]).await?;
         let fetched: Fetched = exchange.reply(self.watch.as_ref()).await?;

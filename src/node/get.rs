@@ -4,6 +4,7 @@
 
 use super::Shared;
 use super::fetch::Unavailable;
+use super::from::{NotFrom, Whom};
 use super::memory::{Slot, User};
 use super::put::OnProgress;
 use crate::chunk::{self, CHUNK_LEN, Disproved, Manifest, PAGE_ROWS, Page, Row};
@@ -39,6 +40,9 @@ pub enum GetError {
     /// Parts of it are not to be had.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// The one peer that was to be asked does not give it.
+    #[error(transparent)]
+    NotFrom(#[from] NotFrom),
     /// Every record of the file promises something that does not hash to it.
     #[error("the content does not match its hash: {0}")]
     Corrupt(OpenError),
@@ -63,13 +67,15 @@ impl From<Disproved> for GetError {
 pub(super) struct OpenFile {
     pub(super) record: FileRecord,
     pub(super) manifest: Manifest,
+    /// Who is asked for what of it is not here.
+    pub(super) whom: Whom,
     page: Mutex<Option<(u64, Arc<Page>)>>,
 }
 
 impl OpenFile {
     /// A file that this node has just made itself.
     pub(super) const fn made(record: FileRecord, manifest: Manifest) -> Self {
-        Self { record, manifest, page: Mutex::new(None) }
+        Self { record, manifest, whom: Whom::Anybody, page: Mutex::new(None) }
     }
 }
 
@@ -104,12 +110,22 @@ impl Shared {
         hash: FileHash,
         records: &mut Vec<(FileRecord, Arc<EpochKeys>)>,
     ) -> Result<OpenFile, GetError> {
+        self.open_file_of(hash, records, Whom::Anybody).await
+    }
+
+    /// The same, and nobody else is ever asked for parts of it.
+    pub(super) async fn open_file_of(
+        self: &Arc<Self>,
+        hash: FileHash,
+        records: &mut Vec<(FileRecord, Arc<EpochKeys>)>,
+        whom: Whom,
+    ) -> Result<OpenFile, GetError> {
         let mut failed = None;
         while !records.is_empty() {
             let (record, keys) = records.remove(0);
-            match self.open_manifest(&hash, &record, &keys).await {
+            match self.open_manifest(&hash, &record, &keys, whom).await {
                 Ok(manifest) => {
-                    return Ok(OpenFile { record, manifest, page: Mutex::new(None) });
+                    return Ok(OpenFile { record, manifest, whom, page: Mutex::new(None) });
                 }
                 Err(err) => failed = Some(err),
             }
@@ -122,10 +138,11 @@ impl Shared {
         hash: &FileHash,
         record: &FileRecord,
         keys: &EpochKeys,
+        whom: Whom,
     ) -> Result<Manifest, GetError> {
         let sealed = match &record.content {
             Content::Inline(sealed) => Bytes::copy_from_slice(sealed),
-            Content::Stored { manifest, .. } => self.small_chunk(*manifest).await?.0,
+            Content::Stored { manifest, .. } => self.small_chunk(*manifest, whom).await?.0,
         };
         keys.open_manifest(hash, &sealed).map_err(GetError::Corrupt)
     }
@@ -134,15 +151,28 @@ impl Shared {
     async fn small_chunk(
         self: &Arc<Self>,
         cid: ChunkId,
+        whom: Whom,
     ) -> Result<(Bytes, Option<NodeId>), GetError> {
         if let Some(bytes) = self.read_here(cid, &mut |len| BytesMut::zeroed(len))
             && chunk_id(&bytes) == cid
         {
             return Ok((bytes, None));
         }
-        let (bytes, from) = self.fetch(cid).await?;
+        let (bytes, from) = self.fetch_of(cid, whom).await?;
         self.store.cache(cid, bytes.clone());
         Ok((bytes, Some(from)))
+    }
+
+    /// The sealed bytes of a chunk from those who may be asked, and from whom.
+    async fn fetch_of(
+        self: &Arc<Self>,
+        cid: ChunkId,
+        whom: Whom,
+    ) -> Result<(Bytes, NodeId), GetError> {
+        match whom {
+            Whom::Anybody => Ok(self.fetch(cid).await?),
+            Whom::Only(peer) => Ok((self.fetch_from(peer, cid).await?, peer)),
+        }
     }
 
     /// A chunk of the own store. One that is damaged, or that the disk cannot read, is missing:
@@ -196,7 +226,7 @@ impl Shared {
                     None => *done += self.land(&mut flying, origins, sink).await?,
                 }
             };
-            flying.push_back(self.fly(piece, slot, sink.clone()));
+            flying.push_back(self.fly(piece, slot, sink.clone(), file.whom));
         }
         while !flying.is_empty() {
             *done += self.land(&mut flying, origins, sink).await?;
@@ -231,7 +261,7 @@ impl Shared {
             return nth(&page.rows, at);
         }
         let root = &nth(&file.manifest.rows, number)?;
-        let (sealed, from) = self.small_chunk(root.cid).await?;
+        let (sealed, from) = self.small_chunk(root.cid, file.whom).await?;
         if let Some(from) = from {
             origins.remote_bytes += sealed.len() as u64;
             origins.from.insert(from);
@@ -244,12 +274,12 @@ impl Shared {
     }
 
     /// Starts on one chunk.
-    fn fly(self: &Arc<Self>, piece: Piece, slot: Slot, sink: Arc<dyn Sink>) -> Flight {
+    fn fly(self: &Arc<Self>, piece: Piece, slot: Slot, sink: Arc<dyn Sink>, whom: Whom) -> Flight {
         let (landed, landing) = oneshot::channel();
         let shared = self.clone();
         let (bytes, at) = (piece.within.len() as u64, piece.at);
         let work = tokio::spawn(async move {
-            let result = shared.bring(piece, slot, sink).await;
+            let result = shared.bring(piece, slot, sink, whom).await;
             // Whoever waited may have given up: then the result is of no use to anybody.
             drop(landed.send(result));
         });
@@ -288,6 +318,7 @@ impl Shared {
         piece: Piece,
         slot: Slot,
         sink: Arc<dyn Sink>,
+        whom: Whom,
     ) -> Result<Landed, GetError> {
         if piece.row.is_zero() {
             return self.job(move || piece.zeros(slot, &*sink)).await?;
@@ -298,7 +329,7 @@ impl Shared {
             Here::Landed(landed) => return Ok(landed),
             Here::Missing(piece, slot) => (piece, slot),
         };
-        let (sealed, from) = self.fetch(piece.row.cid).await?;
+        let (sealed, from) = self.fetch_of(piece.row.cid, whom).await?;
         self.store.cache(piece.row.cid, sealed.clone());
         let shared = self.clone();
         self.job(move || {
@@ -320,7 +351,7 @@ impl Shared {
         let start = index * CHUNK_LEN as u64;
         let piece = Piece::new(file.manifest.length, index, row, &(start..u64::MAX), start);
         let slot = self.memory.take(User::Work).await;
-        let landed = self.bring(piece, slot, Arc::new(Held)).await?;
+        let landed = self.bring(piece, slot, Arc::new(Held), file.whom).await?;
         Ok(landed.in_order.map_or_else(Bytes::new, |plain| landed.slot.hold(plain)))
     }
 

@@ -8,7 +8,7 @@
 //! | `view` | a snapshot of the members, with their placement |
 //! | `door` | who is let in, and how this node gets in |
 //! | `serve` | what peers ask of this node |
-//! | `ask`, `fetch` | what this node asks of peers |
+//! | `ask`, `fetch`, `from` | what this node asks of peers |
 //! | `put`, `attempt`, `again`, `replicate`, `get` | files in and out |
 //! | `records` | the catalogue: kept, passed on |
 //! | `publish` | this node's own records and the clock that they are made by |
@@ -30,6 +30,7 @@ mod epochs;
 mod event;
 mod fetch;
 mod files;
+mod from;
 mod get;
 mod memory;
 mod newest;
@@ -61,6 +62,7 @@ pub use config::{Config, System};
 pub use door::ApprovalError;
 pub use fetch::Unavailable;
 pub use files::FileError;
+pub use from::NotFrom;
 pub use get::GetError;
 pub use publish::PublishError;
 pub use put::{OnProgress, PutError};

@@ -33,7 +33,7 @@ pub(super) mod refusal {
     /// The question makes no sense.
     pub(super) const MALFORMED: u16 = 16;
     /// The chunk is not held here.
-    pub(super) const NOT_HELD: u16 = 17;
+    pub(in crate::node) const NOT_HELD: u16 = 17;
     /// There is no room for it.
     pub(in crate::node) const NO_SPACE: u16 = 18;
     /// The chunk is not what its name says.

@@ -137,7 +137,8 @@ fn limits_that_cannot_be_kept_and_limits_of_nobody() {
     refused(&said, 3, "no peer is called that");
     refused(&swarm[0].run(&["limit", "--peer", "nobody"]), 2, "--peer sets a limit");
     let me = swarm[0].status()["name"].as_str().unwrap().to_owned();
-    refused(&swarm[0].run(&["limit", "--up", "none", "--peer", &me]), 3, "no peer is called that");
+    let said = swarm[0].run(&["limit", "--up", "none", "--peer", &me]);
+    refused(&said, 2, "that is this node itself");
     let limits = swarm[0].list(&["limit"]).remove(0);
     assert_eq!(limits["up"], serde_json::Value::Null);
     assert_eq!(limits["peers"], serde_json::json!([]));

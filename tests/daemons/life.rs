@@ -394,7 +394,7 @@ async fn carry_out(node: &Node, order: Order) -> Outcome {
         }
         Order::Get { target, range, seekable } => {
             let into = Arc::new(IntoMemory { bytes: Mutex::default(), seekable });
-            let get = Get { target, range, seekable };
+            let get = Get { target, range, seekable, from: None };
             let done = node.get(get, into.clone(), quiet).await;
             let bytes = std::mem::take(&mut *into.bytes.lock().unwrap());
             Outcome::Get(done.map(|got| (got.hash, bytes)).map_err(|err| err.to_string()))

@@ -179,7 +179,8 @@ pub(crate) async fn slow_put(
 /// The bytes of a file, if the node can find and read it now.
 pub(crate) async fn get_now(node: &Node, hash: FileHash) -> Option<Vec<u8>> {
     let sink = Arc::new(Collected::default());
-    let get = Get { target: Target::Hash(hash), range: None, seekable: true };
+    let (target, from) = (Target::Hash(hash), None);
+    let get = Get { target, range: None, seekable: true, from };
     node.get(get, sink.clone(), quiet()).await.ok()?;
     Some(std::mem::take(&mut *sink.0.lock().unwrap()))
 }
@@ -188,7 +189,7 @@ pub(crate) async fn get_now(node: &Node, hash: FileHash) -> Option<Vec<u8>> {
 pub(crate) async fn range(node: &Node, hash: FileHash, offset: u64, length: u64) -> Vec<u8> {
     let sink = Arc::new(Collected::default());
     let range = Some(Range::Span { start: offset, end: Some(offset + length) });
-    let get = Get { target: Target::Hash(hash), range, seekable: true };
+    let get = Get { target: Target::Hash(hash), range, seekable: true, from: None };
     node.get(get, sink.clone(), quiet()).await.unwrap();
     std::mem::take(&mut *sink.0.lock().unwrap())
 }

@@ -79,7 +79,8 @@ Examples:
   p2pfs get 3f9a1c77b0 -o out
   p2pfs get /reports/q3.pdf
   p2pfs get /photos.tar -o - | tar x
-  p2pfs get -r /photos -o photos")]
+  p2pfs get -r /photos -o photos
+  p2pfs request /film.mkv --from calm-heron")]
 pub struct GetArgs {
     /// A hash, the first 8 or more digits of one, or a name (begins with `/`)
     ///
@@ -92,6 +93,12 @@ pub struct GetArgs {
     /// Replace a file that is there already
     #[arg(short, long)]
     pub force: bool,
+    /// Ask this peer alone: its name, or the first 8 or more digits of its id
+    ///
+    /// What this node has itself is not fetched. Nobody else is asked for the rest, however slow the
+    /// peer is; exit code 10 when it does not have all of it, or is away.
+    #[arg(long, value_name = "PEER", add = ArgValueCompleter::new(complete::peers))]
+    pub from: Option<String>,
     /// Fetch a directory with everything in it
     ///
     /// The output becomes a copy of it. Of a directory that is there its permissions stay, and what

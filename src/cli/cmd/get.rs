@@ -28,7 +28,15 @@ pub(in crate::cli) async fn run(
 ) -> Result<(), CommandError> {
     let target = target::parse(&args.target)?;
     let name = shown_path(&args.target);
-    ui.meter().label(format!("get {name}"));
+    let (client, label) = match &args.from {
+        Some(peer) => {
+            let label = format!("get {name} from {}", shown(peer));
+            (client.clone().only_from(peer.clone()), label)
+        }
+        None => (client.clone(), format!("get {name}")),
+    };
+    let client = &client;
+    ui.meter().label(label);
     if args.recursive {
         return directory(ui, client, args, target).await;
     }

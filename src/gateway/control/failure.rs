@@ -9,7 +9,7 @@ use crate::node::{
 };
 use crate::text::{reason, shown, shown_bytes};
 use crate::wire::control::{Code, Failure, PathText, Target};
-use peers::{approval, dial, several, too_many_paced, too_slow};
+use peers::{ambiguous_peer, approval, dial, too_many_paced, too_slow};
 use std::io;
 use transfer::{get, publish, put, space};
 
@@ -69,10 +69,13 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         }
         Error::Query(err) => query(*err),
         Error::Approval(err) => approval(err),
+        Error::AmbiguousPeer { found } => ambiguous_peer(found),
+        Error::ThisNode => {
+            Failure::new(Code::Usage, "that is this node itself").hint("the others:  p2pfs peers")
+        }
         Error::UnknownPeer => Failure::new(Code::NotFound, "no peer is called that")
             .hint("who is there:  p2pfs peers")
             .hint("by address:  p2pfs connect HOST:4000"),
-        Error::SeveralPeers(found) => several(found),
         Error::TooSlow => too_slow(),
         Error::TooManyPaced(err) => too_many_paced(*err),
         Error::Dial(err) => dial(err),

@@ -67,7 +67,9 @@ pub(super) fn nanos(time: TimeOrNow) -> Option<i64> {
 pub(super) fn errno(err: &WorkError) -> Errno {
     match err {
         WorkError::Tree(err) => of_tree(err),
-        WorkError::Get(GetError::NotFound { .. } | GetError::Unavailable(_)) => Errno::EHOSTUNREACH,
+        WorkError::Get(
+            GetError::NotFound { .. } | GetError::Unavailable(_) | GetError::NotFrom(_),
+        ) => Errno::EHOSTUNREACH,
         WorkError::Get(GetError::NotReady(_)) | WorkError::NotReady(_) => Errno::EAGAIN,
         WorkError::Get(GetError::Write(err) | GetError::Store(err)) | WorkError::Disk(err) => {
             of_io(err)

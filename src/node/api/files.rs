@@ -8,6 +8,7 @@ use crate::core::limits;
 use crate::core::tree::{Entry, Found, Made, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
 use crate::id::{FileHash, InodeId};
+use crate::node::from::Whom;
 use crate::node::get::{GetError, OpenFile, Reading};
 use crate::node::records::{Snapshot, records_of};
 use crate::node::{NotReady, OnProgress, Shared};
@@ -79,20 +80,24 @@ impl Shared {
     ) -> Outcome<Fetched> {
         let began = self.sys.clock.now();
         self.wait_for_keys().await?;
+        let whom = match &get.from {
+            Some(peer) => self.peer_meant(peer)?,
+            None => Whom::Anybody,
+        };
         let mut meant = self.meant(&get.target).await?;
         let mode = meant.entry.as_ref().map(|entry| entry.version.attributes.mode);
-        let mut file = self.open_file(meant.hash, &mut meant.records).await?;
+        let mut file = self.open_file_of(meant.hash, &mut meant.records, whom).await?;
         let mut reading = Reading::of(span(get.range, file.manifest.length));
         while let Err(err) = self.read_range(&file, &mut reading, &sink, &progress).await {
             // Another author's record may name other chunks: every manifest is proved against the
             // same hash, so what has come already is what it would have given.
             let next = match err {
-                GetError::Corrupt(_) | GetError::Unavailable(_) => {
-                    self.open_file(meant.hash, &mut meant.records).await.ok()
+                GetError::Corrupt(_) | GetError::Unavailable(_) | GetError::NotFrom(_) => {
+                    self.open_file_of(meant.hash, &mut meant.records, whom).await.ok()
                 }
                 _ => None,
             };
-            let Some(next) = next else { return Err(err.into()) };
+            let Some(next) = next else { return Err(self.counted(err, &file).await.into()) };
             let range = span(get.range, next.manifest.length);
             if range.start != reading.range.start {
                 return Err(err.into());

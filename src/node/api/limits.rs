@@ -2,7 +2,6 @@
 //! the transport's matter.
 
 use super::{Error, Outcome};
-use crate::id::NodeId;
 use crate::node::Shared;
 use crate::transport::{LEAST_RATE, Rates, Totals};
 use crate::wire::control::{Limit, Limits, PeerLimits, RateInfo};
@@ -38,17 +37,6 @@ impl Shared {
             .collect();
         peers.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         Limits { all: info(pace.rates(None), transport.total()), peers }
-    }
-
-    /// The one other member that is meant by a name or id prefix.
-    fn the_peer(&self, peer: &str) -> Outcome<NodeId> {
-        let mut found = self.view().find(peer);
-        found.retain(|id| *id != self.me);
-        match found.as_slice() {
-            [id] => Ok(*id),
-            [] => Err(Error::UnknownPeer),
-            _ => Err(Error::SeveralPeers(found)),
-        }
     }
 }
 

@@ -9,6 +9,7 @@ mod arrange;
 mod commit;
 mod conflicts;
 mod files;
+mod from;
 mod history;
 mod limits;
 mod many;
@@ -122,7 +123,13 @@ pub enum Error {
     UnknownPeer,
     /// Several peers are called that.
     #[error("several peers are called that")]
-    SeveralPeers(Vec<NodeId>),
+    AmbiguousPeer {
+        /// Their names and ids.
+        found: Vec<(String, NodeId)>,
+    },
+    /// This node is called that.
+    #[error("that is this node")]
+    ThisNode,
     /// A limit is too low to be kept; nothing was changed.
     #[error("a limit below {LEAST_RATE} bytes per second cannot be kept")]
     TooSlow,

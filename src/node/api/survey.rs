@@ -1,7 +1,7 @@
 //! Who holds the chunks of a file now, asked of all live members. Owns the counting, a batch of
 //! chunks at a time, so that a file of any length takes the same memory; it changes nothing.
 
-use super::Outcome;
+use super::{Error, Outcome};
 use crate::chunk::CHUNK_LEN;
 use crate::core::catalogue::Content as RecordContent;
 use crate::id::{ChunkId, NodeId};
@@ -119,6 +119,26 @@ impl Shared {
             }
         }
         held
+    }
+
+    /// How many chunks of the file a peer has, zero ones included; nobody else is asked.
+    pub(super) async fn held_by(self: &Arc<Self>, peer: NodeId, file: &OpenFile) -> Outcome<u64> {
+        let (mut has, mut batch) = (0, Vec::new());
+        let chunks = crate::chunk::chunk_count(file.manifest.length);
+        for index in 0..chunks {
+            let row = self.row_of(file, index).await?;
+            if row.is_zero() {
+                has += 1;
+            } else {
+                batch.push(row.cid);
+            }
+            if batch.len() == CIDS_MAX || (index + 1 == chunks && !batch.is_empty()) {
+                let held = self.ask_holds(peer, std::mem::take(&mut batch)).await;
+                let bits = held.map_err(|_| Error::UnknownPeer)?;
+                has += bits.iter().filter(|bit| **bit).count() as u64;
+            }
+        }
+        Ok(has)
     }
 
     /// The members that hold parts of a file, this node first, the others by name.

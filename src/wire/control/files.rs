@@ -103,6 +103,9 @@ pub struct Get {
     pub range: Option<Range>,
     /// Whether descriptor 0 can be written at offsets (a file); false: in order (a pipe).
     pub seekable: bool,
+    /// Name or id of the only peer that is asked for what is not here; none: whoever has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 /// A byte range of a file.

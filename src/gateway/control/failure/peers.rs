@@ -34,10 +34,11 @@ pub(super) fn approval(err: &ApprovalError) -> Failure {
     }
 }
 
-pub(super) fn several(found: &[NodeId]) -> Failure {
-    let ids: Vec<String> = found.iter().map(NodeId::short).collect();
-    Failure::new(Code::NotFound, format!("several peers are called that: {}", ids.join(", ")))
-        .hint("by the first digits of its id, which  p2pfs peers  shows")
+pub(super) fn ambiguous_peer(found: &[(String, NodeId)]) -> Failure {
+    let one = |(name, id): &(String, NodeId)| format!("{} {}", shown(name), &id.to_string()[..16]);
+    let list: Vec<String> = found.iter().map(one).collect();
+    Failure::new(Code::NotFound, format!("several peers are called that: {}", list.join(" · ")))
+        .hint("give the first digits of the id instead, 8 or more")
 }
 
 pub(super) fn too_slow() -> Failure {

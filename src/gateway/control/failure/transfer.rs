@@ -1,8 +1,8 @@
 //! The sentences about bytes that go in and out: puts, gets, and the room that they need.
 
 use super::{disk, name_of, not_found, not_ready};
-use crate::node::{GetError, PublishError, PutError, Unavailable, WriteError};
-use crate::text::{reason, shown};
+use crate::node::{GetError, NotFrom, PublishError, PutError, Unavailable, WriteError};
+use crate::text::{reason, shown, utc};
 use crate::wire::control::{Code, Failure, Target};
 use std::io;
 
@@ -81,6 +81,7 @@ pub(super) fn get(err: &GetError, target: Option<&Target>) -> Failure {
     match err {
         GetError::NotFound { asked, unreachable } => not_found(target, *asked, *unreachable),
         GetError::Unavailable(err) => unavailable(err, target),
+        GetError::NotFrom(err) => not_from(err, target),
         GetError::Corrupt(err) => Failure::new(
             Code::Corrupt,
             format!("the content does not match its hash and no other source is left: {err}"),
@@ -89,6 +90,41 @@ pub(super) fn get(err: &GetError, target: Option<&Target>) -> Failure {
         GetError::Write(err) => write(err),
         GetError::Store(err) => disk(err),
         GetError::NotReady(err) => not_ready(*err),
+    }
+}
+
+fn not_from(err: &NotFrom, target: Option<&Target>) -> Failure {
+    let what = target.map_or_else(|| "the file".to_owned(), name_of);
+    let (code, sentence) = match err {
+        NotFrom::Away { name, since_ms, left } => {
+            let (name, since) = (shown(name), utc(*since_ms));
+            let sentence = match left {
+                true => format!("{name} left at {since} UTC; nothing was fetched"),
+                false => format!("{name} is offline since {since} UTC; nothing was fetched"),
+            };
+            (Code::Unreachable, sentence)
+        }
+        NotFrom::Lacks { name, has: Some(has), chunks } => (
+            Code::Unreachable,
+            format!("{} has {has} of the {chunks} chunks of {what}", shown(name)),
+        ),
+        NotFrom::Lacks { name, has: None, .. } => {
+            (Code::Unreachable, format!("{} does not have {what}", shown(name)))
+        }
+        NotFrom::Silent { name } => {
+            (Code::Unreachable, format!("{} does not answer any more", shown(name)))
+        }
+        NotFrom::Wrong { name } => {
+            (Code::Corrupt, format!("{} sent a damaged chunk of {what}", shown(name)))
+        }
+    };
+    let failure =
+        Failure::new(code, sentence).hint(format!("from whoever has it:  p2pfs get {what}"));
+    match err {
+        NotFrom::Away { .. } | NotFrom::Silent { .. } => failure.hint("who answers:  p2pfs peers"),
+        NotFrom::Lacks { .. } | NotFrom::Wrong { .. } => {
+            failure.hint(format!("who has what of it:  p2pfs stat {what}"))
+        }
     }
 }
 

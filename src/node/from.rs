@@ -1,0 +1,104 @@
+//! Chunks from one peer alone, because a person said whom to ask: nobody else is asked, however
+//! slow it is. Owns how often a connection to it is made anew, and what is said when it does not
+//! give what was asked for.
+
+use super::Shared;
+use super::serve::refusal;
+use crate::core::limits;
+use crate::crypto::chunk_id;
+use crate::id::{ChunkId, NodeId};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a lost connection is made anew for one chunk.
+const RENEWALS: usize = 3;
+/// Pause before that.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Who is asked for what is not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// Whoever has it, the fastest first.
+    Anybody,
+    /// This peer and nobody else.
+    Only(NodeId),
+}
+
+/// Why one peer alone did not give a file. What came of it is kept here for a while.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotFrom {
+    /// It was away before anything was asked.
+    #[error("{name} is away")]
+    Away {
+        /// Its name.
+        name: String,
+        /// Since when: milliseconds since 1970.
+        since_ms: u64,
+        /// Whether it said that it goes.
+        left: bool,
+    },
+    /// It has not all of it.
+    #[error("{name} has not all of it")]
+    Lacks {
+        /// Its name.
+        name: String,
+        /// How many of the chunks it has, zero ones included; none: not even the list of them.
+        has: Option<u64>,
+        /// Of how many.
+        chunks: u64,
+    },
+    /// It did not answer, or was lost on the way.
+    #[error("{name} does not answer")]
+    Silent {
+        /// Its name.
+        name: String,
+    },
+    /// It sent something else.
+    #[error("{name} sent something else")]
+    Wrong {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Shared {
+    /// The sealed bytes of a chunk from this peer.
+    pub(super) async fn fetch_from(
+        self: &Arc<Self>,
+        peer: NodeId,
+        cid: ChunkId,
+    ) -> Result<Bytes, NotFrom> {
+        let asked = tokio::time::timeout(limits::MOVE, self.ask_again_and_again(peer, cid));
+        let silent = |_| Err(NotFrom::Silent { name: self.view().name(&peer) });
+        asked.await.unwrap_or_else(silent)
+    }
+
+    async fn ask_again_and_again(
+        self: &Arc<Self>,
+        peer: NodeId,
+        cid: ChunkId,
+    ) -> Result<Bytes, NotFrom> {
+        let name = || self.view().name(&peer);
+        for renewal in 0..=RENEWALS {
+            match self.ask_fetch(peer, cid).await {
+                Ok(bytes) if chunk_id(&bytes) == cid => return Ok(bytes),
+                Ok(_) => {
+                    let strikes = self.chooser().strike(peer);
+                    tracing::warn!(peer = %name().escape_debug(), strikes, "sent a wrong chunk");
+                    return Err(NotFrom::Wrong { name: name() });
+                }
+                Err(err) if err.refused_with(refusal::NOT_HELD) => {
+                    return Err(NotFrom::Lacks { name: name(), has: None, chunks: 0 });
+                }
+                Err(err) => tracing::debug!(peer = %peer.short(), %err, "did not give a chunk"),
+            }
+            if renewal == RENEWALS || !self.view().lives(&peer) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            self.renew(peer).await;
+        }
+        Err(NotFrom::Silent { name: name() })
+    }
+}
