@@ -33,6 +33,8 @@ mod releases;
 mod resolve;
 #[path = "catalogue/search.rs"]
 mod search;
+#[path = "catalogue/shares.rs"]
+mod shares;
 #[path = "catalogue/speed.rs"]
 mod speed;
 #[path = "catalogue/world.rs"]

@@ -26,6 +26,8 @@ mod news;
 mod scrub;
 #[path = "harness/segments.rs"]
 mod segments;
+#[path = "node/shares.rs"]
+mod shares;
 #[path = "harness/slow_net.rs"]
 mod slow_net;
 #[path = "node/thin.rs"]

@@ -36,6 +36,8 @@ mod said;
 mod search;
 #[path = "harness/segments.rs"]
 mod segments;
+#[path = "swarm/shares.rs"]
+mod shares;
 #[path = "swarm/survive.rs"]
 mod survive;
 #[path = "swarm/tree.rs"]

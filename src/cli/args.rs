@@ -1,13 +1,16 @@
 //! The command line as types. The doc comments are the help texts and the manual pages; nothing
 //! here does anything. Every flag of the daemon has a variable and a key of the same name in
-//! `config.toml`. The arguments of commands about files are in `files`.
+//! `config.toml`. The arguments of commands about files are in `files`, of those about files that
+//! are served in place in `share`.
 
 mod files;
+mod share;
 
 pub use files::{
     CatArgs, ConflictsArgs, GetArgs, HistoryArgs, LsArgs, MkdirArgs, MountArgs, MvArgs, PutArgs,
     RestoreArgs, RmArgs, SearchArgs, StatArgs, UmountArgs, WatchArgs, WriteArgs,
 };
+pub use share::{ShareArgs, UnshareArgs};
 
 use super::complete;
 use crate::config;
@@ -101,6 +104,11 @@ pub enum Command {
     Ls(LsArgs),
     /// Find files by words in their names, by tags, sizes, ages or owners
     Search(SearchArgs),
+    /// Serve a file or directory from where it lies, without a copy
+    #[command(visible_alias = "register")]
+    Share(ShareArgs),
+    /// Serve it no more
+    Unshare(UnshareArgs),
     /// Make directories
     Mkdir(MkdirArgs),
     /// Give files or directories another name

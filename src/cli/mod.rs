@@ -98,6 +98,10 @@ fn run(cli: &Cli, matches: &ArgMatches, ui: &Ui) -> Result<(), CommandError> {
         Command::Cat(args) => wait(cmd::get::cat(ui, &client(ui, &given)?, args)),
         Command::Ls(args) => wait(cmd::ls::run(ui, &client(ui, &given)?, args)),
         Command::Search(args) => wait(cmd::search::run(ui, &client(ui, &given)?, args)),
+        Command::Share(args) => {
+            wait(cmd::share::run(ui, &client(ui, &given)?, args)).map_err(cmd::share::ended)
+        }
+        Command::Unshare(args) => wait(cmd::share::unshare(ui, &client(ui, &given)?, args)),
         Command::Mkdir(args) => wait(cmd::arrange::mkdir(ui, &client(ui, &given)?, args)),
         Command::Mv(args) => wait(cmd::arrange::mv(ui, &client(ui, &given)?, args)),
         Command::Write(args) => wait(cmd::mount::write(ui, &client(ui, &given)?, args)),

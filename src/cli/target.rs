@@ -1,5 +1,6 @@
 //! How a person names a file of the swarm: a hash, the beginning of one, a pasted line of `b3sum`,
-//! or a path. Decided by the form alone, never by asking; the daemon looks it up.
+//! a path, or what a node serves from where it lies. Decided by the form alone, never by asking;
+//! the daemon looks it up.
 
 use super::error::CommandError;
 use crate::id::{FileHash, ParseIdError};
@@ -21,6 +22,9 @@ const PATH_MAX: usize = 4096;
 pub(super) fn parse(text: &OsStr) -> Result<Target, CommandError> {
     if text.as_bytes().first() == Some(&b'/') {
         return path(text).map(Target::Path);
+    }
+    if let Some(share) = shared(text)? {
+        return Ok(share);
     }
     let text = text.to_string_lossy();
     let word = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
@@ -47,6 +51,22 @@ pub(super) fn parse(text: &OsStr) -> Result<Target, CommandError> {
             &format!("64 hex characters expected, got {}", word.chars().count()),
         )),
     }
+}
+
+/// Reads `PEER:/path`, what a node serves from where it lies; none: it is not of that form.
+fn shared(text: &OsStr) -> Result<Option<Target>, CommandError> {
+    let bytes = text.as_bytes();
+    let Some(at) = bytes.windows(2).position(|two| two == b":/") else { return Ok(None) };
+    let (peer, rest) = (&bytes[..at], &bytes[at + 1..]);
+    let Some(peer) = std::str::from_utf8(peer).ok().filter(|peer| !peer.contains('/')) else {
+        return Ok(None);
+    };
+    if peer.is_empty() {
+        let failure = Failure::new(Code::Usage, "the name of a node is missing before the `:`");
+        return Err(failure.hint("what is shared by whom:  p2pfs ls --shares").into());
+    }
+    let path = path(OsStr::from_bytes(rest))?;
+    Ok(Some(Target::Share { peer: peer.to_owned(), path }))
 }
 
 fn not_a_hash(text: &str, why: &str) -> CommandError {
@@ -164,6 +184,17 @@ mod tests {
         assert!(path(OsStr::new(&"/nn".repeat(1366))).is_err());
         let bytes = OsStr::from_bytes(b"/\xff");
         assert_eq!(parse(bytes).unwrap(), Target::Path(PathText(b"/\xff".to_vec())));
+    }
+
+    #[test]
+    fn a_share_is_named_by_its_node_and_its_path() {
+        let target = parse(OsStr::new("otter:/films//a.mkv")).unwrap();
+        let path = PathText::from("/films/a.mkv");
+        assert_eq!(target, Target::Share { peer: "otter".into(), path });
+        assert!(failure(":/films").contains("name of a node is missing"));
+        assert!(failure("otter:/a/../b").contains("no `.` or `..`"));
+        let path = parse(OsStr::new("/a:/b")).unwrap();
+        assert_eq!(path, Target::Path("/a:/b".into()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod download;
 mod exchange;
 mod landing;
 mod node;
+mod share;
 mod source;
 mod told;
 mod tree;

@@ -22,7 +22,7 @@ pub use pake::{
     CodeError, PAKE_MESSAGE_LEN, Paired, PairingAdmin, PairingCode, PairingJoiner, PakeError,
 };
 pub use seal::{
-    ChunkBuf, MAX_SEALED, OpenError, Opener, Sealed, Sealer, TAG_LEN, chunk_id, open_page,
+    ChunkBuf, MAX_SEALED, OpenError, Opener, Sealed, Sealer, TAG_LEN, chunk_id, open_page, reseal,
     seal_page,
 };
 pub use sealed_box::{BOX_OVERHEAD, OwnerKey, seal_to_node, seal_to_owner};

@@ -158,6 +158,20 @@ impl Sealer {
     }
 }
 
+/// Seals a chunk of a file again that was sealed before without compression, once its plain bytes
+/// are proved to be those of `row`. None: they are not, and nothing was sealed. The proof comes
+/// first, because the key of the row must never see another message.
+pub fn reseal(row: &Row, length: u64, index: u64, mut chunk: ChunkBuf) -> Option<Bytes> {
+    let encoded = row.encoded as usize;
+    if row.is_zero() || encoded != chunk::raw_encoded_len(chunk.len) {
+        return None;
+    }
+    chunk::verify(&row.value, length, index, chunk.plain()).ok()?;
+    Encoder::default().encode(&mut chunk.buf, chunk.len, false);
+    seal_with(&row.key, &mut chunk.buf, encoded);
+    (chunk_id(&chunk.buf) == row.cid).then(|| chunk.buf.freeze())
+}
+
 /// Seals a page of a large file's manifest; the row is the root's.
 ///
 /// # Panics
@@ -174,14 +188,18 @@ pub fn seal_page(keys: &EpochKeys, page: &Page) -> Sealed {
 
 /// Seals the first `encoded` bytes of `buf` in place and leaves exactly the sealed ones.
 fn seal_encoded(keys: &EpochKeys, buf: &mut BytesMut, encoded: usize) -> (ChunkKey, ChunkId) {
+    let key = chunk_key(keys, &buf[..encoded]);
+    seal_with(&key, buf, encoded);
+    (key, chunk_id(buf))
+}
+
+fn seal_with(key: &ChunkKey, buf: &mut BytesMut, encoded: usize) {
     buf.truncate(encoded + TAG_LEN);
     let (bytes, tag) = buf.split_at_mut(encoded);
-    let key = chunk_key(keys, bytes);
-    let made = engine(&key)
+    let made = engine(key)
         .seal_in_place_separate_tag(nonce(), aad(encoded), bytes)
         .expect("a chunk is far below the cipher's length limit");
     tag.copy_from_slice(made.as_ref());
-    (key, chunk_id(buf))
 }
 
 fn chunk_key(keys: &EpochKeys, encoded: &[u8]) -> ChunkKey {
@@ -291,6 +309,23 @@ mod tests {
                 .unwrap();
             assert!(sealed.bytes == reference, "{len}");
             assert_eq!(sealed.row.key.0, key);
+        }
+    }
+
+    #[test]
+    fn only_the_same_bytes_are_sealed_again() {
+        let keys = EpochKeys::new(&ContentSecret([3; 32]));
+        for len in [1, 300, CHUNK_LEN - 1, CHUNK_LEN] {
+            let mut plain = vec![0; len];
+            blake3::Hasher::new().update(b"y").finalize_xof().fill(&mut plain);
+            let length = len as u64;
+            let chunk = ChunkBuf::copy_of(&plain);
+            let sealed = Sealer::default().seal(&keys, Place::Whole, false, chunk);
+            let again = reseal(&sealed.row, length, 0, ChunkBuf::copy_of(&plain));
+            assert_eq!(again, Some(sealed.bytes), "{len}");
+            plain[len / 2] ^= 1;
+            assert_eq!(reseal(&sealed.row, length, 0, ChunkBuf::copy_of(&plain)), None);
+            assert_eq!(reseal(&sealed.row, length, 0, ChunkBuf::copy_of(&plain[1..])), None);
         }
     }
 

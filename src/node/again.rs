@@ -9,7 +9,7 @@ use super::attempt::Attempt;
 use super::get::OpenFile;
 use super::memory::{Slot, User};
 use super::put::{Content, Whereabouts};
-use super::records::Snapshot;
+use super::records::{FoundRecord, Snapshot};
 use super::replicate::{Promise, Tally, terms};
 use crate::chunk::{self, CHUNK_LEN, Place, TreeHasher};
 use crate::core::catalogue::{
@@ -170,8 +170,13 @@ impl Shared {
     ) -> Option<Content> {
         let lookup = keys.lookup(&hash);
         let mut known = self.read_records(|view| files_by_lookup(view, &lookup)).ok()?;
-        known.retain(|candidate| candidate.author == self.me);
-        let mut records = known.into_iter().map(|own| (own.file, keys.clone())).collect();
+        known.retain(|one| one.author == self.me && !one.file.is_shared());
+        let found = known.into_iter().map(|own| FoundRecord {
+            author: own.author,
+            record: own.file,
+            keys: keys.clone(),
+        });
+        let mut records = found.collect();
         let file = self.open_file(hash, &mut records).await.ok()?;
         let (manifest, tally) = self.claim_all(&file, claim, Holders::Homes).await?;
         Some(Content { hash, length: file.manifest.length, claim, manifest, tally })

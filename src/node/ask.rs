@@ -9,8 +9,8 @@ use crate::transport::{Message as Frame, RequestError};
 use crate::wire::codec::{Decode, Encode, Malformed};
 use crate::wire::hello::Lane;
 use crate::wire::message::{
-    Adopt, Below, Bits, ClaimTerms, Compare, Compared, Fetch, Find, Have, Holders, Holds, Message,
-    Pointers, Proofs, Prove, Push, Renew, Store, WhoHolds, Withdraw, kind,
+    Adopt, Below, Bits, ClaimTerms, Compare, Compared, Fetch, FetchShare, Find, Have, Holders,
+    Holds, Message, Pointers, Proofs, Prove, Push, Renew, Store, WhoHolds, Withdraw, kind,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -180,6 +180,15 @@ impl Shared {
     /// The sealed bytes of a chunk that `to` holds, not checked yet.
     pub(super) async fn ask_fetch(&self, to: NodeId, cid: ChunkId) -> Result<Bytes, AskError> {
         Ok(self.ask(to, Lane::Bulk, &Fetch { cid }, Bytes::new()).await?.body)
+    }
+
+    /// A sealed part of a file that `to` serves in place, not checked yet.
+    pub(super) async fn ask_fetch_share(
+        &self,
+        to: NodeId,
+        ask: &FetchShare,
+    ) -> Result<Bytes, AskError> {
+        Ok(self.ask(to, Lane::Bulk, ask, Bytes::new()).await?.body)
     }
 
     /// Who holds the chunks, as far as `to` knows.

@@ -109,6 +109,8 @@ pub struct Config {
     pub free_floor: u64,
     /// A swarm that this node has just left and shall not enter again by itself.
     pub avoid: Option<SwarmId>,
+    /// The shortest rest between two looks at what is shared in place.
+    pub share_scan: Duration,
     /// Between reconciliations with a random neighbour.
     pub reconcile_every: Duration,
     /// Periods of the membership.
@@ -149,6 +151,7 @@ impl Config {
             segment_len: crate::store::Options::SEGMENT_LEN,
             free_floor: crate::store::Options::FREE_FLOOR,
             avoid: None,
+            share_scan: Duration::from_secs(10),
             reconcile_every: Duration::from_secs(30),
             membership: membership::Config::default(),
             settings: Vec::new(),

@@ -4,10 +4,14 @@
 
 use super::Shared;
 use super::ask::AskError;
+use super::memory::User;
+use super::serve::refusal;
+use super::view::View;
 use crate::core::limits;
 use crate::crypto::chunk_id;
-use crate::id::{ChunkId, NodeId};
+use crate::id::{ChunkId, ClaimId, NodeId};
 use crate::sys::Time;
+use crate::wire::message::{FetchShare, Part};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,7 +30,32 @@ pub struct Unavailable {
     pub silent: Vec<String>,
     /// Names of members that sent something else.
     pub wrong: Vec<String>,
+    /// Who serves the file in place, if anybody does.
+    pub sharers: Vec<Sharer>,
 }
+
+/// Somebody who serves a file in place, when a part of it was not to be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sharer {
+    /// Its name.
+    pub name: String,
+    /// What was wrong there.
+    pub state: SharerState,
+}
+
+/// Why a sharer did not give a part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharerState {
+    /// It is not running, since this wall-clock time in milliseconds, if that is known.
+    Away(Option<u64>),
+    /// The file has changed there, or is not shared any more.
+    Changed,
+    /// It did not answer, or cannot read the file now.
+    Silent,
+}
+
+/// Who serves a file in place, and the claim that its record of the file names.
+pub(super) type Sharers = Vec<(NodeId, ClaimId)>;
 
 impl Shared {
     /// The sealed bytes of a chunk from another node, and from which.
@@ -44,12 +73,59 @@ impl Shared {
         }
         let dead = candidates.into_iter().filter(|id| !view.lives(id));
         hunt.silent.extend(dead.map(|id| (id, Time::ZERO)));
-        Err(Unavailable {
-            cid,
-            asked: hunt.tried.len(),
-            silent: hunt.silent.keys().map(|id| view.name(id)).collect(),
-            wrong: hunt.wrong.iter().map(|id| view.name(id)).collect(),
-        })
+        Err(hunt.unavailable(&view, Vec::new()))
+    }
+
+    /// A sealed part of a file, and from whom. Those who serve it in place are asked first: nobody
+    /// else need have it. When they are away, or late, whoever got it from them may have kept it.
+    pub(super) async fn fetch_part(
+        self: &Arc<Self>,
+        sharers: &Sharers,
+        part: Part,
+        cid: ChunkId,
+    ) -> Result<(Bytes, NodeId), Unavailable> {
+        if sharers.is_empty() {
+            return self.fetch(cid).await;
+        }
+        let mut changed = BTreeSet::new();
+        if let Some((me, claim)) = sharers.iter().find(|(id, _)| *id == self.me) {
+            let slot = self.fetched.take(User::Peer(self.me)).await;
+            match self.shared_part(FetchShare { claim: *claim, part, cid }, slot).await {
+                Ok(sealed) => return Ok((sealed, *me)),
+                Err(refused) if refused.code == refusal::DISK => {}
+                Err(_) => _ = changed.insert(*me),
+            }
+        }
+        let view = self.view();
+        let ids: Vec<NodeId> = sharers.iter().map(|(id, _)| *id).collect();
+        let mut order = self.readers_choice(&view, &ids);
+        order.retain(|id| *id != self.me);
+        let mut hunt = Hunt::new(self, cid, order);
+        let ask = |claim: &ClaimId| FetchShare { claim: *claim, part, cid };
+        hunt.in_place = sharers.iter().map(|(id, claim)| (*id, ask(claim))).collect();
+        if let Some(found) = hunt.run().await {
+            return Ok(found);
+        }
+        changed.append(&mut hunt.changed);
+        let sharers = ids.iter().map(|id| self.sharer(&view, id, &changed)).collect();
+        Err(hunt.unavailable(&view, sharers))
+    }
+
+    /// What was wrong at somebody who serves a file in place.
+    fn sharer(&self, view: &View, id: &NodeId, changed: &BTreeSet<NodeId>) -> Sharer {
+        let state = match view.lives(id) || *id == self.me {
+            _ if changed.contains(id) => SharerState::Changed,
+            true => SharerState::Silent,
+            false => SharerState::Away(self.away_since(view, id)),
+        };
+        Sharer { name: view.name(id), state }
+    }
+
+    /// Since when a member is away, by the wall clock; none: it is here, or that is not known.
+    pub(super) fn away_since(&self, view: &View, id: &NodeId) -> Option<u64> {
+        let member = view.members.get(id).filter(|member| !member.lives())?;
+        let ago = self.sys.clock.now().since(member.since).as_millis();
+        Some(self.sys.clock.wall_ms().saturating_sub(u64::try_from(ago).unwrap_or(u64::MAX)))
     }
 
     /// Who holds a chunk that no candidate gave: all live members are asked at once.
@@ -93,6 +169,10 @@ struct Hunt {
     /// Whether those who are silent were asked again over new connections.
     renewed: bool,
     wrong: Vec<NodeId>,
+    /// What to ask of those who serve the file in place.
+    in_place: BTreeMap<NodeId, FetchShare>,
+    /// Those of them where it has changed.
+    changed: BTreeSet<NodeId>,
     under_way: JoinSet<(NodeId, Result<Bytes, AskError>)>,
 }
 
@@ -107,6 +187,8 @@ impl Hunt {
             asked_around: false,
             renewed: false,
             wrong: Vec::new(),
+            in_place: BTreeMap::new(),
+            changed: BTreeSet::new(),
             under_way: JoinSet::new(),
         }
     }
@@ -137,6 +219,17 @@ impl Hunt {
                     };
                 }
             }
+        }
+    }
+
+    /// Why nobody gave it.
+    fn unavailable(&self, view: &View, sharers: Vec<Sharer>) -> Unavailable {
+        Unavailable {
+            cid: self.cid,
+            asked: self.tried.len(),
+            silent: self.silent.keys().map(|id| view.name(id)).collect(),
+            wrong: self.wrong.iter().map(|id| view.name(id)).collect(),
+            sharers,
         }
     }
 
@@ -179,11 +272,16 @@ impl Hunt {
         self.tried.insert(id);
         self.silent.insert(id, self.shared.sys.clock.now());
         let (shared, cid, anew) = (self.shared.clone(), self.cid, self.renewed);
+        let in_place = self.in_place.get(&id).copied();
         self.under_way.spawn(async move {
             if anew {
                 shared.renew(id).await;
             }
-            (id, shared.ask_fetch(id, cid).await)
+            let answer = match in_place {
+                Some(ask) => shared.ask_fetch_share(id, &ask).await,
+                None => shared.ask_fetch(id, cid).await,
+            };
+            (id, answer)
         });
         Some(self.shared.chooser().hedge_after(&id))
     }
@@ -201,6 +299,10 @@ impl Hunt {
             Err(err) => {
                 if err.is_no() {
                     self.silent.remove(&id);
+                }
+                let gone = [refusal::CHANGED, refusal::NOT_HELD];
+                if self.in_place.contains_key(&id) && gone.iter().any(|no| err.refused_with(*no)) {
+                    self.changed.insert(id);
                 }
                 tracing::debug!(peer = %id.short(), %err, "did not give a chunk");
             }

@@ -3,10 +3,12 @@
 //! give what was asked for.
 
 use super::Shared;
+use super::fetch::Sharers;
 use super::serve::refusal;
 use crate::core::limits;
 use crate::crypto::chunk_id;
 use crate::id::{ChunkId, NodeId};
+use crate::wire::message::FetchShare;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,14 @@ pub(super) enum Whom {
     Anybody,
     /// This peer and nobody else.
     Only(NodeId),
+}
+
+/// Where what of a file is not here comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Sources {
+    pub whom: Whom,
+    /// Who serves it in place; none of a file of which copies are stored.
+    pub sharers: Sharers,
 }
 
 /// Why one peer alone did not give a file. What came of it is kept here for a while.
@@ -63,13 +73,15 @@ pub enum NotFrom {
 }
 
 impl Shared {
-    /// The sealed bytes of a chunk from this peer.
+    /// The sealed bytes of a chunk from this peer, which may serve the file in place.
     pub(super) async fn fetch_from(
         self: &Arc<Self>,
         peer: NodeId,
         cid: ChunkId,
+        in_place: Option<FetchShare>,
     ) -> Result<Bytes, NotFrom> {
-        let asked = tokio::time::timeout(limits::MOVE, self.ask_again_and_again(peer, cid));
+        let asking = self.ask_again_and_again(peer, cid, in_place);
+        let asked = tokio::time::timeout(limits::MOVE, asking);
         let silent = |_| Err(NotFrom::Silent { name: self.view().name(&peer) });
         asked.await.unwrap_or_else(silent)
     }
@@ -78,10 +90,15 @@ impl Shared {
         self: &Arc<Self>,
         peer: NodeId,
         cid: ChunkId,
+        in_place: Option<FetchShare>,
     ) -> Result<Bytes, NotFrom> {
         let name = || self.view().name(&peer);
         for renewal in 0..=RENEWALS {
-            match self.ask_fetch(peer, cid).await {
+            let answer = match &in_place {
+                Some(ask) => self.ask_fetch_share(peer, ask).await,
+                None => self.ask_fetch(peer, cid).await,
+            };
+            match answer {
                 Ok(bytes) if chunk_id(&bytes) == cid => return Ok(bytes),
                 Ok(_) => {
                     let strikes = self.chooser().strike(peer);

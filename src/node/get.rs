@@ -3,16 +3,18 @@
 //! here as an evictable copy. Constant memory: every chunk in flight holds a slot of `Memory`.
 
 use super::Shared;
-use super::fetch::Unavailable;
-use super::from::{NotFrom, Whom};
+use super::fetch::{Sharers, Unavailable};
+use super::from::{NotFrom, Sources, Whom};
 use super::memory::{Slot, User};
 use super::put::OnProgress;
+use super::records::FoundRecord;
 use crate::chunk::{self, CHUNK_LEN, Disproved, Manifest, PAGE_ROWS, Page, Row};
 use crate::core::catalogue::{Content, FileRecord};
 use crate::crypto::{EpochKeys, OpenError, Opener, chunk_id, open_page};
 use crate::id::{ChunkId, FileHash, NodeId};
 use crate::store::ReadError;
 use crate::sys::Sink;
+use crate::wire::message::{FetchShare, Part};
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -67,15 +69,16 @@ impl From<Disproved> for GetError {
 pub(super) struct OpenFile {
     pub(super) record: FileRecord,
     pub(super) manifest: Manifest,
-    /// Who is asked for what of it is not here.
-    pub(super) whom: Whom,
+    /// Where what of it is not here comes from.
+    pub(super) sources: Sources,
     page: Mutex<Option<(u64, Arc<Page>)>>,
 }
 
 impl OpenFile {
     /// A file that this node has just made itself.
     pub(super) const fn made(record: FileRecord, manifest: Manifest) -> Self {
-        Self { record, manifest, whom: Whom::Anybody, page: Mutex::new(None) }
+        let sources = Sources { whom: Whom::Anybody, sharers: Vec::new() };
+        Self { record, manifest, sources, page: Mutex::new(None) }
     }
 }
 
@@ -108,7 +111,7 @@ impl Shared {
     pub(super) async fn open_file(
         self: &Arc<Self>,
         hash: FileHash,
-        records: &mut Vec<(FileRecord, Arc<EpochKeys>)>,
+        records: &mut Vec<FoundRecord>,
     ) -> Result<OpenFile, GetError> {
         self.open_file_of(hash, records, Whom::Anybody).await
     }
@@ -117,15 +120,17 @@ impl Shared {
     pub(super) async fn open_file_of(
         self: &Arc<Self>,
         hash: FileHash,
-        records: &mut Vec<(FileRecord, Arc<EpochKeys>)>,
+        records: &mut Vec<FoundRecord>,
         whom: Whom,
     ) -> Result<OpenFile, GetError> {
         let mut failed = None;
         while !records.is_empty() {
-            let (record, keys) = records.remove(0);
-            match self.open_manifest(&hash, &record, &keys, whom).await {
+            let found = records.remove(0);
+            let sources = Sources { whom, sharers: sharers_of(&found, records) };
+            let FoundRecord { record, keys, .. } = found;
+            match self.open_manifest(&hash, &record, &keys, &sources).await {
                 Ok(manifest) => {
-                    return Ok(OpenFile { record, manifest, whom, page: Mutex::new(None) });
+                    return Ok(OpenFile { record, manifest, sources, page: Mutex::new(None) });
                 }
                 Err(err) => failed = Some(err),
             }
@@ -138,11 +143,13 @@ impl Shared {
         hash: &FileHash,
         record: &FileRecord,
         keys: &EpochKeys,
-        whom: Whom,
+        sources: &Sources,
     ) -> Result<Manifest, GetError> {
         let sealed = match &record.content {
             Content::Inline(sealed) => Bytes::copy_from_slice(sealed),
-            Content::Stored { manifest, .. } => self.small_chunk(*manifest, whom).await?.0,
+            Content::Stored { manifest, .. } => {
+                self.small_chunk(sources, Part::Manifest, *manifest).await?.0
+            }
         };
         keys.open_manifest(hash, &sealed).map_err(GetError::Corrupt)
     }
@@ -150,28 +157,37 @@ impl Shared {
     /// The sealed bytes of a manifest or page, from here or from whoever has it, and from whom.
     async fn small_chunk(
         self: &Arc<Self>,
+        sources: &Sources,
+        part: Part,
         cid: ChunkId,
-        whom: Whom,
     ) -> Result<(Bytes, Option<NodeId>), GetError> {
         if let Some(bytes) = self.read_here(cid, &mut |len| BytesMut::zeroed(len))
             && chunk_id(&bytes) == cid
         {
             return Ok((bytes, None));
         }
-        let (bytes, from) = self.fetch_of(cid, whom).await?;
+        let (bytes, from) = self.fetch_of(sources, part, cid).await?;
+        if from == self.me {
+            return Ok((bytes, None));
+        }
         self.store.cache(cid, bytes.clone());
         Ok((bytes, Some(from)))
     }
 
-    /// The sealed bytes of a chunk from those who may be asked, and from whom.
+    /// A sealed part of a file from those who may be asked, and from whom.
     async fn fetch_of(
         self: &Arc<Self>,
+        sources: &Sources,
+        part: Part,
         cid: ChunkId,
-        whom: Whom,
     ) -> Result<(Bytes, NodeId), GetError> {
-        match whom {
-            Whom::Anybody => Ok(self.fetch(cid).await?),
-            Whom::Only(peer) => Ok((self.fetch_from(peer, cid).await?, peer)),
+        match sources.whom {
+            Whom::Anybody => Ok(self.fetch_part(&sources.sharers, part, cid).await?),
+            Whom::Only(peer) => {
+                let claim = sources.sharers.iter().find(|(id, _)| *id == peer);
+                let in_place = claim.map(|(_, claim)| FetchShare { claim: *claim, part, cid });
+                Ok((self.fetch_from(peer, cid, in_place).await?, peer))
+            }
         }
     }
 
@@ -226,7 +242,7 @@ impl Shared {
                     None => *done += self.land(&mut flying, origins, sink).await?,
                 }
             };
-            flying.push_back(self.fly(piece, slot, sink.clone(), file.whom));
+            flying.push_back(self.fly(file.sources.clone(), piece, slot, sink.clone()));
         }
         while !flying.is_empty() {
             *done += self.land(&mut flying, origins, sink).await?;
@@ -261,7 +277,8 @@ impl Shared {
             return nth(&page.rows, at);
         }
         let root = &nth(&file.manifest.rows, number)?;
-        let (sealed, from) = self.small_chunk(root.cid, file.whom).await?;
+        let part = Part::Page(u32::try_from(number).unwrap_or(u32::MAX));
+        let (sealed, from) = self.small_chunk(&file.sources, part, root.cid).await?;
         if let Some(from) = from {
             origins.remote_bytes += sealed.len() as u64;
             origins.from.insert(from);
@@ -274,12 +291,18 @@ impl Shared {
     }
 
     /// Starts on one chunk.
-    fn fly(self: &Arc<Self>, piece: Piece, slot: Slot, sink: Arc<dyn Sink>, whom: Whom) -> Flight {
+    fn fly(
+        self: &Arc<Self>,
+        sources: Sources,
+        piece: Piece,
+        slot: Slot,
+        sink: Arc<dyn Sink>,
+    ) -> Flight {
         let (landed, landing) = oneshot::channel();
         let shared = self.clone();
         let (bytes, at) = (piece.within.len() as u64, piece.at);
         let work = tokio::spawn(async move {
-            let result = shared.bring(piece, slot, sink, whom).await;
+            let result = shared.bring(&sources, piece, slot, sink).await;
             // Whoever waited may have given up: then the result is of no use to anybody.
             drop(landed.send(result));
         });
@@ -315,10 +338,10 @@ impl Shared {
     /// Brings a chunk from the own store or from another node, proves it, and writes it.
     async fn bring(
         self: &Arc<Self>,
+        sources: &Sources,
         piece: Piece,
         slot: Slot,
         sink: Arc<dyn Sink>,
-        whom: Whom,
     ) -> Result<Landed, GetError> {
         if piece.row.is_zero() {
             return self.job(move || piece.zeros(slot, &*sink)).await?;
@@ -329,14 +352,18 @@ impl Shared {
             Here::Landed(landed) => return Ok(landed),
             Here::Missing(piece, slot) => (piece, slot),
         };
-        let (sealed, from) = self.fetch_of(piece.row.cid, whom).await?;
-        self.store.cache(piece.row.cid, sealed.clone());
+        let part = Part::Chunk(piece.index);
+        let (sealed, from) = self.fetch_of(sources, part, piece.row.cid).await?;
+        let origin = (from != self.me).then_some((from, sealed.len() as u64));
+        if origin.is_some() {
+            self.store.cache(piece.row.cid, sealed.clone());
+        }
         let shared = self.clone();
         self.job(move || {
             let mut buf = sized(slot.buffer(), sealed.len());
             buf.copy_from_slice(&sealed);
             let plain = shared.open(&piece, buf)?;
-            piece.finish(plain, slot, Some((from, sealed.len() as u64)), &*sink)
+            piece.finish(plain, slot, origin, &*sink)
         })
         .await?
     }
@@ -351,7 +378,7 @@ impl Shared {
         let start = index * CHUNK_LEN as u64;
         let piece = Piece::new(file.manifest.length, index, row, &(start..u64::MAX), start);
         let slot = self.memory.take(User::Work).await;
-        let landed = self.bring(piece, slot, Arc::new(Held), file.whom).await?;
+        let landed = self.bring(&file.sources, piece, slot, Arc::new(Held)).await?;
         Ok(landed.in_order.map_or_else(Bytes::new, |plain| landed.slot.hold(plain)))
     }
 
@@ -382,6 +409,19 @@ impl Shared {
         self.openers.put_back(opener);
         plain.map_err(GetError::Corrupt)
     }
+}
+
+/// Who serves a file in place, when the record says so: its author, and those of others that name
+/// the very same parts.
+fn sharers_of(found: &FoundRecord, others: &[FoundRecord]) -> Sharers {
+    let same = |other: &&FoundRecord| {
+        other.record.is_shared() && other.record.content == found.record.content
+    };
+    if !found.record.is_shared() {
+        return Vec::new();
+    }
+    let all = std::iter::once(found).chain(others.iter().filter(same));
+    all.map(|found| (found.author, found.record.claim)).collect()
 }
 
 /// A row of a list that a peer has made.

@@ -42,6 +42,7 @@ mod release;
 mod replicate;
 mod run;
 mod serve;
+mod share;
 mod start;
 mod view;
 mod work;
@@ -60,12 +61,13 @@ pub use api::{Error, ManyStored, NotMoved, Outcome, Watch};
 pub use ask::AskError;
 pub use config::{Config, System};
 pub use door::ApprovalError;
-pub use fetch::Unavailable;
+pub use fetch::{Sharer, SharerState, Unavailable};
 pub use files::FileError;
 pub use from::NotFrom;
 pub use get::GetError;
 pub use publish::PublishError;
 pub use put::{OnProgress, PutError};
+pub use share::ShareError;
 pub use start::{Node, StartError, forget_swarm};
 pub use work::{
     Changes, Kind, Made, News, OpenedFile, Page, Share, Space, Stale, Stat, Work, WorkError,
@@ -176,6 +178,8 @@ pub(crate) struct Shared {
     /// Whether this node is being emptied.
     draining: watch::Sender<bool>,
     pins: pins::Pins,
+    /// What is served from where it lies.
+    shared_here: share::Desk,
     observed: Mutex<worker::describe::Observed>,
     observed_anew: Notify,
     /// What the bootstrap names stand for.

@@ -9,7 +9,7 @@ use super::worker::mend::DamagedRecords;
 use super::{NotReady, Shared, joined, lock};
 use crate::core::access::{Grant, OpenStatement, Roles};
 use crate::core::catalogue::{
-    Applied, Authority, CaughtUp, Checked, Context, GrantFacts, Keyring, Kind, Opened,
+    Applied, Authority, CaughtUp, Checked, Context, FileRecord, GrantFacts, Keyring, Kind, Opened,
     OpenedRecords, Source, View as Records, ViewMut, catch_up, seal_tree,
 };
 use crate::core::hlc::Hlc;
@@ -411,7 +411,8 @@ impl Shared {
         let mut ops = vec![record_op(record.to_vec())];
         if let Ok(checked) = Checked::kept(record.to_vec())
             && checked.record().header.kind == Kind::File
-            && let Ok(file) = catalogue::FileRecord::from_bytes(checked.record().body())
+            && let Ok(file) = FileRecord::from_bytes(checked.record().body())
+            && !file.is_shared()
         {
             ops.push(Op::Commit { claim: file.claim });
         }
@@ -517,18 +518,35 @@ pub(super) fn record_op(bytes: Vec<u8>) -> Op {
     Op::Record { id: catalogue::id_of(&bytes), bytes: bytes.into() }
 }
 
-/// Every record that may lead to the content, newest epoch first.
+/// A record that may lead to a content.
+#[derive(Clone)]
+pub(super) struct FoundRecord {
+    /// Who signed it.
+    pub(super) author: NodeId,
+    /// What it says.
+    pub(super) record: FileRecord,
+    /// The keys of its epoch.
+    pub(super) keys: Arc<EpochKeys>,
+}
+
+/// Every record that may lead to the content: those of stored copies before those of files that
+/// their authors serve in place, who may be away; then newest epoch first.
 pub(super) fn records_of(
     view: &Snapshot<'_>,
     keyring: &Keyring,
     hash: &FileHash,
-) -> io::Result<Vec<(catalogue::FileRecord, Arc<EpochKeys>)>> {
+) -> io::Result<Vec<FoundRecord>> {
     let mut out = Vec::new();
     for keys in keyring.iter() {
         let found = catalogue::files_by_lookup(view, &keys.lookup(hash))?;
         let keys = Arc::new(keys.clone());
-        out.extend(found.into_iter().map(|candidate| (candidate.file, keys.clone())));
+        out.extend(found.into_iter().map(|found| FoundRecord {
+            author: found.author,
+            record: found.file,
+            keys: keys.clone(),
+        }));
     }
+    out.sort_by_key(|found| found.record.is_shared());
     Ok(out)
 }
 

@@ -8,6 +8,7 @@
 use super::again::Holders;
 use super::get::OpenFile;
 use super::publish::Publication;
+use super::records::FoundRecord;
 use super::replicate::Promise;
 use super::{GetError, PublishError, Shared};
 use crate::core::catalogue::{
@@ -170,25 +171,27 @@ impl Shared {
         version: &FileVersion,
     ) -> Result<(OpenFile, Arc<EpochKeys>), ReleaseError> {
         let record = self.record_of(version)?;
-        let Some((record, keys)) = record else {
+        let Some(record) = record else {
             return Err(GetError::NotFound { asked: 0, unreachable: 0 }.into());
         };
-        let file = self.open_file(version.hash, &mut vec![(record, keys.clone())]).await?;
+        let keys = record.keys.clone();
+        let file = self.open_file(version.hash, &mut vec![record]).await?;
         Ok((file, keys))
     }
 
     /// The file record that was written with a version, released or not.
-    pub(super) fn record_of(
-        &self,
-        version: &FileVersion,
-    ) -> io::Result<Option<(FileRecord, Arc<EpochKeys>)>> {
+    pub(super) fn record_of(&self, version: &FileVersion) -> io::Result<Option<FoundRecord>> {
         let Some(id) = version.record else { return Ok(None) };
         let keyring = self.catalogue.keyring();
         self.read_records(|view| {
             let Some(bytes) = view.record(&id)? else { return Ok(None) };
-            let epoch = Record::parse(bytes).map_err(io::Error::other)?.header.epoch;
+            let header = Record::parse(bytes).map_err(io::Error::other)?.header;
             let file = crate::core::catalogue::file_record(view, &id)?;
-            Ok(file.zip(keyring.get(&epoch).cloned().map(Arc::new)))
+            // Nobody can claim chunks of a file that its author serves in place.
+            let file = file.filter(|file| !file.is_shared());
+            let keys = keyring.get(&header.epoch).cloned().map(Arc::new);
+            let author = header.author;
+            Ok(file.zip(keys).map(|(record, keys)| FoundRecord { author, record, keys }))
         })
     }
 

@@ -39,7 +39,7 @@ pub(super) mod refusal {
     /// The chunk is not what its name says.
     pub(super) const WRONG: u16 = 19;
     /// The disk failed.
-    pub(super) const DISK: u16 = 20;
+    pub(in crate::node) const DISK: u16 = 20;
     /// The node does not wait here, or does not accept the step.
     pub(super) const NOT_WAITING: u16 = 21;
     /// The asker does not have the right.
@@ -48,6 +48,8 @@ pub(super) mod refusal {
     pub(in crate::node) const AHEAD: u16 = 23;
     /// A record is refused for another reason.
     pub(super) const RECORD: u16 = 24;
+    /// A file that is served in place has changed.
+    pub(in crate::node) const CHANGED: u16 = 25;
 }
 
 /// Pointers kept: a few MiB, as many as a join announces before the bytes follow.
@@ -146,6 +148,7 @@ impl Shared {
             kind::HAVE => self.answer_have(peer, parse(&head)?).await?,
             kind::STORE => self.answer_store(peer, parse(&head)?, message.body).await?,
             kind::FETCH => return self.answer_fetch(peer, parse(&head)?).await,
+            kind::FETCH_SHARE => return self.answer_fetch_share(peer, parse(&head)?).await,
             kind::HOLDS => self.answer_holds(parse(&head)?).await?,
             kind::COMPARE => {
                 let compared = self.compared(parse(&head)?).await;

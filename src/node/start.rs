@@ -24,6 +24,7 @@ use super::worker::reconcile::Reconcile;
 use super::worker::release::Releases;
 use super::worker::repair::Repair;
 use super::worker::scrub::Scrub;
+use super::worker::share::Shares;
 use super::worker::{self, shape};
 use super::{Config, Fatal, Shared};
 use crate::core::access::{Grant, Joiner, Roles};
@@ -120,7 +121,8 @@ impl Node {
         }
         let draining = files::draining(&*config.system.fs, &config.data_dir)?;
         let pins = files::pins(&*config.system.fs, &config.data_dir)?;
-        let before = Before { standing, draining, pins };
+        let shares = super::share::read_list(&*config.system.fs, &config.data_dir)?;
+        let before = Before { standing, draining, pins, shares };
         let (shared, channels) = share(config, key, owner, before, store, catalogue);
         shared.listen().await?;
         shared.learn_epochs().await;
@@ -343,6 +345,7 @@ struct Before {
     standing: Option<Standing>,
     draining: bool,
     pins: Vec<Vec<u8>>,
+    shares: Vec<super::share::Spec>,
 }
 
 fn share(
@@ -396,6 +399,7 @@ fn share(
         promises: Mutex::default(),
         draining: watch::Sender::new(before.draining),
         pins: Pins::new(before.pins),
+        shared_here: super::share::Desk::new(before.shares),
         observed: Mutex::default(),
         observed_anew: Default::default(),
         hosts: Mutex::default(),
@@ -539,6 +543,7 @@ async fn be_member(shared: Arc<Shared>, channels: Channels, lan: Lan) {
     tasks.spawn(shape::run(shared.clone(), Gc::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Scrub::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Pin::new(shared.clone())));
+    tasks.spawn(shape::run(shared.clone(), Shares::new(shared.clone())));
     tasks.spawn(shape::run(shared.clone(), Repair::new(shared.clone(), channels.repair)));
     // Ends only when a worker has failed: they all run for as long as the node does.
     tasks.join_next().await;

@@ -31,6 +31,36 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
+/// What stands under a name, a link itself and not what it points to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    /// The file system.
+    pub dev: u64,
+    /// Its number there.
+    pub ino: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// When its content was changed last, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// When anything of it was changed last.
+    pub ctime_ns: i64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Whether it is a regular file, a directory, or neither.
+    pub kind: StampKind,
+}
+
+/// What a name stands for, as far as bytes can be read from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StampKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A link, pipe, socket or device.
+    Other,
+}
+
 /// Bytes of a file system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Space {
@@ -68,6 +98,18 @@ pub trait Fs: Send + Sync + 'static {
 
     /// The permission bits of a file.
     fn mode(&self, path: &Path) -> io::Result<u32>;
+
+    /// What stands under a name; a link is not followed.
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Opens somebody's file for reading; a link is not followed, and a pipe not waited for.
+    fn open_as_it_is(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Takes an exclusive lock on `path` (created when missing) without waiting;
     /// `WouldBlock` when another process has it.

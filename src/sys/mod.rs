@@ -24,7 +24,7 @@ mod stream_os;
 mod table;
 
 pub use clock::{Clock, Time};
-pub use fs::{DirEntry, File, Fs, Lock, OpenMode, Space};
+pub use fs::{DirEntry, File, Fs, Lock, OpenMode, Space, Stamp, StampKind};
 #[cfg(feature = "daemon")]
 pub use lan::{Announcement, Heard, Lan, LanNews};
 #[cfg(feature = "daemon")]

@@ -1,11 +1,11 @@
 //! The real machine behind the seams: the operating system's files, clocks, random source, threads
 //! and TCP. Nothing here decides anything; errors are passed up as the system gave them.
 
-use super::fs::{DirEntry, File, Fs, Lock, OpenMode, Space};
+use super::fs::{DirEntry, File, Fs, Lock, OpenMode, Space, Stamp, StampKind};
 use super::net::{BoxFuture, ByteStream, Listener, Net};
 use super::spawn::{Spawn, Step, Work};
 use super::{Clock, Rng, Time};
-use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -89,6 +89,31 @@ impl Fs for OsFs {
     fn mode(&self, path: &Path) -> io::Result<u32> {
         use std::os::unix::fs::PermissionsExt;
         Ok(std::fs::metadata(path)?.permissions().mode() & 0o7777)
+    }
+
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        let stat = rustix::fs::lstat(path)?;
+        let nanos =
+            |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+        Ok(Stamp {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime_ns: nanos(stat.st_mtime, stat.st_mtime_nsec as i64),
+            ctime_ns: nanos(stat.st_ctime, stat.st_ctime_nsec as i64),
+            mode: stat.st_mode & 0o7777,
+            kind: match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => StampKind::File,
+                FileType::Directory => StampKind::Dir,
+                _ => StampKind::Other,
+            },
+        })
+    }
+
+    fn open_as_it_is(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let flags = OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Arc::new(OsFile(file.into())))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {

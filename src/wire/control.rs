@@ -20,6 +20,7 @@ mod limit;
 mod many;
 mod mount;
 mod search;
+mod share;
 mod state;
 mod target;
 
@@ -35,6 +36,7 @@ pub use mount::{Mount, MountInfo, Umount, Write, WrittenInfo};
 pub use search::{
     FileTag, FoundInfo, RESULTS, RESULTS_MAX, Search, Searched, TAG_LEN_MAX, TAGS, TAGS_MAX,
 };
+pub use share::{NotShared, Share, ShareDone, ShareInfo, ShareState, Unshared};
 pub use state::{
     Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, PinInfo,
     ScrubFound, ScrubInfo, Setting, Status, WaitingInfo, WordKind, WorkerInfo, WorkerState,
@@ -79,6 +81,26 @@ pub enum Request {
     /// Finds what has names, tags, sizes or owners that fit; one [`FoundInfo`] item each, the best
     /// first. Reply: [`Searched`].
     Search(Search),
+    /// Serves a file or directory from where it lies; its descriptor comes with this call, so that
+    /// the daemon can see whether it finds the same there. The reply comes when all of it is known
+    /// to the others. Closing the connection ends the waiting and nothing else. Reply:
+    /// [`ShareDone`].
+    Share(Share),
+    /// Serves it no more. Reply: [`Unshared`].
+    Unshare {
+        /// Its path, what it is called, or its hash.
+        what: PathText,
+        /// The path that it would be, absolute and without links on the way.
+        path: Option<PathText>,
+    },
+    /// What is served from where it lies, one [`ShareInfo`] item each, sorted by sharer and path.
+    /// Reply: empty.
+    Shares {
+        /// By whom; none: by everybody.
+        peer: Option<String>,
+        /// Where there; none: all.
+        path: Option<PathText>,
+    },
     /// Removes a name, with its content after the history time, or at once. Reply: [`Removed`].
     Rm(Rm),
     /// Gives back what was removed, or an old version. Reply: [`Restored`].

@@ -21,6 +21,7 @@
 //! | 0x020b | [`Adopt`]: keep these for these claims too | | [`Bits`]: which are held | |
 //! | 0x020c | [`Withdraw`]: what was stored for this put is not needed | | empty | |
 //! | 0x020d | [`Renew`]: the put of this claim goes on | | empty | |
+//! | 0x8210 | [`FetchShare`]: give me this part of a file that you serve in place | | empty | sealed |
 //! | 0x0301 | [`Push`]: keep these records | | empty, once they are on disk | |
 //! | 0x0302 | a step of reconciliation (`wire::sync`) | | the same | |
 //! | 0x0303 | [`Find`]: records that a member here may lack | | [`Push`] | |
@@ -34,12 +35,14 @@
 //! with anything else, or meaning that depends on an earlier request.
 
 mod claims;
+mod share;
 mod waiting;
 
 pub use claims::{
     ADOPTED_MAX, Adopt, Adopted, CLAIMS_MAX, ClaimTerms, ClaimsDigest, Commit, Compare, Compared,
     Renew, Withdraw,
 };
+pub use share::{FetchShare, Part};
 pub use waiting::{APPROVE_MAX, Deny, Relay, Step, WAITING_MAX, WaitingList, WaitingNode};
 
 use super::codec::{Decode, Encode, Malformed, Reader, put_blob, put_list};
@@ -77,6 +80,8 @@ pub mod kind {
     pub const WITHDRAW: u16 = 0x020c;
     /// [`super::Renew`].
     pub const RENEW: u16 = 0x020d;
+    /// [`super::FetchShare`].
+    pub const FETCH_SHARE: u16 = 0x8210;
     /// [`super::Push`].
     pub const PUSH: u16 = 0x0301;
     /// A step of reconciliation.
@@ -128,6 +133,7 @@ message! {
     Have = kind::HAVE;
     Store = kind::STORE;
     Fetch = kind::FETCH;
+    FetchShare = kind::FETCH_SHARE;
     Holds = kind::HOLDS;
     Pointers = kind::POINTERS;
     Below = kind::BELOW;
@@ -466,6 +472,10 @@ mod tests {
         round_trip(Proofs { proofs: vec![None, Some([9; 32])] });
         round_trip(Push { records: vec![vec![1, 2], vec![]] });
         round_trip(Find::Prefix([7; 8]));
+        for part in [Part::Manifest, Part::Page(7), Part::Chunk(1 << 40)] {
+            let (claim, cid) = (ClaimId([4; 16]), ChunkId([2; 32]));
+            round_trip(FetchShare { claim, part, cid });
+        }
         let addr = "127.0.0.1:4000".parse().unwrap();
         let label = "calm-heron".into();
         let request = JoinRequest { node: NodeId([6; 32]), owner: [7; 32], label };

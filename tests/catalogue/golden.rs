@@ -4,7 +4,8 @@
 use crate::world::{epoch, epoch_record, grant_body, swarm};
 use p2pfs::core::catalogue::{
     Attributes, Change, Content, Draft, FileRecord, FileVersion, Header, Kind, Name, Node, Place,
-    Record, Release, Scope, Special, Target, decode_changes, encode_changes, seal_tree, sign,
+    Record, Release, SHARED, Scope, SharedFile, Special, Target, decode_changes, encode_changes,
+    seal_tree, sign,
 };
 use p2pfs::crypto::NodeKey;
 use p2pfs::id::{ChunkId, ClaimId, EpochId, FileHash, InodeId, LookupId, RecordId, Tag, to_hex};
@@ -78,7 +79,14 @@ fn records_keep_their_bytes() {
     golden("file-stored.hex", &file.sign(&key, clock, keys.epoch()).unwrap());
     file.content = Content::Inline(vec![1, 2, 3]);
     golden("file-inline.hex", &file.sign(&key, clock, keys.epoch()).unwrap());
-    assert_eq!(FileRecord::from_bytes(&file.to_bytes()), Ok(file));
+    assert_eq!(FileRecord::from_bytes(&file.to_bytes()), Ok(file.clone()));
+    (file.replicas, file.flags) = (0, SHARED);
+    golden("file-shared.hex", &file.sign(&key, clock, keys.epoch()).unwrap());
+    assert_eq!(FileRecord::from_bytes(&file.to_bytes()), Ok(file.clone()));
+    for (replicas, flags) in [(0, 0), (3, SHARED), (9, 0)] {
+        let other = FileRecord { replicas, flags, ..file.clone() };
+        assert!(FileRecord::from_bytes(&other.to_bytes()).is_err(), "{replicas} {flags}");
+    }
 
     let (versions, chunks) = (vec![RecordId([4; 32])], vec![ChunkId([5; 32]), ChunkId([6; 32])]);
     let some = Scope::Versions { until_ms: 0x0102_0304_0506, versions, chunks };
@@ -91,6 +99,28 @@ fn records_keep_their_bytes() {
     let header = Header::plain(Kind::Grant, clock, key.id(), EpochId::NONE);
     golden("grant.hex", &sign(&key, header, &grant_body(&key.id(), true, 1, 2)).unwrap());
     golden("epoch.hex", &epoch_record(2, &key).sign(&key, &swarm(), clock).unwrap());
+}
+
+#[test]
+fn a_shared_file_keeps_its_bytes() {
+    let version = FileVersion {
+        hash: FileHash([4; 32]),
+        size: 5,
+        claim: ClaimId([6; 16]),
+        record: Some(RecordId([7; 32])),
+    };
+    let shared = |path: &[u8]| Change::Inode {
+        inode: InodeId([2; 16]),
+        node: Node::Shared(SharedFile { version: version.clone(), path: path.to_vec() }),
+        attributes: Attributes { mode: 0o644, mtime_ns: 9, ..Attributes::default() },
+    };
+    let bytes = encode_changes(&[shared(b"/films/a.mkv")]);
+    golden("tree-shared.hex", &bytes);
+    assert_eq!(decode_changes(&bytes), Ok(vec![shared(b"/films/a.mkv")]));
+    for path in [&b""[..], b"/", b"films", b"/a//b", b"/a/", b"/../b", b"/a\0"] {
+        let path = path.to_vec();
+        assert!(decode_changes(&encode_changes(&[shared(&path)])).is_err(), "{path:?}");
+    }
 }
 
 #[test]

@@ -4,10 +4,12 @@
 use crate::maptables::MapTables;
 use crate::world::{Replica, new_file};
 use p2pfs::core::catalogue::{
-    Applied, Attributes, Change, Draft, Keyring, Name, Node, PARENTS_MAX, Place, Source, Target,
-    seal_tree,
+    Applied, Attributes, Change, Draft, Keyring, Name, Node, PARENTS_MAX, Place, SharedFile,
+    Source, Target, seal_tree,
 };
 use p2pfs::core::hlc::at_ms;
+use p2pfs::core::tree::share_spot;
+use p2pfs::crypto::NodeKey;
 use p2pfs::id::{InodeId, RecordId};
 use proptest::prelude::*;
 
@@ -124,9 +126,19 @@ fn wild_change((what, inode, parent, name): (u8, u8, u8, u8)) -> Change {
             Change::Inode { inode: inode_of, node, attributes }
         }
         4 => {
-            let file = new_file(u64::from(name % 3));
-            let node = Node::File(file.version);
+            let version = new_file(u64::from(name % 3)).version;
+            let node = match what / 6 % 2 {
+                0 => Node::File(version),
+                _ => Node::Shared(SharedFile { version, path: vec![b'/', b'a' + parent % 3] }),
+            };
             Change::Inode { inode: InodeId([100 + inode % 4; 16]), node, attributes }
+        }
+        _ if what == 5 => {
+            // As somebody would say it who shares.
+            let sharer = NodeKey::from_seed(&[10; 32]).id();
+            let (parent, name) = share_spot(&sharer, &[b'/', b'a' + name % 3]).unwrap();
+            let target = Target::Linked(InodeId([100 + inode % 4; 16]));
+            Change::Entry { parent, name, target }
         }
         _ => {
             let file = InodeId([100 + inode % 4; 16]);

@@ -43,7 +43,7 @@ fn due(at: &Replica, inode: &InodeId, horizon: u64) -> Option<Due> {
 fn version_length(version: &Version) -> u64 {
     match &version.node {
         Node::File(file) => file.size,
-        Node::Dir { .. } | Node::Link(_) | Node::Special(_) => panic!("no file: {version:?}"),
+        node => panic!("no file: {node:?}"),
     }
 }
 

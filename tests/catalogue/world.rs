@@ -8,7 +8,7 @@ use p2pfs::core::catalogue::{
     catch_up, seal_tree, sign, vet,
 };
 use p2pfs::core::hlc::{Hlc, at_ms};
-use p2pfs::core::tree::{Entry, NewFile, Planner, Tree, TreeError, Walk};
+use p2pfs::core::tree::{Entry, NewFile, Planner, Share, ShareWalk, Tree, TreeError, Walk};
 use p2pfs::crypto::{ContentSecret, EpochKeys, NodeKey, SwarmKey, verify};
 use p2pfs::id::{ClaimId, EpochId, FileHash, InodeId, NodeId, RecordId};
 
@@ -234,7 +234,7 @@ impl Replica {
         while to.catch_up(100) {}
     }
 
-    /// The visible tree, one line per entry.
+    /// The visible tree, one line per entry, and what is shared.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut out = Vec::new();
         let mut visit = |path: &[u8], entry: &Entry| {
@@ -244,6 +244,7 @@ impl Replica {
                 Node::Dir { .. } => "/".to_owned(),
                 Node::Link(target) => format!(" -> {}", target.escape_ascii()),
                 Node::Special(special) => format!("{special:?}"),
+                Node::Shared(_) => panic!("what is shared has no name in the tree"),
             };
             out.push(format!("{}{what}", path.escape_ascii()));
             // One at a time: a walk that is interrupted goes on where it was.
@@ -251,6 +252,12 @@ impl Replica {
         };
         let mut walk = Walk::new(InodeId::ROOT, b"/", true);
         while self.tree().walk(&mut walk, &mut visit).unwrap() {}
+        let mut shares = |share: Share| {
+            let path = share.file.path.escape_ascii().to_string();
+            out.push(format!("{}:{path} {}", share.sharer.short(), share.file.version.size));
+            true
+        };
+        self.tree().walk_shares(&mut ShareWalk::new(None), &mut shares).unwrap();
         out
     }
 

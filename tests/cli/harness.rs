@@ -152,6 +152,7 @@ impl Shelf {
             Target::Hash(hash) => kept.hash == *hash,
             Target::Prefix(prefix) => kept.hash.to_string().starts_with(prefix),
             Target::Path(path) => kept.path.as_ref() == Some(path),
+            Target::Share { .. } => false,
         });
         found.map(then).ok_or_else(|| failure(Code::NotFound, "no such file in this swarm"))
     }

@@ -194,6 +194,14 @@ pub(crate) async fn range(node: &Node, hash: FileHash, offset: u64, length: u64)
     std::mem::take(&mut *sink.0.lock().unwrap())
 }
 
+/// The bytes of what is named so, or why they cannot be had.
+pub(crate) async fn get_as(node: &Node, target: Target) -> Result<Vec<u8>, Error> {
+    let sink = Arc::new(Collected::default());
+    let get = Get { target, range: None, seekable: true, from: None };
+    node.get(get, sink.clone(), quiet()).await?;
+    Ok(std::mem::take(&mut *sink.0.lock().unwrap()))
+}
+
 /// The bytes of a file, once the node can find and read it.
 pub(crate) async fn get(node: &Node, hash: FileHash) -> Vec<u8> {
     until("the file can be read", async || get_now(node, hash).await).await

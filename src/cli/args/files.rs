@@ -80,9 +80,11 @@ Examples:
   p2pfs get /reports/q3.pdf
   p2pfs get /photos.tar -o - | tar x
   p2pfs get -r /photos -o photos
-  p2pfs request /film.mkv --from calm-heron")]
+  p2pfs request /film.mkv --from calm-heron
+  p2pfs get otter:/films/a.mkv")]
 pub struct GetArgs {
-    /// A hash, the first 8 or more digits of one, or a name (begins with `/`)
+    /// A hash, the first 8 or more digits of one, a name (begins with `/`), or PEER:/PATH for what
+    /// a node shares
     ///
     /// Where several names have the content of a hash, the newest is its stored name.
     #[arg(value_name = "FILE", add = ArgValueCompleter::new(complete::files))]
@@ -131,6 +133,7 @@ pub struct CatArgs {
 Examples:
   p2pfs ls
   p2pfs ls -R /reports
+  p2pfs ls --shares
   p2pfs ls --json | jq -r .hash")]
 pub struct LsArgs {
     /// The directory
@@ -145,6 +148,9 @@ pub struct LsArgs {
     /// List instead what was removed here or below, and can be restored
     #[arg(long, conflicts_with_all = ["long", "recursive"])]
     pub removed: bool,
+    /// List instead what nodes serve from where it lies; PATH is then PEER:/PATH
+    #[arg(long, conflicts_with = "removed")]
+    pub shares: bool,
 }
 
 /// Arguments of `search`.

@@ -65,8 +65,13 @@ async fn directory(
     // Of a deep directory all that lead to the innermost one are open.
     super::daemon::raise_open_files();
     let Target::Path(path) = target else {
-        return Err(Failure::new(Code::Usage, "a directory has a name and no hash")
+        let sentence = match target {
+            Target::Share { .. } => "what is shared is fetched one file at a time",
+            _ => "a directory has a name and no hash",
+        };
+        return Err(Failure::new(Code::Usage, sentence)
             .hint("p2pfs get -r /NAME -o DIR")
+            .hint("files that are shared:  p2pfs ls --shares")
             .into());
     };
     if args.output.as_deref().is_some_and(|out| out.as_os_str() == "-") {

@@ -19,6 +19,9 @@ pub(in crate::cli) async fn run(
     if args.removed {
         return super::rm::list(ui, client, target::path(&args.path)?).await;
     }
+    if args.shares {
+        return super::share::list(ui, client, args).await;
+    }
     let mut files = client.list(target::path(&args.path)?, args.recursive).await?;
     if ui.json {
         while let Some(file) = files.next().await? {

@@ -19,6 +19,7 @@ pub(super) mod put;
 pub(super) mod rm;
 pub(super) mod scrub;
 pub(super) mod search;
+pub(super) mod share;
 pub(super) mod stat;
 pub(super) mod status;
 pub(super) mod watch;

@@ -65,7 +65,8 @@ fn row(one: &FoundInfo, now: u64) -> Vec<String> {
     let size = if one.kind == FileKind::Dir { "-".into() } else { text::size(one.size) };
     let age = super::ago(now.saturating_sub(one.time_ms));
     let slash = if one.kind == FileKind::Dir { "/" } else { "" };
-    vec![hash, size, age, one.owner.clone(), shown_bytes(&one.path.0) + slash]
+    let of = if one.shared { format!("{}:", one.owner) } else { String::new() };
+    vec![hash, size, age, one.owner.clone(), of + &shown_bytes(&one.path.0) + slash]
 }
 
 /// `2 of 100213 names fit (11 ms)`

@@ -91,9 +91,13 @@ fn lines(stat: &FileStat) -> Vec<(&'static str, String)> {
             bytes => format!(" ({bytes} B)"),
         };
         lines.push(("Size", format!("{size}{bytes} in {chunks}{zero}")));
-        lines.push(("Stored", format!("{} per copy", text::size(stat.stored_bytes))));
-        let copies = info.copies.map_or_else(|| "?".into(), |copies| copies.to_string());
-        lines.push(("Copies", format!("{copies} of {}", info.replicas)));
+        if info.replicas == 0 {
+            lines.push(("Shared", format!("in place by {}, nothing is stored", shown(&info.by))));
+        } else {
+            lines.push(("Stored", format!("{} per copy", text::size(stat.stored_bytes))));
+            let copies = info.copies.map_or_else(|| "?".into(), |copies| copies.to_string());
+            lines.push(("Copies", format!("{copies} of {}", info.replicas)));
+        }
     }
     if info.time_ms > 0 {
         lines.push(("Made", format!("{} UTC by {}", text::utc(info.time_ms), shown(&info.by))));

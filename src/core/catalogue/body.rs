@@ -4,7 +4,7 @@
 //! Formats (integers little-endian, `wire::codec`):
 //!
 //! ```text
-//! file    = claim 16, lookup 32, content, replicas u8 (1..=8), flags u8
+//! file    = claim 16, lookup 32, content, replicas u8, flags u8
 //! content = 1, manifest chunk id 32, its sealed length u32
 //!         | 2, length u32 (1..=4096), sealed manifest
 //! release = claim 16, 1                           all that it was for, for good
@@ -17,8 +17,9 @@
 //! ```
 //!
 //! The epoch's signature is by the swarm key over everything before it, domain "p2pfs epoch v1".
-//! Flag 1 of a file record: it stands for itself and not for a file of the tree. Flags that this
-//! version does not know are kept and mean nothing to it.
+//! A file record has 1 to 8 replicas, or with flag 2 none: its author serves the chunks from a file
+//! of its own, and nobody can claim them. Flag 1: it stands for itself and not for a file of the
+//! tree. Flags that this version does not know are kept and mean nothing to it.
 
 use super::record::{Header, Kind, TooLarge, ascending, sign};
 use crate::core::hlc;
@@ -32,6 +33,8 @@ pub const INLINE_MAX: usize = 4096;
 pub const REPLICAS_MAX: u8 = 8;
 /// The flag of a file record that stands for itself: no path leads to it.
 pub const UNLISTED: u8 = 1;
+/// The flag of a file record without replicas: its author serves the file in place.
+pub const SHARED: u8 = 2;
 /// Most chunks in one release: its longest form stays below the limit of a record.
 pub const RELEASED_MAX: usize = 900;
 /// Most versions that one release ends.
@@ -66,13 +69,18 @@ pub struct FileRecord {
     pub lookup: LookupId,
     /// Where the manifest is.
     pub content: Content,
-    /// How many copies it wants, 1 to [`REPLICAS_MAX`].
+    /// How many copies it wants, 1 to [`REPLICAS_MAX`]; 0 exactly when it is [`SHARED`].
     pub replicas: u8,
-    /// [`UNLISTED`], and bits for later versions.
+    /// [`UNLISTED`], [`SHARED`], and bits for later versions.
     pub flags: u8,
 }
 
 impl FileRecord {
+    /// Whether the author serves it in place, so that nobody keeps chunks because of it.
+    pub const fn is_shared(&self) -> bool {
+        self.replicas == 0
+    }
+
     /// Signs the record. `epoch` is the one whose keys made the lookup id.
     pub fn sign(&self, key: &NodeKey, clock: u64, epoch: EpochId) -> Result<Vec<u8>, TooLarge> {
         sign(key, Header::plain(Kind::File, clock, key.id(), epoch), &self.to_bytes())
@@ -113,11 +121,12 @@ impl Decode for FileRecord {
         if content == Content::Inline(Vec::new()) {
             return Err(Malformed::Invalid("inline manifest"));
         }
-        let replicas = u8::decode(from)?;
-        if !(1..=REPLICAS_MAX).contains(&replicas) {
+        let (replicas, flags) = (u8::decode(from)?, u8::decode(from)?);
+        let in_place = flags & SHARED != 0;
+        if replicas > REPLICAS_MAX || in_place != (replicas == 0) {
             return Err(Malformed::Invalid("number of replicas"));
         }
-        Ok(Self { claim, lookup, content, replicas, flags: u8::decode(from)? })
+        Ok(Self { claim, lookup, content, replicas, flags })
     }
 }
 

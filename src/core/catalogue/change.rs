@@ -13,6 +13,7 @@
 //!         | 3, target (length u32 1..=4095)         Link
 //!         | 4, special u8, device u32               Special: 1 pipe, 2 socket (device 0),
 //!                                                   3 character device, 4 block device
+//!         | 5, file as of 1, path                   Shared: served in place by the author
 //!           each followed by attributes
 //! record  = 0 | 1, id 32                            the file record that was written with it
 //! place   = 0 | 1, parent 16, name                  none: removed (is), or never (was)
@@ -21,6 +22,7 @@
 //! owner   = 0 | 1, uid u32, gid u32
 //! name'   = length u32 (1..=255), bytes without NUL; value = length u32 (0..=4096), bytes
 //! name    = length u32 (1..=255), bytes without `/` and NUL, not `.` or `..`
+//! path    = length u32 (2..=4096), one or more names, each with a `/` before it
 //! entry   = 0                                       Removed
 //!         | 1, inode 16                             Linked: a new name of the inode
 //!         | 2, inode 16                             Kept: an edit says its name again
@@ -39,6 +41,8 @@ use crate::wire::codec::{Decode, Encode, Malformed, Reader, put_blob, put_list};
 pub const CHANGES_MAX: usize = 512;
 /// Longest name in bytes, as in every file system that a mount can meet.
 pub const NAME_MAX: usize = 255;
+/// Longest path of a shared file in bytes.
+pub const SHARED_PATH_MAX: usize = 4096;
 /// Longest target of a link in bytes (`PATH_MAX` less the closing NUL).
 pub const TARGET_MAX: usize = 4095;
 /// Most extended attributes of an inode.
@@ -109,6 +113,24 @@ pub struct FileVersion {
     pub record: Option<RecordId>,
 }
 
+/// A file that its author serves from where it lies. It has no place in the tree of names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedFile {
+    /// Its content, under a claim that is for no chunk of any store.
+    pub version: FileVersion,
+    /// What its author calls it, as [`is_shared_path`] has it.
+    pub path: Vec<u8>,
+}
+
+/// Whether these bytes can be what a shared file is called: names with a `/` before each, at most
+/// [`SHARED_PATH_MAX`] bytes.
+pub fn is_shared_path(path: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(b"/").filter(|_| path.len() <= SHARED_PATH_MAX) else {
+        return false;
+    };
+    rest.split(|byte| *byte == b'/').all(|name| Name::new(name).is_some())
+}
+
 /// What an inode is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
@@ -125,6 +147,8 @@ pub enum Node {
     Link(Vec<u8>),
     /// A door to something that is not in the tree.
     Special(Special),
+    /// A file that lies outside of every store.
+    Shared(SharedFile),
 }
 
 /// What has a name and no content.
@@ -331,6 +355,11 @@ impl Encode for Node {
                 out.push(4);
                 special.encode(out);
             }
+            Self::Shared(file) => {
+                out.push(5);
+                file.version.encode(out);
+                put_blob(out, &file.path);
+            }
         }
     }
 }
@@ -347,6 +376,13 @@ impl Decode for Node {
                 target => Ok(Self::Link(target.to_vec())),
             },
             4 => Special::decode(from).map(Self::Special),
+            5 => {
+                let (version, path) = (FileVersion::decode(from)?, from.blob(SHARED_PATH_MAX)?);
+                if !is_shared_path(path) {
+                    return Err(Malformed::Invalid("path of a shared file"));
+                }
+                Ok(Self::Shared(SharedFile { version, path: path.to_vec() }))
+            }
             _ => Err(Malformed::Invalid("kind of inode")),
         }
     }

@@ -29,11 +29,12 @@ pub use apply::{
 };
 pub use body::{
     BOX_MAX, BOXES_MAX, Content, ENDED_MAX, EpochRecord, FileRecord, INLINE_MAX, RELEASED_MAX,
-    REPLICAS_MAX, Recipient, Release, Scope, SecretBox, UNLISTED,
+    REPLICAS_MAX, Recipient, Release, SHARED, Scope, SecretBox, UNLISTED,
 };
 pub use change::{
-    Attributes, CHANGES_MAX, Change, FileVersion, NAME_MAX, Name, Node, Place, Special, TARGET_MAX,
-    Target, XATTR_VALUE_MAX, XATTRS_MAX, decode_changes, encode_changes, entry_tag, inode_tag,
+    Attributes, CHANGES_MAX, Change, FileVersion, NAME_MAX, Name, Node, Place, SHARED_PATH_MAX,
+    SharedFile, Special, TARGET_MAX, Target, XATTR_VALUE_MAX, XATTRS_MAX, decode_changes,
+    encode_changes, entry_tag, inode_tag, is_shared_path,
 };
 pub use keyring::Keyring;
 pub use names::{AUTHOR, Listed};

@@ -8,8 +8,8 @@
 //! ```text
 //! row    = epoch 4, sealed                 the first bytes of the epoch of the version's record
 //! sealed = kind u8, author 8, made ms 6, size u64, tags (length u16, text), count u8, name…, 0…
-//! kind   = 1 file, 2 directory, 3 link, 4 special; 130 a directory that was removed
-//! name   = length u8, bytes                ascending, each once
+//! kind   = 1 file, 2 directory, 3 link, 4 special, 5 shared file; 130 a directory that was removed
+//! name   = length u8, bytes                ascending, each once; of a shared file the last of its path
 //! ```
 //!
 //! Integers are little-endian. The author is the first bytes of its id. Zeros fill a whole block of
@@ -35,6 +35,8 @@ const NAMES_MAX: usize = 64;
 pub const AUTHOR: usize = 8;
 /// In the kind of a row: a directory that is seen only while something is in it.
 const REMOVED: u8 = 128;
+/// The kind of a shared file.
+const SHARED: u8 = 5;
 /// Bytes of an epoch's id in a row.
 pub(super) const EPOCH: usize = 4;
 
@@ -45,6 +47,8 @@ pub struct Listed<'a> {
     pub inode: InodeId,
     /// What it is.
     pub kind: FileKind,
+    /// Whether it is a file that its author serves in place.
+    pub shared: bool,
     /// Whether it is a directory that is seen only while something is in it.
     pub removed: bool,
     /// The first bytes of the id of who made the version.
@@ -88,12 +92,13 @@ impl<'a> Listed<'a> {
         Some(Self {
             inode,
             kind: match kind & !REMOVED {
-                1 => FileKind::File,
+                1 | SHARED => FileKind::File,
                 2 => FileKind::Dir,
                 3 => FileKind::Link,
                 4 => FileKind::Special,
                 _ => return None,
             },
+            shared: *kind == SHARED,
             removed: kind & REMOVED != 0,
             author: *author,
             made_ms: u64::from_le_bytes(made_ms),
@@ -187,6 +192,11 @@ fn of_other(reveal: &mut Reveal<'_>, inode: &InodeId) -> io::Result<Option<Vec<u
         Node::File(file) => (1, file.size),
         Node::Link(target) => (3, target.len() as u64),
         Node::Special(_) => (4, 0),
+        Node::Shared(file) => {
+            let name = file.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            names = BTreeSet::from([name.to_vec()]);
+            (SHARED, file.version.size)
+        }
         // It has a place of its own, or none.
         Node::Dir { .. } => return Ok(None),
     };

@@ -116,13 +116,22 @@ impl<'a> Reveal<'a> {
     fn set_file(&mut self, at: &ChangeAt, record: &Record) -> io::Result<()> {
         let current = self.current.as_ref();
         let change = current.and_then(|said| said.changes.get(usize::from(at.change)));
-        if let Some(Change::Inode { inode, node: Node::File(version), .. }) = change
-            && let Some(keys) = self.keyring.get(&record.header.epoch)
+        // Of a shared file no chunk is kept that could be let go by its claim.
+        let (inode, version, claimed) = match change {
+            Some(Change::Inode { inode, node: Node::File(file), .. }) => (inode, file, true),
+            Some(Change::Inode { inode, node: Node::Shared(file), .. }) => {
+                (inode, &file.version, false)
+            }
+            _ => return Ok(()),
+        };
+        if let Some(keys) = self.keyring.get(&record.header.epoch)
             && let Some(first) = version.hash.0.first_chunk()
         {
             let at = key(&[&at.id.0, &at.change.to_be_bytes()]);
             self.store.insert(PREFIX, &key(&[&keys.prefix(first), &at]), &[])?;
-            self.store.insert(FILE, &key(&[&version.claim.0, &inode.0, &at]), &[])?;
+            if claimed {
+                self.store.insert(FILE, &key(&[&version.claim.0, &inode.0, &at]), &[])?;
+            }
         }
         Ok(())
     }

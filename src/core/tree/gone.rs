@@ -365,7 +365,7 @@ impl Tree<'_> {
         let kept = match &version.node {
             Node::File(file) => !is_released(self.view, &file.claim)?,
             Node::Link(_) | Node::Special(_) => true,
-            Node::Dir { .. } => false,
+            Node::Dir { .. } | Node::Shared(_) => false,
         };
         Ok(kept.then_some(version))
     }

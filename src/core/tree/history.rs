@@ -242,7 +242,7 @@ impl Tree<'_> {
         Ok(match &version.node {
             Node::File(file) => !is_released(self.view, &file.claim)?,
             Node::Link(_) => true,
-            Node::Dir { .. } | Node::Special(_) => false,
+            Node::Dir { .. } | Node::Special(_) | Node::Shared(_) => false,
         })
     }
 
@@ -333,6 +333,6 @@ fn gives_name(opened: &Opened, to: &Target) -> bool {
 fn hash_of(made: &Made) -> Option<FileHash> {
     match &made.version.node {
         Node::File(file) => Some(file.hash),
-        Node::Dir { .. } | Node::Link(_) | Node::Special(_) => None,
+        Node::Dir { .. } | Node::Link(_) | Node::Special(_) | Node::Shared(_) => None,
     }
 }

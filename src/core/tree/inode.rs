@@ -37,7 +37,8 @@ impl Tree<'_> {
             return Ok(None);
         }
         let heads = self.versions(inode)?.into_iter();
-        Ok(heads.take(1).find(|version| !matches!(version.node, Node::Dir { .. })))
+        let has_place = |v: &Version| !matches!(v.node, Node::Dir { .. } | Node::Shared(_));
+        Ok(heads.take(1).find(has_place))
     }
 
     /// How many names an inode has that is no directory, as far as they are counted.

@@ -28,9 +28,9 @@ pub struct Page {
 }
 
 /// Some names of a directory, ascending, and the one after which to go on.
-struct Names {
-    names: std::vec::IntoIter<Vec<u8>>,
-    next: Option<Vec<u8>>,
+pub(super) struct Names {
+    pub(super) names: std::vec::IntoIter<Vec<u8>>,
+    pub(super) next: Option<Vec<u8>>,
 }
 
 /// How far a visit of what is in a directory has come. It holds names and no tables, so that it may
@@ -112,7 +112,12 @@ impl Tree<'_> {
     }
 
     /// The first names of a directory after `after`.
-    fn names(&self, dir: &InodeId, after: Option<&[u8]>, limit: usize) -> io::Result<Names> {
+    pub(super) fn names(
+        &self,
+        dir: &InodeId,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> io::Result<Names> {
         let mut names = BTreeSet::new();
         let mut more = false;
         let mut add = |name: Vec<u8>| {
@@ -186,12 +191,14 @@ impl Tree<'_> {
         match row.child {
             Child::Entry(inode) => {
                 let versions = self.versions(&inode)?;
-                // An inode that is a directory has its own place, and no entry leads to it.
-                let is_dir = |version: &Version| matches!(version.node, Node::Dir { .. });
-                if versions.first().is_none_or(is_dir) {
+                // An inode that is a directory has its own place, and no entry leads to it. What is
+                // shared has none in this tree, whoever gives it a name.
+                let is_other =
+                    |version: &Version| matches!(version.node, Node::Dir { .. } | Node::Shared(_));
+                if versions.first().is_none_or(is_other) {
                     return Ok((inode, Vec::new()));
                 }
-                Ok((inode, versions.into_iter().filter(|version| !is_dir(version)).collect()))
+                Ok((inode, versions.into_iter().filter(|version| !is_other(version)).collect()))
             }
             Child::Dir { inode, removed, .. } => {
                 if removed && !browse::is_used(self.view, &inode)? {

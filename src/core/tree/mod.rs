@@ -1,7 +1,8 @@
 //! The tree of names as people see it: paths, listings, versions, hashes. Owns what is visible: the
 //! winner under a name, conflict copies and their names, lost+found; what stood at a name
-//! (`history`, `which`), what has names that fit (`search`), what was removed (`gone`), what is kept of that (`past`, `thin`), and what
-//! is news (`news`); and (in `plan`, `resolve` and `planner`) the changes that make a wish true. It
+//! (`history`, `which`), what has names that fit (`search`), what was removed (`gone`), what is kept
+//! of that (`past`, `thin`), and what is news (`news`); what is shared in place, which has no name
+//! in it (`shares`); and (in `plan`, `resolve` and `planner`) the changes that make a wish true. It
 //! reads the catalogue's tables and changes nothing.
 //!
 //! Invariant: what is visible is a function of the record set and the keyring. Every member that
@@ -29,6 +30,7 @@ mod planner;
 mod resolve;
 mod same;
 mod search;
+mod shares;
 mod suspects;
 mod thin;
 mod which;
@@ -46,6 +48,7 @@ pub use plan::NewFile;
 pub use planner::Planner;
 pub use resolve::Conflict;
 pub use search::{Hit, Hits};
+pub use shares::{SHARES, Share, ShareWalk, share_spot};
 pub use thin::AGES_MS as THINNED_AFTER_MS;
 pub use which::{Which, split as split_version};
 

@@ -212,6 +212,6 @@ impl PastVersions {
 fn claim_of(version: &Version) -> Option<ClaimId> {
     match &version.node {
         Node::File(file) => Some(file.claim),
-        Node::Dir { .. } | Node::Link(_) | Node::Special(_) => None,
+        Node::Dir { .. } | Node::Link(_) | Node::Special(_) | Node::Shared(_) => None,
     }
 }

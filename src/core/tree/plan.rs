@@ -229,7 +229,7 @@ impl Tree<'_> {
         match winner.as_ref().map(|entry| &entry.version.node) {
             Some(Node::Dir { .. }) => Err(TreeError::IsADirectory),
             // It would be replaced.
-            Some(Node::Link(_) | Node::Special(_)) => Ok(None),
+            Some(Node::Link(_) | Node::Special(_) | Node::Shared(_)) => Ok(None),
             Some(Node::File(_)) | None => Ok(winner),
         }
     }

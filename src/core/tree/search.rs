@@ -1,7 +1,7 @@
 //! What has names that fit a question. Owns the way from a row of the names at hand to what is
 //! seen: only the best are looked up in the tree, which has the last word.
 
-use super::{Entry, Tree};
+use super::{Tree, Version};
 use crate::core::catalogue::names;
 use crate::core::search::{Candidate, Query, Rank, Scratch, Top};
 use crate::id::InodeId;
@@ -14,10 +14,10 @@ const SPARE: usize = 64;
 /// Something that fits.
 #[derive(Debug, Clone)]
 pub struct Hit {
-    /// Where it is seen.
+    /// Where it is seen; of what is shared in place, what it is called there.
     pub path: Vec<u8>,
     /// What is seen there.
-    pub entry: Entry,
+    pub version: Version,
     /// How well it fits.
     pub rank: Rank,
 }
@@ -67,9 +67,13 @@ impl Tree<'_> {
                 break;
             }
             let seen = self.seen_named(&inode, &name)?;
+            let mut seen: Vec<_> =
+                seen.into_iter().map(|(path, entry)| (path, entry.version)).collect();
+            if seen.is_empty() {
+                seen.extend(self.shared_as(&inode)?);
+            }
             hits.fit -= u64::from(all && seen.is_empty());
-            let hit = |(path, entry)| Hit { path, entry, rank };
-            hits.found.extend(seen.into_iter().map(hit));
+            hits.found.extend(seen.into_iter().map(|(path, version)| Hit { path, version, rank }));
         }
         hits.found.truncate(limit);
         hits.found.sort_by(|a, b| (a.rank, &a.path).cmp(&(b.rank, &b.path)));

@@ -47,6 +47,8 @@ impl What {
             Node::Dir { .. } => Self::Dir,
             Node::Link(target) => Self::Link(target.clone()),
             Node::Special(special) => Self::Special(*special),
+            // It has no place in the tree, so nobody comes here with one.
+            Node::Shared(_) => Self::Special(Special::Socket),
         }
     }
 }

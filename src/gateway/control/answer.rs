@@ -69,6 +69,10 @@ pub(super) async fn answer(node: &Node, request: Request, out: &Outbox) -> Resul
             let pinned = node.unpin(&path).await;
             value(&pinned.map_err(|err| failure(&err, Some(&Target::Path(path))))?)
         }
+        Request::Unshare { what, path } => {
+            let unshared = node.unshare(&what, path.as_ref()).await;
+            value(&unshared.map_err(|err| failure(&err, Some(&Target::Path(what))))?)
+        }
         Request::Pins => items(&node.pins(), out).await,
         Request::Chunks { target } => chunks(node, &target, out).await,
         Request::Peers => items(&node.peers(), out).await,

@@ -2,6 +2,7 @@
 //! type next. Strings that came from peers are escaped here.
 
 mod peers;
+mod shares;
 mod transfer;
 
 use crate::node::{
@@ -68,6 +69,7 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
                 .hint("let another one join:  p2pfs daemon --bootstrap HOST:4000")
         }
         Error::Query(err) => query(*err),
+        Error::Share(err) => shares::share(err, target),
         Error::Approval(err) => approval(err),
         Error::AmbiguousPeer { found } => ambiguous_peer(found),
         Error::ThisNode => {
@@ -115,6 +117,7 @@ fn name_of(target: &Target) -> String {
         Target::Hash(hash) => hash.to_string(),
         Target::Prefix(digits) => digits.clone(),
         Target::Path(path) => shown_bytes(&path.0),
+        Target::Share { peer, path } => format!("{}:{}", shown(peer), shown_bytes(&path.0)),
     }
 }
 

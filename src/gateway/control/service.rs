@@ -3,12 +3,14 @@
 
 use super::answer::{answer, items, list, search, value};
 use super::failure::failure;
-use super::transfer::{get_file, put_file, put_many, write_file};
+use super::transfer::{get_file, put_file, put_many, share_path, write_file};
 use super::{ControlSocket, Gone, Outbox, Service};
 use crate::gateway::mount::Mounts;
 use crate::node::{Node, Watch};
 use crate::sys::BoxFuture;
-use crate::wire::control::{ConflictInfo, Failure, FileInfo, RemovedInfo, Request, Target};
+use crate::wire::control::{
+    ConflictInfo, Failure, FileInfo, PathText, RemovedInfo, Request, ShareInfo, Target,
+};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -87,6 +89,8 @@ impl Service for NodeService {
                 Request::Put(put) => put_file(&node, put, fds, out).await,
                 Request::PutMany(many) => put_many(&node, many, fds, out).await,
                 Request::Get(get) => get_file(&node, get, fds, out).await,
+                Request::Share(share) => share_path(&node, share, fds, out).await,
+                Request::Shares { peer, path } => list_shares(node, peer, path, out).await,
                 Request::Mount(mount) => value(&mounts.mount(mount).await?),
                 Request::Umount(umount) => value(&mounts.umount(&umount).await?),
                 Request::Mounts => items(&mounts.list(), &out).await,
@@ -133,6 +137,23 @@ impl Service for NodeService {
             }
         })
     }
+}
+
+async fn list_shares(
+    node: Arc<Node>,
+    peer: Option<String>,
+    path: Option<PathText>,
+    out: Outbox,
+) -> Result<Value, Failure> {
+    let path = path.unwrap_or_else(|| "/".into());
+    let target = match &peer {
+        Some(peer) => Target::Share { peer: peer.clone(), path: path.clone() },
+        None => Target::Path(path.clone()),
+    };
+    let read = move |send: &mut dyn FnMut(ShareInfo) -> bool| {
+        node.list_shares(peer.as_deref().map(|peer| (peer, &path)), send)
+    };
+    list(read, target, out).await
 }
 
 /// Streams until the end or until the node is to stop, which does not wait for news.

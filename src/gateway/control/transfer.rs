@@ -8,8 +8,8 @@ use super::source::Confirmed;
 use crate::node::{ManyStored, Node, OnProgress, Written};
 use crate::sys::{DescriptorSink, DescriptorSource, Source};
 use crate::wire::control::{
-    Code, Failure, FileTag, Get, ITEMS_MAX, Put, PutFailed, PutItem, PutMany, PutWhat, TAGS_MAX,
-    Target, Write, WrittenInfo,
+    Code, Failure, FileTag, Get, ITEMS_MAX, Put, PutFailed, PutItem, PutMany, PutWhat, Share,
+    TAGS_MAX, Target, Write, WrittenInfo,
 };
 use serde_json::Value;
 use std::os::fd::OwnedFd;
@@ -114,6 +114,21 @@ pub(super) async fn get_file(
     let progress: OnProgress = Arc::new(move |done, total| out.progress(done, total));
     let fetched = node.get(get, sink, progress).await;
     value(&fetched.map_err(|err| failure(&err, Some(&target)))?)
+}
+
+/// What the command sees at the path tells whether the daemon sees the same there.
+pub(super) async fn share_path(
+    node: &Node,
+    share: Share,
+    fds: Vec<OwnedFd>,
+    out: Outbox,
+) -> Result<Value, Failure> {
+    let fd = fds.into_iter().next().ok_or_else(no_descriptor)?;
+    let stat = rustix::fs::fstat(&fd).map_err(|err| unusable(&err.into()))?;
+    let target = Target::Path(share.path.clone());
+    let progress: OnProgress = Arc::new(move |done, total| out.progress(done, total));
+    let shared = node.share(share, Some((stat.st_dev, stat.st_ino)), progress).await;
+    value(&shared.map_err(|err| failure(&err, Some(&target)))?)
 }
 
 /// Ends the thread that waits for a descriptor when the work that it is for is dropped.

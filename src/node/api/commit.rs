@@ -18,7 +18,7 @@ use crate::node::again::Holders;
 use crate::node::attempt::Attempt;
 use crate::node::publish::Publication;
 use crate::node::put::{Content, Whereabouts};
-use crate::node::records::stopping;
+use crate::node::records::{FoundRecord, stopping};
 use crate::node::{PublishError, PutError, Shared, joined};
 use crate::store::Claim;
 use crate::wire::control::{PathText, Put};
@@ -181,13 +181,18 @@ impl Shared {
         }
         file.content.claim = attempt.offer();
         file.stored_under = file.content.claim;
-        let mut records = vec![(file.record(keys), keys.clone())];
+        let mut records = vec![self.own_record(file.record(keys), keys)];
         let kept = match self.open_file(file.content.hash, &mut records).await {
             Ok(opened) => self.claim_parts(&opened, file.content.claim).await,
             Err(_) => false,
         };
         // What is on too few nodes now was on enough before, and repair sees to it.
         if kept { Ok(()) } else { Err(PutError::TooFewCopies { copies: 0, needed }.into()) }
+    }
+
+    /// A record that this node is about to sign.
+    fn own_record(&self, record: FileRecord, keys: &Arc<EpochKeys>) -> FoundRecord {
+        FoundRecord { author: self.me, record, keys: keys.clone() }
     }
 
     /// Has every file kept under the claim of what is at its path; the lock of the plans, under
@@ -267,7 +272,7 @@ impl Shared {
             // Now: what was let go of that file before is another matter.
             let claim = Claim { id, renewed_ms: hlc::ms_of(self.tick()), ..file.content.claim };
             let (shared, hash) = (self.clone(), file.content.hash);
-            let mut records = vec![(file.record(keys), keys.clone())];
+            let mut records = vec![self.own_record(file.record(keys), keys)];
             claiming.spawn(async move {
                 let kept = match shared.open_file(hash, &mut records).await {
                     Ok(opened) => shared.claim_all(&opened, claim, Holders::Any).await.is_some(),

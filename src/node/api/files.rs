@@ -3,14 +3,14 @@
 
 use super::history::Former;
 use super::{Error, Outcome};
-use crate::core::catalogue::{self, FileRecord, Node as TreeNode, entry_tag};
+use crate::core::catalogue::{self, Node as TreeNode, entry_tag};
 use crate::core::limits;
-use crate::core::tree::{Entry, Found, Made, Tree, TreeError, Walk};
+use crate::core::tree::{Entry, Found, Made, Share, Tree, TreeError, Walk, share_spot};
 use crate::crypto::EpochKeys;
 use crate::id::{FileHash, InodeId};
 use crate::node::from::Whom;
 use crate::node::get::{GetError, OpenFile, Reading};
-use crate::node::records::{Snapshot, records_of};
+use crate::node::records::{FoundRecord, Snapshot, records_of};
 use crate::node::{NotReady, OnProgress, Shared};
 use crate::sys::Sink;
 use crate::wire::control::{
@@ -36,7 +36,18 @@ struct Meant {
     /// The name of a former version.
     former: Option<PathText>,
     entry: Option<Entry>,
-    records: Vec<(FileRecord, Arc<EpochKeys>)>,
+    /// What it is at somebody who serves it in place.
+    share: Option<Share>,
+    records: Vec<FoundRecord>,
+}
+
+impl Meant {
+    /// The permission bits of the file.
+    fn mode(&self) -> Option<u32> {
+        let named = self.entry.as_ref().map(|entry| &entry.version.attributes);
+        let attributes = named.or(self.share.as_ref().map(|share| &share.attributes));
+        attributes.map(|attributes| attributes.mode)
+    }
 }
 
 /// What is not known here of something that was meant.
@@ -85,7 +96,7 @@ impl Shared {
             None => Whom::Anybody,
         };
         let mut meant = self.meant(&get.target).await?;
-        let mode = meant.entry.as_ref().map(|entry| entry.version.attributes.mode);
+        let mode = meant.mode();
         let mut file = self.open_file_of(meant.hash, &mut meant.records, whom).await?;
         let mut reading = Reading::of(span(get.range, file.manifest.length));
         while let Err(err) = self.read_range(&file, &mut reading, &sink, &progress).await {
@@ -138,6 +149,13 @@ impl Shared {
 
     fn meant_here(&self, target: &Target) -> Outcome<Option<Meant>> {
         let keyring = self.catalogue.keyring();
+        if let Some(share) = self.meant_in_place(target)? {
+            let hash = share.file.version.hash;
+            let records = self.read_records(|view| records_of(view, &keyring, &hash))?;
+            let (former, entry, share) = (None, None, Some(share));
+            let meant = Meant { hash, former, entry, share, records };
+            return Ok(Some(meant).filter(|meant| !meant.records.is_empty()));
+        }
         let mut found = Ok((None, None));
         self.read_records(|view| {
             let tree = Tree::new(view, &keyring);
@@ -164,7 +182,37 @@ impl Shared {
         if records.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Meant { hash, former, entry, records }))
+        Ok(Some(Meant { hash, former, entry, share: None, records }))
+    }
+
+    /// What is meant of the files that are served in place: what its sharer calls so, or what a
+    /// hash begins with that no file in the tree has.
+    fn meant_in_place(&self, target: &Target) -> Outcome<Option<Share>> {
+        let digits = match target {
+            Target::Share { peer, path } => {
+                let sharer = self.member(peer)?;
+                return Ok(self.with_tree(|tree| Ok(tree.share(&sharer, &path.0)?))?);
+            }
+            Target::Path(_) => return Ok(None),
+            Target::Hash(hash) => hash.to_string(),
+            Target::Prefix(digits) => digits.clone(),
+        };
+        let (listed, mut shares) =
+            self.with_tree(|tree| Ok((tree.find(&digits)?, tree.find_shares(&digits)?)))?;
+        let of = |share: &Share| share.file.version.hash;
+        shares.retain(|share| listed.iter().all(|found| found.hash != of(share)));
+        // Of several who share it the first one's name will do.
+        shares.sort_by_key(of);
+        shares.dedup_by_key(|share| of(share));
+        match shares.len() + listed.len() {
+            _ if shares.is_empty() => Ok(None),
+            1 => Ok(shares.pop()),
+            _ => {
+                let mut found: Vec<_> = listed.iter().map(|found| (found.hash, None)).collect();
+                found.extend(shares.into_iter().map(|s| (of(&s), Some(PathText(s.file.path)))));
+                Err(Error::Ambiguous { found })
+            }
+        }
     }
 
     /// A former version of a file, and the name that it had.
@@ -179,7 +227,7 @@ impl Shared {
             }
             TreeNode::Dir { .. } => Err(TreeError::IsADirectory.into()),
             TreeNode::Link(_) => Err(TreeError::IsALink.into()),
-            TreeNode::Special(_) => Err(TreeError::IsSpecial.into()),
+            TreeNode::Special(_) | TreeNode::Shared(_) => Err(TreeError::IsSpecial.into()),
         }
     }
 
@@ -206,6 +254,19 @@ impl Shared {
                 let first = first.ok_or(TreeError::BadPath)?;
                 keys.iter().map(|k| Find::Prefix(k.prefix(&first))).collect()
             }
+            Target::Share { peer, path } => {
+                let sharer = self.member(peer)?;
+                let said = self.with_tree(|tree| Ok(tree.share(&sharer, &path.0)?))?;
+                match (said, share_spot(&sharer, &path.0)) {
+                    (Some(share), _) => lookups(&keys, &share.file.version.hash),
+                    (None, Some((parent, name))) => {
+                        let tag =
+                            |k: &&EpochKeys| Find::Tag(entry_tag(k, &parent, name.as_bytes()));
+                        keys.iter().map(tag).collect()
+                    }
+                    (None, None) => return Err(TreeError::BadPath.into()),
+                }
+            }
             Target::Path(path) => match self.first_unknown(path)? {
                 Unknown::Name(parent, name) => {
                     keys.iter().map(|k| Find::Tag(entry_tag(k, &parent, &name))).collect()
@@ -227,7 +288,9 @@ impl Shared {
                     TreeNode::Dir { .. } => at = entry.inode,
                     TreeNode::File(file) => return Ok(Unknown::Content(file.hash)),
                     TreeNode::Link(_) => return Err(TreeError::IsALink),
-                    TreeNode::Special(_) => return Err(TreeError::IsSpecial),
+                    TreeNode::Special(_) | TreeNode::Shared(_) => {
+                        return Err(TreeError::IsSpecial);
+                    }
                 }
             }
             Err(TreeError::IsADirectory)
@@ -330,7 +393,7 @@ impl Shared {
         };
         match &version.node {
             TreeNode::Dir { .. } => {}
-            TreeNode::Special(_) => info.kind = FileKind::Special,
+            TreeNode::Special(_) | TreeNode::Shared(_) => info.kind = FileKind::Special,
             TreeNode::Link(target) => {
                 info.kind = FileKind::Link;
                 info.size = target.len() as u64;
@@ -367,8 +430,8 @@ impl Shared {
         }
         let mut meant = self.meant(target).await?;
         let mut info = self.info_of(&meant)?;
-        let listed = meant.entry.is_some();
-        let former = listed && self.is_superseded(&info)?;
+        let listed = meant.entry.is_some() || meant.share.is_some();
+        let former = meant.entry.is_some() && self.is_superseded(&info)?;
         let file = self.open_file(meant.hash, &mut meant.records).await?;
         info.size = file.manifest.length;
         if !listed {
@@ -376,6 +439,9 @@ impl Shared {
         }
         let survey = self.survey(&file).await?;
         info.copies = survey.fewest.or_else(|| Some(self.copies_of_records(info.replicas)));
+        if info.replicas == 0 {
+            info.copies = None;
+        }
         let chunks = crate::chunk::chunk_count(file.manifest.length);
         Ok(FileStat {
             info,
@@ -440,6 +506,16 @@ impl Shared {
             conflict: false,
             tags: Vec::new(),
         };
+        if let Some(share) = &meant.share {
+            return Ok(FileInfo {
+                path: PathText(share.file.path.clone()),
+                time_ms: u64::try_from(share.attributes.mtime_ns / 1_000_000).unwrap_or(0),
+                by: self.view().name(&share.sharer),
+                mode: Some(share.attributes.mode),
+                mtime_ns: Some(share.attributes.mtime_ns),
+                ..unlisted
+            });
+        }
         let Some(entry) = &meant.entry else { return Ok(unlisted) };
         let keyring = self.catalogue.keyring();
         Ok(self.read_records(|view| {
@@ -504,13 +580,14 @@ fn find_target(tree: &Tree<'_>, target: &Target) -> Outcome<FoundFile> {
                 TreeNode::File(file) => Ok(Some((file.hash, Some(entry)))),
                 TreeNode::Dir { .. } => Err(TreeError::IsADirectory.into()),
                 TreeNode::Link(_) => Err(TreeError::IsALink.into()),
-                TreeNode::Special(_) => Err(TreeError::IsSpecial.into()),
+                TreeNode::Special(_) | TreeNode::Shared(_) => Err(TreeError::IsSpecial.into()),
             },
             Err(TreeError::NotFound) => Ok(None),
             Err(err) => Err(err.into()),
         },
         Target::Hash(hash) => by_digits(tree, &hash.to_string()),
         Target::Prefix(digits) => by_digits(tree, digits),
+        Target::Share { .. } => Ok(None),
     }
 }
 

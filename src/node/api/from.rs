@@ -42,7 +42,8 @@ impl Shared {
 
     /// Counts what a peer has of a file, when that is why it was not got.
     pub(super) async fn counted(self: &Arc<Self>, err: GetError, file: &OpenFile) -> GetError {
-        let (GetError::NotFrom(NotFrom::Lacks { name, .. }), Whom::Only(peer)) = (&err, file.whom)
+        let (GetError::NotFrom(NotFrom::Lacks { name, .. }), Whom::Only(peer)) =
+            (&err, file.sources.whom)
         else {
             return err;
         };

@@ -81,7 +81,7 @@ impl Shared {
                 (info.kind, info.size) = (Some(FileKind::Link), target.len() as u64);
                 info.target = Some(PathText(target.clone()));
             }
-            Some(TreeNode::Special(_)) => info.kind = Some(FileKind::Special),
+            Some(TreeNode::Special(_) | TreeNode::Shared(_)) => info.kind = Some(FileKind::Special),
             Some(TreeNode::Dir { .. }) | None => {}
         }
         info
@@ -125,7 +125,9 @@ impl Shared {
         }
         match version.node.clone() {
             TreeNode::Dir { .. } => return Err(TreeError::IsADirectory.into()),
-            TreeNode::Special(_) => return Err(TreeError::IsSpecial.into()),
+            TreeNode::Special(_) | TreeNode::Shared(_) => {
+                return Err(TreeError::IsSpecial.into());
+            }
             TreeNode::Link(target) => {
                 self.publish_plans(keys, &[path], |planner, path| {
                     planner.link(&path.0, target.clone(), version.attributes.clone())

@@ -2,8 +2,8 @@
 //! (and later the web page and the mount) translate to it and nothing else; a simulation enters
 //! here too. `files`, `put`, `many`, `commit`, `arrange` and `remove` have what is about files,
 //! `history`, `conflicts` and `watch` what is about former, concurrent and new versions of them,
-//! `pins` what is about full copies here, `limits` how fast bytes go, `state` what is about the
-//! node and its peers.
+//! `pins` what is about full copies here, `shares` what is about files that are served in place,
+//! `limits` how fast bytes go, `state` what is about the node and its peers.
 
 mod arrange;
 mod commit;
@@ -19,6 +19,7 @@ mod put;
 mod remove;
 mod restore;
 mod search;
+mod shares;
 mod state;
 mod survey;
 mod watch;
@@ -28,7 +29,8 @@ pub use many::ManyStored;
 pub use watch::Watch;
 
 use super::{
-    ApprovalError, FileError, GetError, Node, NotReady, OnProgress, PublishError, PutError, Shared,
+    ApprovalError, FileError, GetError, Node, NotReady, OnProgress, PublishError, PutError,
+    ShareError, Shared,
 };
 use crate::core::search::BadQuery;
 use crate::core::tree::{TreeError, VersionError};
@@ -39,7 +41,8 @@ use crate::wire::control::{
     Approved, Candidate, ChunkInfo, ConflictInfo, ConnectionInfo, Event, Fetched, FileInfo,
     FileStat, FoundInfo, Get, HistoryInfo, Identity, Limit, Limits, Moved, PathText, PeerInfo,
     PinInfo, Put, PutMany, Removed, RemovedInfo, Resolved, Restored, Rm, ScrubInfo, Search,
-    Searched, Setting, Status, Stored, Target, WordKind, WorkerInfo,
+    Searched, Setting, Share, ShareDone, ShareInfo, Status, Stored, Target, Unshared, WordKind,
+    WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -115,6 +118,9 @@ pub enum Error {
     /// A search says too little or too much.
     #[error(transparent)]
     Query(#[from] BadQuery),
+    /// Nothing is shared, or shared no more.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// Nobody was approved or denied.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
@@ -360,6 +366,33 @@ impl Node {
     /// Everything that is pinned here, sorted by path.
     pub fn pins(&self) -> Vec<PinInfo> {
         self.shared.pinned()
+    }
+
+    /// Serves a file or directory from where it lies; `seen` is the device and inode that whoever
+    /// asks sees there. `progress` gets the bytes that were looked at, and of how many.
+    pub async fn share(
+        &self,
+        share: Share,
+        seen: Option<(u64, u64)>,
+        progress: OnProgress,
+    ) -> Outcome<ShareDone> {
+        self.shared.share(share, seen, progress).await
+    }
+
+    /// Serves it no more: by its path, which may be given whole as well, by what it is called, or
+    /// by its hash.
+    pub async fn unshare(&self, what: &PathText, path: Option<&PathText>) -> Outcome<Unshared> {
+        self.shared.unshare(what, path).await
+    }
+
+    /// Calls `visit` for each file that is served from where it lies, by everybody or, with a peer,
+    /// by that one at a path and below; sorted by sharer and path, until it returns false.
+    pub fn list_shares(
+        &self,
+        of: Option<(&str, &PathText)>,
+        visit: &mut dyn FnMut(ShareInfo) -> bool,
+    ) -> Outcome<()> {
+        self.shared.list_shares(of, visit)
     }
 
     /// The settings in force.

@@ -30,7 +30,7 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 pub(in crate::node) type Settling = (Claim, Arc<Tally>);
 
 impl Shared {
-    pub(super) async fn put(
+    pub(in crate::node) async fn put(
         self: &Arc<Self>,
         put: Put,
         source: Box<dyn Source>,
@@ -178,6 +178,7 @@ impl Shared {
     async fn fewest_copies(self: &Arc<Self>, hash: FileHash) -> Option<u8> {
         let keyring = self.catalogue.keyring();
         let mut records = self.read_records(|view| records_of(view, &keyring, &hash)).ok()?;
+        records.retain(|found| !found.record.is_shared());
         let file = self.open_file(hash, &mut records).await.ok()?;
         self.survey(&file).await.ok()?.fewest
     }

@@ -8,7 +8,7 @@ use crate::core::tree::{Entry, Planner, Tree, TreeError, Walk};
 use crate::crypto::EpochKeys;
 use crate::id::InodeId;
 use crate::node::publish::Publication;
-use crate::node::{PublishError, Shared};
+use crate::node::{PublishError, ShareError, Shared};
 use crate::wire::control::{PathText, Removed, Rm, Target};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ fn passed_over(done: Result<(), TreeError>) -> Result<bool, TreeError> {
 fn count(removed: &mut Removed, entry: &Entry) {
     match &entry.version.node {
         TreeNode::Dir { .. } => removed.dirs += 1,
-        TreeNode::Link(_) | TreeNode::Special(_) => removed.files += 1,
+        TreeNode::Link(_) | TreeNode::Special(_) | TreeNode::Shared(_) => removed.files += 1,
         TreeNode::File(file) => {
             removed.files += 1;
             removed.bytes = removed.bytes.saturating_add(file.size);
@@ -190,6 +190,7 @@ impl Shared {
     fn rm_path(&self, rm: &Rm) -> Outcome<Option<PathText>> {
         let digits = match &rm.target {
             Target::Path(path) => return Ok(Some(path.clone())),
+            Target::Share { .. } => return Err(ShareError::InPlace.into()),
             Target::Hash(hash) => hash.to_string(),
             Target::Prefix(digits) => digits.clone(),
         };

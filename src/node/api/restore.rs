@@ -166,7 +166,7 @@ fn info(path: &[u8], gone: &Gone, history_ms: u64) -> RemovedInfo {
     let (kind, hash, size) = match &gone.version.node {
         TreeNode::Dir { .. } => (FileKind::Dir, None, 0),
         TreeNode::Link(target) => (FileKind::Link, None, target.len() as u64),
-        TreeNode::Special(_) => (FileKind::Special, None, 0),
+        TreeNode::Special(_) | TreeNode::Shared(_) => (FileKind::Special, None, 0),
         TreeNode::File(file) => (FileKind::File, Some(file.hash), file.size),
     };
     let removed_ms = hlc::ms_of(gone.at);

@@ -43,15 +43,17 @@ fn owner(id: &NodeId) -> Owner {
 }
 
 fn info(view: &View, hit: Hit) -> FoundInfo {
-    let version = hit.entry.version;
+    let version = hit.version;
     let (kind, hash, size) = match &version.node {
         TreeNode::File(file) => (FileKind::File, Some(file.hash), file.size),
         TreeNode::Dir { .. } => (FileKind::Dir, None, 0),
         TreeNode::Link(target) => (FileKind::Link, None, target.len() as u64),
         TreeNode::Special(_) => (FileKind::Special, None, 0),
+        TreeNode::Shared(file) => (FileKind::File, Some(file.version.hash), file.version.size),
     };
     FoundInfo {
         path: PathText(hit.path),
+        shared: matches!(version.node, TreeNode::Shared(_)),
         kind,
         hash,
         size,

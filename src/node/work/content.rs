@@ -6,12 +6,11 @@ use super::body::{At, Body, Content};
 use super::file::Cut;
 use super::{State, WorkError};
 use crate::chunk::{CHUNK_LEN, Disproved, MAX_FILE_LEN, Place, chunk_count, chunk_len};
-use crate::core::catalogue::{FileRecord, FileVersion, file_record};
+use crate::core::catalogue::{FileVersion, file_record};
 use crate::core::work::What;
-use crate::crypto::EpochKeys;
 use crate::id::ChunkValue;
 use crate::node::get::{GetError, OpenFile};
-use crate::node::records::records_of;
+use crate::node::records::{FoundRecord, records_of};
 use crate::node::{Shared, lock};
 use crate::sys::Time;
 use bytes::Bytes;
@@ -107,8 +106,10 @@ impl Shared {
             if records.is_empty()
                 && let Some(id) = version.record
                 && let (Some(record), Some(keys)) = (file_record(view, &id)?, keyring.newest())
+                && !record.is_shared()
             {
-                records.push((record, Arc::new(keys.clone())));
+                let (author, keys) = (self.me, Arc::new(keys.clone()));
+                records.push(FoundRecord { author, record, keys });
             }
             Ok(records)
         })?;
@@ -122,7 +123,7 @@ impl Shared {
     async fn open_base(
         self: &Arc<Self>,
         version: &FileVersion,
-        records: &mut Vec<(FileRecord, Arc<EpochKeys>)>,
+        records: &mut Vec<FoundRecord>,
     ) -> Result<OpenFile, GetError> {
         loop {
             let file = self.open_file(version.hash, records).await?;

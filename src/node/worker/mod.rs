@@ -22,4 +22,5 @@ pub(super) mod release;
 pub(super) mod repair;
 pub(super) mod scrub;
 pub(super) mod shape;
+pub(super) mod share;
 pub(super) mod surplus;

@@ -327,6 +327,7 @@ impl Shared {
         let mut records: Vec<_> = self.record_of(version)?.into_iter().collect();
         let keyring = self.catalogue.keyring();
         records.extend(self.read_records(|view| records_of(view, &keyring, &version.hash))?);
+        records.retain(|found| !found.record.is_shared());
         let file = self.open_file(version.hash, &mut records).await?;
         // As old as the version, so that it ends with that.
         let replicas = file.record.replicas;

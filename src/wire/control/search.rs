@@ -87,8 +87,11 @@ pub struct Search {
 /// One result of a search, the best first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundInfo {
-    /// Its path in the tree.
+    /// Its path in the tree, or what it is called where it is shared in place.
     pub path: PathText,
+    /// Whether its owner shares it in place.
+    #[serde(default)]
+    pub shared: bool,
     /// What it is.
     pub kind: FileKind,
     /// Its hash, of a file.

@@ -15,6 +15,13 @@ pub enum Target {
     /// By its path in the tree. Where nothing has that path, what stands behind its last `@` is
     /// the number of a version, digits of its hash, or a time.
     Path(PathText),
+    /// As what a node serves from where it lies.
+    Share {
+        /// Its name, or at least 8 digits of its id.
+        peer: String,
+        /// What it is called there.
+        path: PathText,
+    },
 }
 
 /// A path in the tree: bytes, begins with `/`; or what a link points to: any bytes. In JSON a text

@@ -1,5 +1,6 @@
 //! The sentences about bytes that go in and out: puts, gets, and the room that they need.
 
+use super::shares::in_place;
 use super::{disk, name_of, not_found, not_ready};
 use crate::node::{GetError, NotFrom, PublishError, PutError, Unavailable, WriteError};
 use crate::text::{reason, shown, utc};
@@ -129,6 +130,9 @@ fn not_from(err: &NotFrom, target: Option<&Target>) -> Failure {
 }
 
 fn unavailable(err: &Unavailable, target: Option<&Target>) -> Failure {
+    if !err.sharers.is_empty() {
+        return in_place(&err.sharers, target);
+    }
     let what = target.map_or_else(|| "the file".to_owned(), name_of);
     let names: Vec<String> = err.silent.iter().map(|name| shown(name).into_owned()).collect();
     if !err.wrong.is_empty() && names.is_empty() {
