@@ -142,7 +142,10 @@ impl Query {
     pub fn rank(&self, one: &Candidate<'_>, scratch: &mut Scratch) -> Option<Rank> {
         let (newer, older) = self.made_ms;
         let of_size = |(min, max)| one.kind == FileKind::File && (min..=max).contains(&one.size);
-        let fits = (self.kinds.is_empty() || self.kinds.contains(&one.kind))
+        // It is of one of the types: of a kind, or with an ending, which is looked at below.
+        let of_kind = self.kinds.contains(&one.kind);
+        let of_type = of_kind || self.kinds.is_empty() || !self.endings.is_empty();
+        let fits = of_type
             && self.sizes.is_none_or(of_size)
             && (newer..=older).contains(&one.made_ms)
             && self.owners.as_ref().is_none_or(|owners| owners.contains(&one.owner));
@@ -162,7 +165,7 @@ impl Query {
         let has = |ending: &String| {
             name.rsplit_once('.').is_some_and(|(stem, end)| !stem.is_empty() && end == ending)
         };
-        if !self.endings.is_empty() && !self.endings.iter().any(has) {
+        if !of_kind && !self.endings.is_empty() && !self.endings.iter().any(has) {
             return None;
         }
         let mut cost = 0;

@@ -68,6 +68,11 @@ fn every_filter_counts() {
     assert!(!fits(Search { kinds: vec![FileKind::Dir], ..none.clone() }));
     assert!(fits(Search { endings: vec!["pdf".into(), "GZ".into()], ..none.clone() }));
     assert!(!fits(Search { endings: vec!["tar".into()], ..none.clone() }));
+    let either = |kind, ending: &str| {
+        fits(Search { kinds: vec![kind], endings: vec![ending.into()], ..none.clone() })
+    };
+    assert!(either(FileKind::Dir, "gz") && either(FileKind::File, "pdf"));
+    assert!(!either(FileKind::Dir, "pdf"), "of none of the types");
     assert!(fits(Search { min: Some(10), max: Some(10), ..none.clone() }));
     assert!(!fits(Search { min: Some(11), ..none.clone() }));
     assert!(!fits(Search { max: Some(9), ..none.clone() }));
@@ -119,7 +124,10 @@ fn what_fits_best_comes_first() {
 
 proptest! {
     #[test]
-    fn the_top_is_the_front_of_all(costs in proptest::collection::vec(0..20_u32, 0..60), most in 1..20_usize) {
+    fn the_top_is_the_front_of_all(
+        costs in proptest::collection::vec(0..20_u32, 0..60),
+        most in 1..20_usize,
+    ) {
         let rank = |cost| Rank { cost, length: 0, made_ms: Reverse(0) };
         let mut top = Top::new(most);
         for (number, cost) in costs.iter().enumerate() {

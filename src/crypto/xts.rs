@@ -76,7 +76,8 @@ mod tests {
             count in 1..300_usize,
         ) {
             let whole: [u8; 64] = key.concat().try_into().unwrap();
-            let half = |at: usize| Aes256::new(&Array(key[at..at + 2].concat().try_into().unwrap()));
+            let part = |at: usize| Array(key[at..at + 2].concat().try_into().unwrap());
+            let half = |at: usize| Aes256::new(&part(at));
             let standard = Xts128::new(half(0), half(2));
             let place = u128::from(number).to_le_bytes();
             let text = |at: usize| byte.wrapping_add((at / 7) as u8);

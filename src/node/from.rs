@@ -73,25 +73,15 @@ pub enum NotFrom {
 }
 
 impl Shared {
-    /// The sealed bytes of a chunk from this peer, which may serve the file in place.
+    /// The sealed bytes of a chunk from this peer, which may serve the file in place. It may be as
+    /// slow as it likes while bytes come.
     pub(super) async fn fetch_from(
         self: &Arc<Self>,
         peer: NodeId,
         cid: ChunkId,
         in_place: Option<FetchShare>,
     ) -> Result<Bytes, NotFrom> {
-        let asking = self.ask_again_and_again(peer, cid, in_place);
-        let asked = tokio::time::timeout(limits::MOVE, asking);
-        let silent = |_| Err(NotFrom::Silent { name: self.view().name(&peer) });
-        asked.await.unwrap_or_else(silent)
-    }
-
-    async fn ask_again_and_again(
-        self: &Arc<Self>,
-        peer: NodeId,
-        cid: ChunkId,
-        in_place: Option<FetchShare>,
-    ) -> Result<Bytes, NotFrom> {
+        let began = self.sys.clock.now();
         let name = || self.view().name(&peer);
         for renewal in 0..=RENEWALS {
             let answer = match &in_place {
@@ -110,7 +100,8 @@ impl Shared {
                 }
                 Err(err) => tracing::debug!(peer = %peer.short(), %err, "did not give a chunk"),
             }
-            if renewal == RENEWALS || !self.view().lives(&peer) {
+            let over = self.sys.clock.now().since(began) >= limits::MOVE;
+            if renewal == RENEWALS || over || !self.view().lives(&peer) {
                 break;
             }
             tokio::time::sleep(PAUSE).await;

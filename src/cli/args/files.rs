@@ -48,8 +48,8 @@ pub struct PutArgs {
     pub name: Option<OsString>,
     /// A tag by which p2pfs search finds it; may be repeated; with -r for every file
     ///
-    /// Letters, digits, `-`, `_` and `.`, at most 32 bytes. They replace those of a file that is there,
-    /// which keeps its tags when none is given.
+    /// Letters, digits, `-`, `_` and `.`, at most 32 bytes. They replace those of a file that is
+    /// there, which keeps its tags when none is given.
     #[arg(long = "tag", value_name = "TAG", value_parser = FileTag::new)]
     #[arg(conflicts_with = "unlisted")]
     pub tags: Vec<FileTag>,
@@ -97,8 +97,8 @@ pub struct GetArgs {
     pub force: bool,
     /// Ask this peer alone: its name, or the first 8 or more digits of its id
     ///
-    /// What this node has itself is not fetched. Nobody else is asked for the rest, however slow the
-    /// peer is; exit code 10 when it does not have all of it, or is away.
+    /// What this node has itself is not fetched. Nobody else is asked for the rest, however slow
+    /// the peer is; exit code 10 when it does not have all of it, or is away.
     #[arg(long, value_name = "PEER", add = ArgValueCompleter::new(complete::peers))]
     pub from: Option<String>,
     /// Fetch a directory with everything in it

@@ -3,7 +3,8 @@
 //! and what of the other tables they follow from; what fits a question is `core::search`'s.
 //!
 //! A row follows from the readers' tables alone: the winning version of the inode, its names or its
-//! place. So it is made anew when one of these changes (`reveal`), and never by itself.
+//! place. So it is made anew when one of these changes (`reveal`), and never by itself. While a
+//! record that it follows from is damaged on this disk, no row is made.
 //!
 //! ```text
 //! row    = epoch 4, sealed                 the first bytes of the epoch of the version's record

@@ -3,8 +3,8 @@
 //! keys and values; who fills them is `apply`, who asks them `query`, `sums` and `core::tree`.
 //!
 //! Nothing of a name, file hash or body lies in them in the clear: only tags, random ids, clocks,
-//! keyed or sealed values and record ids. Numbers in keys are big-endian, so that keys sort by them; `!` is
-//! the bitwise complement, so that the newest comes first. Values are `wire::codec`.
+//! keyed or sealed values and record ids. Numbers in keys are big-endian, so that keys sort by
+//! them; `!` is the bitwise complement, so that the newest comes first. Values are `wire::codec`.
 //!
 //! | table | key | value |
 //! |---|---|---|

@@ -4,9 +4,8 @@
 use super::Outbox;
 use super::failure::failure;
 use crate::node::{Error, Node};
-use crate::wire::control::{Code, Failure, Request, Search, Target};
+use crate::wire::control::{Code, Failure, Request, Target};
 use serde_json::Value;
-use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Items of a list that go together from the thread that reads it to its client.
@@ -20,6 +19,12 @@ pub(super) async fn answer(node: &Node, request: Request, out: &Outbox) -> Resul
         Request::Rm(rm) => {
             let target = rm.target.clone();
             value(&node.rm(rm).await.map_err(|err| failure(&err, Some(&target)))?)
+        }
+        Request::Search(search) => {
+            let found = node.search(search).await;
+            let (found, searched) = found.map_err(|err| failure(&err, None))?;
+            items(&found, out).await?;
+            value(&searched)
         }
         Request::Mkdir { path, parents } => {
             let made = node.mkdir(&path, parents).await;
@@ -119,24 +124,8 @@ pub(super) async fn list<T: serde::Serialize + Send + 'static>(
     drop(pages);
     match reading.await {
         Ok(read) => read.map(|()| Value::Null).map_err(|err| failure(&err, Some(&target))),
-        Err(_) => Err(unread()),
+        Err(_) => Err(Failure::new(Code::Failed, "the list could not be read")),
     }
-}
-
-/// A search reads all names: not where other calls wait.
-pub(super) async fn search(
-    node: Arc<Node>,
-    search: Search,
-    out: &Outbox,
-) -> Result<Value, Failure> {
-    let found = tokio::task::spawn_blocking(move || node.search(&search)).await;
-    let (found, searched) = found.map_err(|_| unread())?.map_err(|err| failure(&err, None))?;
-    items(&found, out).await?;
-    value(&searched)
-}
-
-fn unread() -> Failure {
-    Failure::new(Code::Failed, "the list could not be read")
 }
 
 async fn chunks(node: &Node, target: &Target, out: &Outbox) -> Result<Value, Failure> {

@@ -10,7 +10,7 @@ use crate::node::{
 };
 use crate::text::{reason, shown, shown_bytes};
 use crate::wire::control::{Code, Failure, PathText, Target};
-use peers::{ambiguous_peer, approval, dial, too_many_paced, too_slow};
+use peers::{ambiguous_peer, approval, dial, this_node, too_many_paced, too_slow, unknown_peer};
 use std::io;
 use transfer::{get, publish, put, space};
 
@@ -72,12 +72,8 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         Error::Share(err) => shares::share(err, target),
         Error::Approval(err) => approval(err),
         Error::AmbiguousPeer { found } => ambiguous_peer(found),
-        Error::ThisNode => {
-            Failure::new(Code::Usage, "that is this node itself").hint("the others:  p2pfs peers")
-        }
-        Error::UnknownPeer => Failure::new(Code::NotFound, "no peer is called that")
-            .hint("who is there:  p2pfs peers")
-            .hint("by address:  p2pfs connect HOST:4000"),
+        Error::ThisNode => this_node(),
+        Error::UnknownPeer => unknown_peer(),
         Error::TooSlow => too_slow(),
         Error::TooManyPaced(err) => too_many_paced(*err),
         Error::Dial(err) => dial(err),

@@ -1,7 +1,7 @@
 //! The node behind the control socket: each request of `wire::control` becomes one call of
 //! `node::api`, each error of it a sentence with a code and a hint. Nothing is decided here.
 
-use super::answer::{answer, items, list, search, value};
+use super::answer::{answer, items, list, value};
 use super::failure::failure;
 use super::transfer::{get_file, put_file, put_many, share_path, write_file};
 use super::{ControlSocket, Gone, Outbox, Service};
@@ -107,7 +107,6 @@ impl Service for NodeService {
                     };
                     list(read, target, out).await
                 }
-                Request::Search(wanted) => search(node, wanted, &out).await,
                 Request::ListRemoved { path } => {
                     let target = Target::Path(path.clone());
                     let read =

@@ -219,10 +219,9 @@ impl Node {
         self.shared.ls(path, recursive, visit)
     }
 
-    /// What has names, tags, sizes or owners that fit, the best first. It reads all names: not where
-    /// others wait.
-    pub fn search(&self, search: &Search) -> Outcome<(Vec<FoundInfo>, Searched)> {
-        self.shared.search(search)
+    /// What has names, tags, sizes or owners that fit, the best first.
+    pub async fn search(&self, search: Search) -> Outcome<(Vec<FoundInfo>, Searched)> {
+        self.shared.search(search).await
     }
 
     /// Makes a directory; with `parents` those on the way too, and one that is there is fine.

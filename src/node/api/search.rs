@@ -11,12 +11,22 @@ use crate::id::NodeId;
 use crate::node::Shared;
 use crate::node::view::View;
 use crate::wire::control::{FileKind, FoundInfo, PathText, RESULTS, RESULTS_MAX, Search, Searched};
+use std::sync::Arc;
 
 impl Shared {
-    /// What fits, the best first. It reads a table from front to back: not where others wait.
-    pub(super) fn search(&self, search: &Search) -> Outcome<(Vec<FoundInfo>, Searched)> {
+    /// What fits, the best first.
+    pub(super) async fn search(
+        self: &Arc<Self>,
+        search: Search,
+    ) -> Outcome<(Vec<FoundInfo>, Searched)> {
         // Without keys every name is sealed: an empty list would be a lie.
-        self.keys()?;
+        self.wait_for_keys().await?;
+        let shared = self.clone();
+        // It reads a table from front to back: not where others wait.
+        self.job(move || shared.searched(&search)).await?
+    }
+
+    fn searched(&self, search: &Search) -> Outcome<(Vec<FoundInfo>, Searched)> {
         let began = self.sys.clock.now();
         let view = self.view();
         let members = view.members.values();

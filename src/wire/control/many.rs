@@ -27,7 +27,8 @@ pub struct PutMany {
     /// Whether every file is read, also one of the length and modification time that are known.
     #[serde(default)]
     pub checksum: bool,
-    /// Tags of the files, at most [`super::TAGS_MAX`]; none: those of the files that are there stay.
+    /// Tags of the files, at most [`super::TAGS_MAX`]; none: those of the files that are there
+    /// stay.
     #[serde(default)]
     pub tags: Vec<FileTag>,
 }

@@ -64,9 +64,9 @@ pub struct Search {
     /// Each must be in a name, begin a tag, or be in the name of the owner; with `*` or `?` it is a
     /// pattern for a whole name.
     pub words: Vec<String>,
-    /// Kinds of which it is one.
+    /// Kinds of which it is one, or its name has one of the endings.
     pub kinds: Vec<FileKind>,
-    /// What the name ends with after its last dot: one of these.
+    /// What a name ends with after its last dot: one of these, or it is of one of the kinds.
     pub endings: Vec<String>,
     /// Least length in bytes, of a file.
     pub min: Option<u64>,

@@ -52,6 +52,16 @@ pub(super) fn too_many_paced(err: TooManyPaced) -> Failure {
         .hint("without one of them:  p2pfs limit --up none --down none --peer PEER")
 }
 
+pub(super) fn this_node() -> Failure {
+    Failure::new(Code::Usage, "that is this node itself").hint("the others:  p2pfs peers")
+}
+
+pub(super) fn unknown_peer() -> Failure {
+    Failure::new(Code::NotFound, "no peer is called that")
+        .hint("who is there:  p2pfs peers")
+        .hint("by address:  p2pfs connect HOST:4000")
+}
+
 pub(super) fn dial(err: &DialError) -> Failure {
     let code = match err {
         DialError::Version { .. } => Code::Version,
