@@ -1,5 +1,6 @@
 //! The network of a node behind a long line: all that it sends and gets over any connection is
-//! under way for so long, however much of it there is at once. Bytes are neither lost nor reordered.
+//! under way for so long, however much of it there is at once. Bytes are neither lost nor
+//! reordered.
 
 use p2pfs::sys::os::OsNet;
 use p2pfs::sys::{BoxFuture, ByteStream, Listener, Net};

@@ -1,6 +1,10 @@
 //! Who gets in, and how a node finds the others again.
 
 use crate::daemon::{Daemon, Swarm, until};
+use p2pfs::Client;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 /// A node of another user.
 fn stranger(swarm: &Swarm, name: &str) -> Daemon {
@@ -120,6 +124,57 @@ fn every_node_finds_the_others_again_at_another_port_and_without_a_bootstrap() {
     for node in [0, 1, 2] {
         assert_eq!(swarm[node].get(&hash), b"here before and after");
     }
+}
+
+/// Asks a daemon until it knows the node `name` to be alive at `address`.
+async fn knows(socket: PathBuf, name: String, address: String) {
+    let client = Client::connect(socket).await.unwrap();
+    loop {
+        let mut peers = client.peers().await.unwrap();
+        while let Some(peer) = peers.next().await.unwrap() {
+            if peer.name == name && peer.addresses.first() == Some(&address) {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Starts a node again, which gives it another port; how long it takes from when it says that it is
+/// ready until all others know its new address.
+fn known_after(swarm: &mut Swarm, number: usize, nodes: usize) -> Duration {
+    let old = swarm[number].address();
+    swarm[number].kill();
+    swarm[number].start();
+    let (ready, new) = (Instant::now(), swarm[number].address());
+    assert_ne!(old, new);
+    let name = swarm[number].status()["name"].as_str().unwrap().to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut asking = JoinSet::new();
+        for other in (0..nodes).filter(|other| *other != number) {
+            let socket = swarm[other].data.join("p2pfs.sock");
+            asking.spawn(knows(socket, name.clone(), new.clone()));
+        }
+        let all = tokio::time::timeout(Duration::from_secs(60), asking.join_all()).await;
+        assert!(all.is_ok(), "not all know it after a minute");
+    });
+    ready.elapsed()
+}
+
+#[test]
+fn a_node_at_another_port_is_known_to_ten_within_a_second() {
+    const NODES: usize = 10;
+    let mut swarm = Swarm::of(NODES);
+    // The first has no bootstrap, and that of the others is where the first one was.
+    let mut took = [0, 4, 9, 5, 7].map(|number| {
+        remembered(&swarm[number], &swarm[1]);
+        known_after(&mut swarm, number, NODES)
+    });
+    println!("known after {took:?}");
+    took.sort_unstable();
+    // The two slowest are the machine's, which runs other tests beside this one.
+    assert!(took[2] <= Duration::from_secs(1), "{took:?}");
 }
 
 #[test]
