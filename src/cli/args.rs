@@ -7,8 +7,8 @@ mod files;
 mod share;
 
 pub use files::{
-    CatArgs, ConflictsArgs, GetArgs, HistoryArgs, LsArgs, MkdirArgs, MountArgs, MvArgs, PutArgs,
-    RestoreArgs, RmArgs, SearchArgs, StatArgs, UmountArgs, WatchArgs, WriteArgs,
+    CatArgs, ConflictsArgs, GetArgs, HistoryArgs, LinkArgs, LsArgs, MkdirArgs, MountArgs, MvArgs,
+    PutArgs, RestoreArgs, RmArgs, SearchArgs, StatArgs, UmountArgs, WatchArgs, WriteArgs,
 };
 pub use share::{ShareArgs, UnshareArgs};
 
@@ -131,6 +131,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// Show everything about one file
     Stat(StatArgs),
+    /// Print a link to a file: one word that a member can get it by
+    Link(LinkArgs),
     /// Show whether everything is well
     Status(StatusArgs),
     /// List the other nodes

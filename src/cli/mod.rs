@@ -115,6 +115,7 @@ fn run(cli: &Cli, matches: &ArgMatches, ui: &Ui) -> Result<(), CommandError> {
             wait(cmd::watch::run(ui, &client(ui, &given)?, args)).map_err(cmd::watch::ended)
         }
         Command::Stat(args) => wait(cmd::stat::run(ui, &client(ui, &given)?, args)),
+        Command::Link(args) => wait(cmd::link::run(ui, &client(ui, &given)?, args)),
         Command::Status(args) => wait(cmd::status::run(ui, &client(ui, &given)?, args)),
         Command::Peers(args) => wait(cmd::peers::run(ui, &client(ui, &given)?, args)),
         Command::Limit(args) => wait(cmd::limit::run(ui, &client(ui, &given)?, args)),

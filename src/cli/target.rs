@@ -1,11 +1,12 @@
 //! How a person names a file of the swarm: a hash, the beginning of one, a pasted line of `b3sum`,
-//! a path, or what a node serves from where it lies. Decided by the form alone, never by asking;
-//! the daemon looks it up.
+//! a link, a path, or what a node serves from where it lies. Decided by the form alone, never by
+//! asking; the daemon looks it up.
 
 use super::error::CommandError;
 use crate::id::{FileHash, ParseIdError};
 use crate::text::{shown, shown_bytes};
 use crate::wire::control::{Code, Failure, PathText, Target};
+use crate::wire::link::{LINK_START, LinkError};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -27,6 +28,10 @@ pub(super) fn parse(text: &OsStr) -> Result<Target, CommandError> {
         return Ok(share);
     }
     let text = text.to_string_lossy();
+    if text.trim_start().to_ascii_lowercase().starts_with(LINK_START) {
+        let link = text.parse().map_err(|err: LinkError| damaged(&err))?;
+        return Ok(Target::Link(link));
+    }
     let word = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
     match word.parse::<FileHash>() {
         Ok(hash) => Ok(Target::Hash(hash)),
@@ -67,6 +72,14 @@ fn shared(text: &OsStr) -> Result<Option<Target>, CommandError> {
     }
     let path = path(OsStr::from_bytes(rest))?;
     Ok(Some(Target::Share { peer: peer.to_owned(), path }))
+}
+
+fn damaged(err: &LinkError) -> CommandError {
+    let hint = match err {
+        LinkError::Damaged => "copy all of it once more, without spaces or line ends in it",
+        LinkError::Version(_) => "update this p2pfs:  p2pfs --version",
+    };
+    Failure::new(Code::Usage, err.to_string()).hint(hint).into()
 }
 
 fn not_a_hash(text: &str, why: &str) -> CommandError {

@@ -2,9 +2,9 @@
 
 use super::{Client, Items};
 use crate::wire::control::{
-    ChunkInfo, ConflictInfo, Failure, FileInfo, FileStat, FoundInfo, HistoryInfo, Moved, PathText,
-    Removed, RemovedInfo, Request, Resolved, Restored, Rm, Search, Searched, Target, Watched,
-    Write, WrittenInfo,
+    ChunkInfo, ConflictInfo, Failure, FileInfo, FileStat, FoundInfo, HistoryInfo, Linked, Moved,
+    PathText, Removed, RemovedInfo, Request, Resolved, Restored, Rm, Search, Searched, Target,
+    Watched, Write, WrittenInfo,
 };
 use std::os::fd::OwnedFd;
 
@@ -25,6 +25,14 @@ impl Client {
     pub async fn search(&self, search: Search) -> Result<(Vec<FoundInfo>, Searched), Failure> {
         let mut exchange = self.open(Request::Search(search), Vec::new()).await?;
         exchange.items_and_reply(self.watch.as_ref()).await
+    }
+
+    /// A link to a file, which is followed for so many milliseconds, or for ever.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn link(&self, target: Target, ttl_ms: Option<u64>) -> Result<Linked, Failure> {
+        self.ask(Request::Link { target, ttl_ms }).await
     }
 
     /// Makes a directory; with `parents` those on the way too, and one that is there is fine.

@@ -41,7 +41,7 @@ pub use state::{
     Approved, Candidate, ConnectionInfo, Event, Identity, NodeState, PeerInfo, PeerState, PinInfo,
     ScrubFound, ScrubInfo, Setting, Status, WaitingInfo, WordKind, WorkerInfo, WorkerState,
 };
-pub use target::{PathText, Target};
+pub use target::{Linked, PathText, Target};
 
 use serde::{Deserialize, Serialize};
 
@@ -161,6 +161,14 @@ pub enum Request {
     Stat {
         /// Which file.
         target: Target,
+    },
+    /// A link to a file. Reply: [`Linked`].
+    Link {
+        /// Which file.
+        target: Target,
+        /// Milliseconds for which it is to be followed; none: for ever.
+        #[serde(default)]
+        ttl_ms: Option<u64>,
     },
     /// Every chunk of a file with who holds it; one [`ChunkInfo`] item each. Reply: empty.
     Chunks {

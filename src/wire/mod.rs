@@ -7,5 +7,6 @@ pub mod control;
 pub mod frame;
 pub mod gossip;
 pub mod hello;
+pub mod link;
 pub mod message;
 pub mod sync;

@@ -78,3 +78,35 @@ fn row_08_a_file_whose_holders_are_away_names_them() {
     }
     assert!(swarm[0].names().is_empty());
 }
+
+#[test]
+fn links_that_were_cut_that_ended_and_that_lead_elsewhere_are_not_followed() {
+    let swarm = Swarm::of(1);
+    swarm[0].put("/f", b"linked", &[]);
+    let link = |args: &[&str]| {
+        let said = swarm[0].run(&[&["link", "/f"], args].concat());
+        assert_eq!(said.code, 0, "{}", said.err);
+        said.out.trim().to_owned()
+    };
+    let word = link(&[]);
+    let last = if word.ends_with('a') { "b" } else { "a" };
+    let mistyped = format!("{}{last}", &word[..word.len() - 1]);
+    for wrong in [&word[..word.len() - 5], &mistyped, "p2pfs1"] {
+        let said = swarm[0].run(&["get", wrong, "-o", "out"]);
+        refused(&said, 2, "not a whole link: it was cut or changed");
+    }
+    let short = link(&["--ttl", "1s"]);
+    until("it to end", || swarm[0].run(&["stat", &short]).code != 0);
+    refused(&swarm[0].run(&["get", &short, "-o", "out"]), 3, "the link has ended on 20");
+    let mut other = swarm.draft();
+    other.config = other.data.with_file_name("config-of-another");
+    other.flags.clear();
+    other.start();
+    refused(&other.run(&["get", &word, "-o", "out"]), 11, "the link is for another swarm (");
+    assert!(swarm[0].names().is_empty() && other.names().is_empty());
+    for ttl in ["0", "soon"] {
+        assert_eq!(swarm[0].run(&["link", "/f", "--ttl", ttl]).code, 2);
+    }
+    refused(&swarm[0].run(&["link", "/nothing"]), 3, "/nothing is not found");
+    refused(&swarm[0].run(&["link", "/"]), 2, "/ is a directory");
+}

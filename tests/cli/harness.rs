@@ -150,6 +150,7 @@ impl Shelf {
         let files = self.files.lock().unwrap();
         let found = files.iter().rev().find(|kept| match target {
             Target::Hash(hash) => kept.hash == *hash,
+            Target::Link(link) => kept.hash == link.hash,
             Target::Prefix(prefix) => kept.hash.to_string().starts_with(prefix),
             Target::Path(path) => kept.path.as_ref() == Some(path),
             Target::Share { .. } => false,

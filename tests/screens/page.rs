@@ -144,6 +144,7 @@ const PASSING: &[(&str, &str)] = &[
     // How many copies there are is not known everywhere at once; only the demo keeps two.
     (r"[?12]/2( !)?", "COPIES"),
     (r"\b[0-9A-Z]{4}-[0-9A-Z]{4}\b", "CODE"),
+    (r"\bp2pfs1[a-z2-7]{60,}", "LINK"),
     (r"\bpid \d+|\bkill -9 \d+", "PROCESS"),
     (r"/[^ ]*p2pfs-demo-[0-9a-f]+", "PLACE"),
     (r"\b127\.0\.0\.1:[1-9]\d+", "ADDRESS"),

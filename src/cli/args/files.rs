@@ -416,6 +416,34 @@ pub struct StatArgs {
     pub chunks: bool,
 }
 
+/// Arguments of `link`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+A link is one word for mails and chats; get, cat and stat take it in place of a hash. It names the
+file by its hash, the swarm, and up to three nodes that have it, so that a member finds it also
+before it has met them. It is no secret and gives no right: only members of the swarm can follow it,
+and each of them could read the file without it. For the same reason --ttl is a courtesy.
+
+Examples:
+  p2pfs link /reports/q3.pdf
+  p2pfs link 3f9a1c77b0 --ttl 7d
+  p2pfs get p2pfs1aeb... -o q3.pdf")]
+pub struct LinkArgs {
+    /// A hash, the first 8 or more digits of one, or a name (begins with `/`)
+    #[arg(value_name = "FILE", add = ArgValueCompleter::new(complete::files))]
+    pub target: OsString,
+    /// How long it is followed, e.g. 7d [default: for ever]
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    pub ttl: Option<Duration>,
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    match text::parse_duration(text)? {
+        ttl if ttl.as_secs() == 0 => Err(format!("`{text}` is too short: a second at least")),
+        ttl => Ok(ttl),
+    }
+}
+
 fn parse_wait(text: &str) -> Result<Wait, config::ParseError> {
     match text {
         "all" => Ok(Wait::All),

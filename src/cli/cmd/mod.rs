@@ -10,6 +10,7 @@ pub(super) mod generate;
 pub(super) mod get;
 pub(super) mod history;
 pub(super) mod limit;
+pub(super) mod link;
 pub(super) mod ls;
 pub(super) mod mount;
 pub(super) mod node;

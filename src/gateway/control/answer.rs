@@ -49,6 +49,10 @@ pub(super) async fn answer(node: &Node, request: Request, out: &Outbox) -> Resul
         Request::Stat { target } => {
             value(&node.stat(&target).await.map_err(|err| failure(&err, Some(&target)))?)
         }
+        Request::Link { target, ttl_ms } => {
+            let linked = node.link(&target, ttl_ms).await;
+            value(&linked.map_err(|err| failure(&err, Some(&target)))?)
+        }
         Request::Scrub => value(&node.scrub().map_err(|err| failure(&err, None))?),
         Request::ScrubNow => {
             let scrubbed = node.scrub_now(|done, total| out.progress(done, Some(total))).await;

@@ -10,9 +10,9 @@ use crate::node::{
 };
 use crate::text::{reason, shown, shown_bytes};
 use crate::wire::control::{Code, Failure, PathText, Target};
-use peers::{ambiguous_peer, approval, dial, this_node, too_many_paced, too_slow, unknown_peer};
+use peers::{ambiguous_peer, approval, dial, limit, this_node, unknown_peer};
 use std::io;
-use transfer::{get, publish, put, space};
+use transfer::{get, link, publish, put, space};
 
 /// What `err` means for whoever asked for `target`.
 pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
@@ -74,8 +74,8 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         Error::AmbiguousPeer { found } => ambiguous_peer(found),
         Error::ThisNode => this_node(),
         Error::UnknownPeer => unknown_peer(),
-        Error::TooSlow => too_slow(),
-        Error::TooManyPaced(err) => too_many_paced(*err),
+        Error::Limit(err) => limit(err),
+        Error::Link(err) => link(err),
         Error::Dial(err) => dial(err),
         Error::Resolve(host) => {
             Failure::new(Code::Unreachable, format!("the host name {} is not known", shown(host)))
@@ -114,6 +114,7 @@ fn name_of(target: &Target) -> String {
         Target::Prefix(digits) => digits.clone(),
         Target::Path(path) => shown_bytes(&path.0),
         Target::Share { peer, path } => format!("{}:{}", shown(peer), shown_bytes(&path.0)),
+        Target::Link(link) => link.hash.to_string(),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::sys::Sink;
 use crate::wire::control::{
     Candidate, Fetched, FileInfo, FileKind, FileStat, Get, PathText, PeerState, Range, Target,
 };
+use crate::wire::link::Link;
 use crate::wire::message::Find;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +133,9 @@ impl Shared {
 
     /// The file that was meant, with every record that may lead to its content.
     async fn meant(self: &Arc<Self>, target: &Target) -> Outcome<Meant> {
+        if let Target::Link(link) = target {
+            self.follow(link).await?;
+        }
         let (mut questions, mut asked, mut unreachable) = (Vec::new(), 0, 0);
         loop {
             if let Some(meant) = self.whole(|| self.meant_here(target)).await? {
@@ -168,7 +172,7 @@ impl Shared {
         let (found, former) = found?;
         let (hash, entry) = match (found, target) {
             (Some(found), _) => found,
-            (None, Target::Hash(hash)) => (*hash, None),
+            (None, Target::Hash(hash) | Target::Link(Link { hash, .. })) => (*hash, None),
             (None, _) => return Ok(None),
         };
         let mut records = self.read_records(|view| records_of(view, &keyring, &hash))?;
@@ -194,7 +198,7 @@ impl Shared {
                 return Ok(self.with_tree(|tree| Ok(tree.share(&sharer, &path.0)?))?);
             }
             Target::Path(_) => return Ok(None),
-            Target::Hash(hash) => hash.to_string(),
+            Target::Hash(hash) | Target::Link(Link { hash, .. }) => hash.to_string(),
             Target::Prefix(digits) => digits.clone(),
         };
         let (listed, mut shares) =
@@ -248,7 +252,7 @@ impl Shared {
         let keyring = self.catalogue.keyring();
         let keys: Vec<&EpochKeys> = keyring.iter().collect();
         Ok(match target {
-            Target::Hash(hash) => lookups(&keys, hash),
+            Target::Hash(hash) | Target::Link(Link { hash, .. }) => lookups(&keys, hash),
             Target::Prefix(digits) => {
                 let first = digits.get(..8).and_then(|d| crate::id::from_hex(d).ok());
                 let first = first.ok_or(TreeError::BadPath)?;
@@ -485,9 +489,17 @@ impl Shared {
 
     /// Opens the file that a person meant.
     pub(super) async fn opened(self: &Arc<Self>, target: &Target) -> Outcome<OpenFile> {
+        self.opened_with_hash(target).await.map(|(_, file)| file)
+    }
+
+    /// The same, and its hash.
+    pub(super) async fn opened_with_hash(
+        self: &Arc<Self>,
+        target: &Target,
+    ) -> Outcome<(FileHash, OpenFile)> {
         self.wait_for_keys().await?;
         let mut meant = self.meant(target).await?;
-        Ok(self.open_file(meant.hash, &mut meant.records).await?)
+        Ok((meant.hash, self.open_file(meant.hash, &mut meant.records).await?))
     }
 
     fn info_of(&self, meant: &Meant) -> Outcome<FileInfo> {
@@ -585,7 +597,7 @@ fn find_target(tree: &Tree<'_>, target: &Target) -> Outcome<FoundFile> {
             Err(TreeError::NotFound) => Ok(None),
             Err(err) => Err(err.into()),
         },
-        Target::Hash(hash) => by_digits(tree, &hash.to_string()),
+        Target::Hash(hash) | Target::Link(Link { hash, .. }) => by_digits(tree, &hash.to_string()),
         Target::Prefix(digits) => by_digits(tree, digits),
         Target::Share { .. } => Ok(None),
     }

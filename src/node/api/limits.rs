@@ -1,10 +1,21 @@
 //! How fast bytes may go to other nodes and come from them: set and shown. What waits for that is
 //! the transport's matter.
 
-use super::{Error, Outcome};
+use super::Outcome;
 use crate::node::Shared;
-use crate::transport::{LEAST_RATE, Rates, Totals};
+use crate::transport::{LEAST_RATE, Rates, TooManyPaced, Totals};
 use crate::wire::control::{Limit, Limits, PeerLimits, RateInfo};
+
+/// Why limits were not set. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LimitError {
+    /// One is too low to be kept.
+    #[error("a limit below {LEAST_RATE} bytes per second cannot be kept")]
+    TooSlow,
+    /// No more peers can have limits of their own.
+    #[error(transparent)]
+    TooMany(#[from] TooManyPaced),
+}
 
 impl Shared {
     pub(super) fn limit(&self, limit: &Limit) -> Outcome<Limits> {
@@ -14,12 +25,12 @@ impl Shared {
             let mut rates = pace.rates(peer);
             for (said, rate) in [(limit.up, &mut rates.up), (limit.down, &mut rates.down)] {
                 match said {
-                    Some(1..LEAST_RATE) => return Err(Error::TooSlow),
+                    Some(1..LEAST_RATE) => return Err(LimitError::TooSlow.into()),
                     Some(said) => *rate = Some(said).filter(|said| *said > 0),
                     None => {}
                 }
             }
-            pace.set(peer, rates)?;
+            pace.set(peer, rates).map_err(LimitError::from)?;
         }
         Ok(self.limits())
     }

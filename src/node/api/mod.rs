@@ -12,6 +12,7 @@ mod files;
 mod from;
 mod history;
 mod limits;
+mod links;
 mod many;
 mod pins;
 mod purge;
@@ -25,6 +26,8 @@ mod survey;
 mod watch;
 
 pub use arrange::NotMoved;
+pub use limits::LimitError;
+pub use links::LinkFault;
 pub use many::ManyStored;
 pub use watch::Watch;
 
@@ -36,13 +39,13 @@ use crate::core::search::BadQuery;
 use crate::core::tree::{TreeError, VersionError};
 use crate::id::{FileHash, NodeId, RecordId};
 use crate::sys::{Sink, Source};
-use crate::transport::{DialError, LEAST_RATE, TooManyPaced};
+use crate::transport::DialError;
 use crate::wire::control::{
     Approved, Candidate, ChunkInfo, ConflictInfo, ConnectionInfo, Event, Fetched, FileInfo,
-    FileStat, FoundInfo, Get, HistoryInfo, Identity, Limit, Limits, Moved, PathText, PeerInfo,
-    PinInfo, Put, PutMany, Removed, RemovedInfo, Resolved, Restored, Rm, ScrubInfo, Search,
-    Searched, Setting, Share, ShareDone, ShareInfo, Status, Stored, Target, Unshared, WordKind,
-    WorkerInfo,
+    FileStat, FoundInfo, Get, HistoryInfo, Identity, Limit, Limits, Linked, Moved, PathText,
+    PeerInfo, PinInfo, Put, PutMany, Removed, RemovedInfo, Resolved, Restored, Rm, ScrubInfo,
+    Search, Searched, Setting, Share, ShareDone, ShareInfo, Status, Stored, Target, Unshared,
+    WordKind, WorkerInfo,
 };
 use std::io;
 use std::sync::Arc;
@@ -127,6 +130,9 @@ pub enum Error {
     /// No peer is called that.
     #[error("no peer is called that")]
     UnknownPeer,
+    /// A link is not followed.
+    #[error(transparent)]
+    Link(#[from] LinkFault),
     /// Several peers are called that.
     #[error("several peers are called that")]
     AmbiguousPeer {
@@ -136,12 +142,9 @@ pub enum Error {
     /// This node is called that.
     #[error("that is this node")]
     ThisNode,
-    /// A limit is too low to be kept; nothing was changed.
-    #[error("a limit below {LEAST_RATE} bytes per second cannot be kept")]
-    TooSlow,
-    /// No more peers can have limits of their own; nothing was changed.
+    /// Limits were not set.
     #[error(transparent)]
-    TooManyPaced(#[from] TooManyPaced),
+    Limit(#[from] LimitError),
     /// The peer could not be dialled.
     #[error(transparent)]
     Dial(Box<DialError>),
@@ -281,6 +284,11 @@ impl Node {
     /// Some chunks of a file from this one on, with who holds them; none: there are no more.
     pub async fn chunks(&self, target: &Target, from: u64) -> Outcome<Vec<ChunkInfo>> {
         self.shared.chunks(target, from).await
+    }
+
+    /// A link to a file that is followed for so long, or for ever.
+    pub async fn link(&self, target: &Target, ttl_ms: Option<u64>) -> Outcome<Linked> {
+        self.shared.link(target, ttl_ms).await
     }
 
     /// Is everything well?

@@ -193,6 +193,7 @@ impl Shared {
             Target::Share { .. } => return Err(ShareError::InPlace.into()),
             Target::Hash(hash) => hash.to_string(),
             Target::Prefix(digits) => digits.clone(),
+            Target::Link(link) => link.hash.to_string(),
         };
         let found = self.with_tree(|tree| {
             let mut found = Vec::new();

@@ -102,7 +102,10 @@ impl Shared {
     }
 
     /// Which of at most [`CIDS_MAX`] chunks each live member holds.
-    async fn holders_of(self: &Arc<Self>, cids: &[ChunkId]) -> BTreeMap<NodeId, Vec<bool>> {
+    pub(super) async fn holders_of(
+        self: &Arc<Self>,
+        cids: &[ChunkId],
+    ) -> BTreeMap<NodeId, Vec<bool>> {
         let mut held = BTreeMap::new();
         if cids.is_empty() {
             return held;

@@ -1,7 +1,9 @@
-//! How a person names a file: by hash, by the first digits of one, or by a path, whose bytes JSON
-//! keeps whatever they are. Owns the form of these words; what they lead to the node finds.
+//! How a person names a file: by hash, by the first digits of one, by a link, or by a path, whose
+//! bytes JSON keeps whatever they are. Owns the form of these words; what they lead to the node
+//! finds.
 
 use crate::id::FileHash;
+use crate::wire::link::Link;
 use serde::{Deserialize, Serialize};
 
 /// How a file is named by a person.
@@ -22,6 +24,21 @@ pub enum Target {
         /// What it is called there.
         path: PathText,
     },
+    /// By a link, which may lead to nodes that are not known yet.
+    Link(Link),
+}
+
+/// Reply of `link`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linked {
+    /// The link.
+    pub link: Link,
+    /// The file that it leads to.
+    pub hash: FileHash,
+    /// Milliseconds since 1970 after which it is not followed; none: never.
+    pub expires_ms: Option<u64>,
+    /// Names of the nodes that it says to have the file.
+    pub holders: Vec<String>,
 }
 
 /// A path in the tree: bytes, begins with `/`; or what a link points to: any bytes. In JSON a text

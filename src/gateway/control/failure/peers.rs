@@ -2,7 +2,7 @@
 
 use super::{not_ready, publish};
 use crate::id::NodeId;
-use crate::node::{ApprovalError, DialError, TooManyPaced};
+use crate::node::{ApprovalError, DialError, LimitError};
 use crate::text::shown;
 use crate::wire::control::{Code, Failure};
 
@@ -41,15 +41,14 @@ pub(super) fn ambiguous_peer(found: &[(String, NodeId)]) -> Failure {
         .hint("give the first digits of the id instead, 8 or more")
 }
 
-pub(super) fn too_slow() -> Failure {
-    Failure::new(Code::Usage, "64 KiB a second is the least limit")
-        .hint("no limit:  p2pfs limit --up none --down none")
-}
-
-pub(super) fn too_many_paced(err: TooManyPaced) -> Failure {
-    Failure::new(Code::Usage, err.to_string())
-        .hint("whose:  p2pfs limit")
-        .hint("without one of them:  p2pfs limit --up none --down none --peer PEER")
+pub(super) fn limit(err: &LimitError) -> Failure {
+    match err {
+        LimitError::TooSlow => Failure::new(Code::Usage, "64 KiB a second is the least limit")
+            .hint("no limit:  p2pfs limit --up none --down none"),
+        LimitError::TooMany(err) => Failure::new(Code::Usage, err.to_string())
+            .hint("whose:  p2pfs limit")
+            .hint("without one of them:  p2pfs limit --up none --down none --peer PEER"),
+    }
 }
 
 pub(super) fn this_node() -> Failure {

@@ -2,7 +2,8 @@
 
 use super::shares::in_place;
 use super::{disk, name_of, not_found, not_ready};
-use crate::node::{GetError, NotFrom, PublishError, PutError, Unavailable, WriteError};
+use crate::id::to_hex;
+use crate::node::{GetError, LinkFault, NotFrom, PublishError, PutError, Unavailable, WriteError};
 use crate::text::{reason, shown, utc};
 use crate::wire::control::{Code, Failure, Target};
 use std::io;
@@ -125,6 +126,21 @@ fn not_from(err: &NotFrom, target: Option<&Target>) -> Failure {
         NotFrom::Away { .. } | NotFrom::Silent { .. } => failure.hint("who answers:  p2pfs peers"),
         NotFrom::Lacks { .. } | NotFrom::Wrong { .. } => {
             failure.hint(format!("who has what of it:  p2pfs stat {what}"))
+        }
+    }
+}
+
+pub(super) fn link(err: &LinkFault) -> Failure {
+    match err {
+        LinkFault::Elsewhere(swarm) => {
+            let swarm = to_hex(&swarm[..5]);
+            Failure::new(Code::Conflict, format!("the link is for another swarm ({swarm})"))
+                .hint("this node's swarm:  p2pfs status")
+                .hint("at a node of that swarm:  p2pfs --data-dir DIR get LINK")
+        }
+        LinkFault::Ended(at_ms) => {
+            Failure::new(Code::NotFound, format!("the link has ended on {}", utc(*at_ms)))
+                .hint("who made it can make another one:  p2pfs link FILE")
         }
     }
 }
