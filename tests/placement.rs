@@ -1,7 +1,9 @@
 //! Placement against the figures of the research it is built on: balance, movement, zones, and the
 //! golden candidates that every machine must compute.
 
-use p2pfs::core::placement::{CANDIDATES, Candidate, Placement, over_full};
+use p2pfs::core::placement::{
+    Balance, CANDIDATES, Candidate, Choice, Placement, millionths, over_full, write_order,
+};
 use p2pfs::id::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -234,4 +236,50 @@ fn every_machine_computes_the_golden_candidates() {
         std::fs::write(path, &found).unwrap();
     }
     assert_eq!(found, std::fs::read_to_string(path).unwrap());
+}
+
+/// Fills ten unequal nodes with so many chunks, three copies each, where they are least full, as
+/// `writers` in turn see it: of what they stored themselves they hear at once how full its node is
+/// now, of all else what each node said to them last. The fullest node's use, by the mean.
+fn least_stored(chunks: u32, writers: usize) -> f64 {
+    const SIZE: u64 = 4096;
+    // In no node more than a third: one of three copies.
+    let parts = [1, 1, 1, 1, 2, 2, 2, 3, 3, 4];
+    let capacity = |n: usize| parts[n] << 33;
+    let members = (0..parts.len()).map(|n| member(n as u32, capacity(n), &format!("z{n}")));
+    let mut placement = Placement::new(members);
+    let offered: Vec<u64> = {
+        let number = |n: usize| placement.number(&member(n as u32, 1, "").id).unwrap();
+        let mut offered = vec![0; parts.len()];
+        (0..parts.len()).for_each(|n| offered[usize::from(number(n))] = capacity(n));
+        offered
+    };
+    let mut used = vec![0; parts.len()];
+    let mut heard = vec![used.clone(); writers];
+    for (n, prefix) in (0..chunks).zip(prefixes(chunks)) {
+        let heard = &mut heard[n as usize % writers];
+        let found = placement.candidates(prefix);
+        let choice = |node: &u16| {
+            let at = usize::from(*node);
+            Choice { used: millionths(heard[at], offered[at]), ..placement.choice(*node) }
+        };
+        let choices: Vec<Choice> = found.iter().map(choice).collect();
+        for rank in write_order(Balance::LeastStored, &choices, COPIES).into_iter().take(COPIES) {
+            let at = usize::from(found[rank]);
+            used[at] += SIZE;
+            heard[at] = used[at];
+        }
+    }
+    let share = |at: usize| used[at] as f64 / offered[at] as f64;
+    let most = (0..parts.len()).map(share).fold(0.0, f64::max);
+    let (all, room): (u64, u64) = (used.iter().sum(), offered.iter().sum());
+    most / (all as f64 / room as f64)
+}
+
+#[test]
+fn a_million_chunks_are_stored_evenly_where_that_is_wanted() {
+    let exact = least_stored(1_000_000, 1);
+    assert!(exact <= 1.005, "{exact}");
+    let of_four = least_stored(1_000_000, 4);
+    assert!(of_four <= 1.02, "{of_four}");
 }

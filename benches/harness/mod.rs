@@ -15,13 +15,32 @@ const START_MAX: Duration = Duration::from_secs(120);
 pub(crate) struct Swarm {
     pub(crate) dir: PathBuf,
     pub(crate) daemons: Vec<Child>,
+    flags: Vec<Vec<String>>,
+}
+
+/// The flags of each node of a swarm.
+pub(crate) struct Nodes(Vec<Vec<String>>);
+
+impl From<usize> for Nodes {
+    fn from(nodes: usize) -> Self {
+        Self(vec![Vec::new(); nodes])
+    }
+}
+
+impl From<Vec<Vec<String>>> for Nodes {
+    fn from(flags: Vec<Vec<String>>) -> Self {
+        Self(flags)
+    }
 }
 
 impl Swarm {
-    pub(crate) fn start(name: &str, nodes: usize) -> Self {
+    /// Starts so many nodes, or one with each of these flags.
+    pub(crate) fn start(name: &str, nodes: impl Into<Nodes>) -> Self {
+        let Nodes(flags) = nodes.into();
         let dir = std::env::temp_dir().join(format!("p2pfs-bench-{}-{name}", std::process::id()));
         fs::create_dir_all(&dir).expect("a temporary directory");
-        let mut swarm = Self { dir, daemons: Vec::new() };
+        let nodes = flags.len();
+        let mut swarm = Self { dir, daemons: Vec::new(), flags };
         for node in 0..nodes {
             swarm.add(node, "127.0.0.1:0");
         }
@@ -39,6 +58,7 @@ impl Swarm {
         if node > 0 {
             command.args(["--bootstrap", &self.listen(0)]);
         }
+        command.args(self.flags.get(node).into_iter().flatten());
         command.env("P2PFS_CONFIG_DIR", self.dir.join("config"));
         command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
         let child = command.spawn().expect("the daemon starts");

@@ -1,12 +1,15 @@
 //! Which peer to ask, when to ask another as well, and whom not to ask first for now.
 //!
 //! Owns what is known of each peer's speed: a smoothed response time (RFC 6298's gain of 1/8), the
-//! recent ones for a 95th percentile, and the requests under way. It knows nothing of chunks and
+//! recent ones for a 95th percentile, and the requests under way; and how full it was when it last
+//! took something, with what is on its way to it. It knows nothing of chunks and
 //! sends nothing. Invariant: a peer that let a request hang is never asked first again before it
 //! has answered something.
 
 use super::limits::{HEDGE_MAX, HEDGE_MIN};
+use super::placement::millionths;
 use crate::id::NodeId;
+use crate::sys::Time;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -16,6 +19,9 @@ const RECENT: usize = 32;
 const UNKNOWN_US: u64 = 1_000;
 /// Bad chunks after which a holder is asked last.
 const STRIKES_MAX: u32 = 3;
+/// How long what a peer said of its room is better than what gossip says: as long as that may be
+/// late.
+const ROOM_LASTS: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct Peer {
@@ -24,6 +30,16 @@ struct Peer {
     in_flight: u32,
     hung: bool,
     strikes: u32,
+    room: Option<Room>,
+    /// Bytes that are on their way to it.
+    coming: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    at: Time,
+    used: u64,
+    capacity: u64,
 }
 
 /// What is known of the peers' speed.
@@ -65,6 +81,35 @@ impl Chooser {
     /// Whether the peer let a request hang and has not answered since.
     pub fn hung(&self, id: &NodeId) -> bool {
         self.peers.get(id).is_some_and(|peer| peer.hung)
+    }
+
+    /// The peer has just said how full it is.
+    pub fn has_room(&mut self, id: NodeId, at: Time, used: u64, capacity: u64) {
+        self.peers.entry(id).or_default().room = Some(Room { at, used, capacity });
+    }
+
+    /// Bytes that are to be stored set out for the peer.
+    pub fn sets_out(&mut self, id: NodeId, bytes: u64) {
+        let peer = self.peers.entry(id).or_default();
+        peer.coming = peer.coming.saturating_add(bytes);
+    }
+
+    /// They are there, or will not come.
+    pub fn arrived(&mut self, id: NodeId, bytes: u64) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.coming = peer.coming.saturating_sub(bytes);
+        }
+    }
+
+    /// How full the peer is, in millionths, with what is on its way to it; `said` is what it says
+    /// to everybody, of so many bytes.
+    pub fn used(&self, id: &NodeId, now: Time, said: u32, capacity: u64) -> u32 {
+        let Some(peer) = self.peers.get(id) else { return said };
+        let (used, capacity) = match peer.room.filter(|room| now.since(room.at) < ROOM_LASTS) {
+            Some(Room { used, capacity, .. }) => (millionths(used, capacity), capacity),
+            None => (said, capacity),
+        };
+        used.saturating_add(millionths(peer.coming, capacity))
     }
 
     /// A request to the peer begins.
@@ -183,6 +228,23 @@ mod tests {
         assert_eq!(chooser.hedge_after(&A), Duration::from_millis(600));
         (0..40).for_each(|_| asked(&mut chooser, A, 5000));
         assert_eq!(chooser.hedge_after(&A), HEDGE_MAX);
+    }
+
+    #[test]
+    fn what_a_peer_said_of_its_room_counts_for_a_minute_and_what_comes_to_it_always() {
+        let mut chooser = Chooser::default();
+        let (said, gib) = (500_000, 1 << 30);
+        assert_eq!(chooser.used(&A, Time(0), said, gib), said);
+        chooser.sets_out(A, gib / 4);
+        assert_eq!(chooser.used(&A, Time(0), said, gib), 750_000);
+        chooser.has_room(A, Time(0), gib / 2, 2 * gib);
+        assert_eq!(chooser.used(&A, Time(0), said, gib), 375_000);
+        chooser.arrived(A, gib / 4);
+        let late = Time(0) + ROOM_LASTS;
+        assert_eq!(chooser.used(&A, Time(0), said, gib), 250_000);
+        assert_eq!(chooser.used(&A, late, said, gib), said);
+        chooser.has_room(A, late, u64::MAX, 0);
+        assert_eq!(chooser.used(&A, late, said, gib), 1_000_000);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::wire::codec::{Decode, Encode, Malformed};
 use crate::wire::hello::Lane;
 use crate::wire::message::{
     Adopt, Below, Bits, ClaimTerms, Compare, Compared, Fetch, FetchShare, Find, Have, Holders,
-    Holds, Message, Pointers, Proofs, Prove, Push, Renew, Store, WhoHolds, Withdraw, kind,
+    Holds, Message, Pointers, Proofs, Prove, Push, Renew, Room, Store, WhoHolds, Withdraw, kind,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -174,7 +174,10 @@ impl Shared {
         store: &Store,
         sealed: Bytes,
     ) -> Result<(), AskError> {
-        self.ask(to, Lane::Bulk, store, sealed).await.map(drop)
+        let answer = self.ask(to, Lane::Bulk, store, sealed).await?;
+        let Room { used, capacity } = Room::from_bytes(&answer.head)?;
+        self.chooser().has_room(to, self.sys.clock.now(), used, capacity);
+        Ok(())
     }
 
     /// The sealed bytes of a chunk that `to` holds, not checked yet.

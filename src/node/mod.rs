@@ -75,6 +75,7 @@ pub use work::{
 };
 
 use crate::core::membership::MemberChange;
+use crate::core::placement::millionths;
 use crate::core::transfer::Chooser;
 use crate::crypto::{NodeKey, OwnerKey};
 use crate::id::SwarmId;
@@ -93,7 +94,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinError;
-use view::View;
+use view::{Member, View};
 use worker::repair::Tally as RepairTally;
 
 /// How long an address that led nowhere is shown as trouble: longer than the pause after which one
@@ -223,7 +224,22 @@ impl Shared {
     /// The nodes that should take a chunk now.
     fn home(&self, view: &View, cid: &ChunkId, replicas: u8) -> Vec<NodeId> {
         let chooser = self.chooser();
-        view.home(cid, replicas, self.config.balance, &|id| chooser.speed(id))
+        let balance = self.config.balance;
+        let used = |member: &Member| match balance {
+            Balance::LeastStored => self.used(&chooser, member),
+            Balance::Auto | Balance::LeastLatency => 0,
+        };
+        view.home(cid, replicas, balance, &|id| chooser.speed(id), &used)
+    }
+
+    /// How full a member is, in millionths, as exactly as that is known here.
+    fn used(&self, chooser: &Chooser, member: &Member) -> u32 {
+        let record = &member.record;
+        if record.id == self.me {
+            let usage = self.store.usage();
+            return millionths(usage.stored_bytes, usage.capacity);
+        }
+        chooser.used(&record.id, self.sys.clock.now(), member.used(), record.capacity)
     }
 
     /// The live ones of these holders, in the order in which they are to be asked for a chunk.
@@ -231,8 +247,8 @@ impl Shared {
         let chooser = self.chooser();
         let mut order = chooser.order(holders);
         if self.config.balance == Balance::LeastStored {
-            let used = |id: &NodeId| view.members.get(id).map_or(0, |m| m.record.used);
-            order.sort_by_key(|id| (chooser.is_last(id), used(id)));
+            let used = |id: &NodeId| view.members.get(id).map_or(0, |m| self.used(&chooser, m));
+            order.sort_by_cached_key(|id| (chooser.is_last(id), used(id)));
         }
         order.retain(|id| view.lives(id));
         order

@@ -220,6 +220,27 @@ pub(super) struct Delivery {
     pub promise: Promise,
 }
 
+/// Bytes on their way to a peer, which counts as fuller by them meanwhile.
+struct Coming {
+    shared: Arc<Shared>,
+    to: NodeId,
+    bytes: u64,
+}
+
+impl Coming {
+    fn new(shared: &Arc<Shared>, to: NodeId, bytes: usize) -> Self {
+        let bytes = bytes as u64;
+        shared.chooser().sets_out(to, bytes);
+        Self { shared: shared.clone(), to, bytes }
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.shared.chooser().arrived(self.to, self.bytes);
+    }
+}
+
 /// What one attempt came to.
 enum Attempt {
     Kept {
@@ -379,7 +400,10 @@ impl Run {
         self.asking.insert(id, self.shared.sys.clock.now());
         let (shared, delivery) = (self.shared.clone(), self.delivery.clone());
         let ask_first = self.ask_first;
+        let coming = Coming::new(&self.shared, id, self.delivery.sealed.len());
         self.under_way.spawn(async move {
+            // It ends with this task, also when that is given up.
+            let _coming = coming;
             let attempt = if id == shared.me {
                 keep_here(&shared, &delivery).await
             } else {

@@ -20,7 +20,7 @@ use crate::wire::gossip::GossipMessage;
 use crate::wire::hello::{Hello, Introduction, Lane};
 use crate::wire::message::{
     Below, Bits, CIDS_MAX, Commit, Deny, Fetch, Find, HOLDERS_MAX, Have, Holders, Holds, PUSH_MAX,
-    Pointers, Push, Relay, Store, WhoHolds, kind,
+    Pointers, Push, Relay, Room, Store, WhoHolds, kind,
 };
 use crate::wire::sync::{Answer, Ask};
 use bytes::Bytes;
@@ -232,7 +232,8 @@ impl Shared {
         ops.extend(claims.map(claim));
         ops.extend(committed);
         self.write_claimed(peer, ops).await.map_err(|err| full(&err))?;
-        Ok(Vec::new())
+        let usage = self.store.usage();
+        Ok(Room { used: usage.stored_bytes, capacity: usage.capacity }.to_bytes())
     }
 
     async fn answer_fetch(self: &Arc<Self>, peer: NodeId, fetch: Fetch) -> Answered {

@@ -4,7 +4,7 @@
 
 use crate::core::access::two_words;
 use crate::core::placement::{
-    Balance, Candidate, Choice, Placement, per_mille, used_up, write_order,
+    Balance, Candidate, Choice, Placement, millionths, per_mille, used_up, write_order,
 };
 use crate::id::{ChunkId, NodeId};
 use crate::sys::Time;
@@ -61,6 +61,11 @@ impl Member {
         self.record.flags.has(MemberFlags::DRAINING)
     }
 
+    /// How full it says it is, in millionths.
+    pub(super) fn used(&self) -> u32 {
+        millionths(u64::from(self.record.used), 64)
+    }
+
     /// Its `--name`, or two words from its key.
     pub(super) fn name(&self) -> String {
         if self.record.name.is_empty() {
@@ -99,6 +104,9 @@ pub(super) struct View {
 
 /// What is known of a peer's speed: smoothed response time in microseconds, requests under way.
 pub(super) type Speed<'a> = &'a dyn Fn(&NodeId) -> (u32, u32);
+
+/// What is known of how full a member is, in millionths.
+pub(super) type Used<'a> = &'a dyn Fn(&Member) -> u32;
 
 impl View {
     /// Nobody is known yet.
@@ -157,6 +165,7 @@ impl View {
         replicas: u8,
         balance: Balance,
         speed: Speed<'_>,
+        used: Used<'_>,
     ) -> Vec<NodeId> {
         let mut placement = self.placement();
         let found = placement.candidates(cid.prefix());
@@ -166,7 +175,7 @@ impl View {
             .zip(&ids)
             .map(|(node, id)| {
                 let (response_us, queued) = speed(id);
-                let used = self.members.get(id).map_or(0, |member| member.record.used);
+                let used = self.members.get(id).map_or(0, used);
                 Choice { used, response_us, queued, ..placement.choice(*node) }
             })
             .collect();
@@ -339,10 +348,10 @@ mod tests {
         let full = member(4, PeerState::Alive, 9).record.id;
         let all = view.candidates(&cid);
         let unknown = |_: &NodeId| (0, 0);
-        assert_eq!(view.home(&cid, 3, Balance::Auto, &unknown), all[..3]);
-        assert!(!view.home(&cid, 3, Balance::LeastStored, &unknown).contains(&full));
+        assert_eq!(view.home(&cid, 3, Balance::Auto, &unknown, &Member::used), all[..3]);
+        assert!(!view.home(&cid, 3, Balance::LeastStored, &unknown, &Member::used).contains(&full));
         let slow = all[0];
         let speed = move |id: &NodeId| (if *id == slow { 9_000 } else { 100 }, 0);
-        assert!(!view.home(&cid, 3, Balance::LeastLatency, &speed).contains(&slow));
+        assert!(!view.home(&cid, 3, Balance::LeastLatency, &speed, &Member::used).contains(&slow));
     }
 }

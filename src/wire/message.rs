@@ -9,7 +9,7 @@
 //! | 0x0100 | gossip (one-way; `wire::gossip`) | | | |
 //! | 0x0101 | push of records that the receiver may not have (one-way, [`Push`]) | | | |
 //! | 0x0201 | [`Have`]: do you hold these? then keep them for this claim | | [`Bits`] | |
-//! | 0x8202 | [`Store`]: keep this chunk | sealed | empty, once it is on disk | |
+//! | 0x8202 | [`Store`]: keep this chunk | sealed | [`Room`], once it is on disk | |
 //! | 0x8203 | [`Fetch`]: give me this chunk | | empty | sealed |
 //! | 0x0204 | [`Holds`]: which of these do you hold as replicas? | | [`Bits`] | |
 //! | 0x0205 | [`Pointers`]: I hold these | | empty | |
@@ -195,6 +195,28 @@ impl Decode for Store {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let cid = ChunkId::decode(from)?;
         Ok(Self { cid, claims: from.list(CLAIMS_MAX)?, hint: Option::decode(from)? })
+    }
+}
+
+/// How full the answerer is, at this moment: what it says of itself in gossip is coarse and late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that are used of what it offers.
+    pub used: u64,
+    /// Bytes that it offers.
+    pub capacity: u64,
+}
+
+impl Encode for Room {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.used.encode(out);
+        self.capacity.encode(out);
+    }
+}
+
+impl Decode for Room {
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { used: u64::decode(from)?, capacity: u64::decode(from)? })
     }
 }
 
@@ -485,6 +507,14 @@ mod tests {
         for len in [0, 1, 7, 8, 9, 1024] {
             round_trip(Bits { bits: (0..len).map(|i| i % 3 == 0).collect() });
         }
+    }
+
+    #[test]
+    fn room_looks_as_it_did() {
+        let golden = include_str!("../../tests/golden/wire/room-v1.hex");
+        let room = Room { used: 0x0102_0304_0506_0708, capacity: 1 << 40 };
+        assert_eq!(golden.trim(), crate::id::to_hex(&room.to_bytes()));
+        round_trip(room);
     }
 
     #[test]

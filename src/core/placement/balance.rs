@@ -42,8 +42,8 @@ pub struct Choice {
     pub full: bool,
     /// Its zone, as a number of one snapshot.
     pub zone: u16,
-    /// Its used space in 1/64 of its capacity.
-    pub used: u8,
+    /// Its used space in millionths of its capacity.
+    pub used: u32,
     /// Smoothed response time in microseconds; 0 when never measured, which counts as fastest so
     /// that it gets measured.
     pub response_us: u32,
@@ -137,6 +137,12 @@ pub fn shedding(cid: &ChunkId, day: u64, used: &[u64], mean: u64) -> Vec<bool> {
 /// left for others' chunks, whatever the others have: from 59, which is where the last 8 % begin.
 pub fn used_up(used: u8) -> bool {
     used >= 59
+}
+
+/// A share in millionths, at most 1,000,000.
+pub fn millionths(part: u64, whole: u64) -> u32 {
+    let share = u128::from(part) * 1_000_000 / u128::from(whole.max(1));
+    u32::try_from(share).unwrap_or(u32::MAX).min(1_000_000)
 }
 
 /// A share in thousandths, at most 1,000.

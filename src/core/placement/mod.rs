@@ -10,7 +10,7 @@ mod balance;
 mod score;
 
 pub use balance::{
-    Balance, Choice, over_full, per_mille, read_order, shedding, used_up, write_order,
+    Balance, Choice, millionths, over_full, per_mille, read_order, shedding, used_up, write_order,
 };
 
 use crate::id::NodeId;
