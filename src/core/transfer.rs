@@ -17,6 +17,9 @@ use std::time::Duration;
 const RECENT: usize = 32;
 /// Response time assumed of a peer that was never asked, so that newcomers are tried.
 const UNKNOWN_US: u64 = 1_000;
+/// The part of a response time that is forgotten with each answer of another peer: slow enough
+/// that a peer which is twenty times as slow as others is asked about once in a hundred times.
+const FADES: u64 = 64;
 /// Bad chunks after which a holder is asked last.
 const STRIKES_MAX: u32 = 3;
 /// How long what a peer said of its room is better than what gossip says: as long as that may be
@@ -117,9 +120,15 @@ impl Chooser {
         self.peers.entry(id).or_default().in_flight += 1;
     }
 
-    /// A request ended with an answer after `took`.
+    /// A request ended with an answer after `took`. What is known of peers that are not asked fades
+    /// by it: one that was slow for a moment is tried again.
     pub fn answered(&mut self, id: NodeId, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        for (_, other) in self.peers.iter_mut().filter(|(other, _)| **other != id) {
+            if other.in_flight == 0 && other.smoothed_us > UNKNOWN_US {
+                other.smoothed_us -= other.smoothed_us / FADES;
+            }
+        }
         let peer = self.peers.entry(id).or_default();
         peer.in_flight = peer.in_flight.saturating_sub(1);
         peer.hung = false;
@@ -208,6 +217,20 @@ mod tests {
             chooser.started(B);
         }
         assert_eq!(chooser.order(&[A, B]), [A, B], "4 ms × 4 in flight is slower than 10 ms");
+    }
+
+    #[test]
+    fn one_that_was_slow_once_is_tried_again_and_one_that_stays_slow_seldom() {
+        let mut chooser = Chooser::default();
+        asked(&mut chooser, A, 200);
+        asked(&mut chooser, B, 100);
+        let mut to_a = 0;
+        for _ in 0..1_000 {
+            let first = chooser.order(&[A, B])[0];
+            to_a += u32::from(first == A);
+            asked(&mut chooser, first, if first == A { 5 } else { 100 });
+        }
+        assert!(to_a > 900, "{to_a} of 1,000 to the one that is fast now");
     }
 
     #[test]

@@ -237,7 +237,7 @@ impl Shared {
         let record = &member.record;
         if record.id == self.me {
             let usage = self.store.usage();
-            return millionths(usage.stored_bytes, usage.capacity);
+            return millionths(usage.replica_bytes, usage.capacity);
         }
         chooser.used(&record.id, self.sys.clock.now(), member.used(), record.capacity)
     }

@@ -233,7 +233,7 @@ impl Shared {
         ops.extend(committed);
         self.write_claimed(peer, ops).await.map_err(|err| full(&err))?;
         let usage = self.store.usage();
-        Ok(Room { used: usage.stored_bytes, capacity: usage.capacity }.to_bytes())
+        Ok(Room { used: usage.replica_bytes, capacity: usage.capacity }.to_bytes())
     }
 
     async fn answer_fetch(self: &Arc<Self>, peer: NodeId, fetch: Fetch) -> Answered {

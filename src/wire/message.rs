@@ -198,10 +198,11 @@ impl Decode for Store {
     }
 }
 
-/// How full the answerer is, at this moment: what it says of itself in gossip is coarse and late.
+/// How full of chunks the answerer is, at this moment: what it says of itself in gossip is coarse
+/// and late, and counts the catalogue too, which takes as much of a small node as of a large one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes that are used of what it offers.
+    /// Bytes of the chunks that it keeps.
     pub used: u64,
     /// Bytes that it offers.
     pub capacity: u64,
