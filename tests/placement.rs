@@ -249,7 +249,7 @@ fn least_stored(chunks: u32, writers: usize) -> f64 {
     let members = (0..parts.len()).map(|n| member(n as u32, capacity(n), &format!("z{n}")));
     let mut placement = Placement::new(members);
     let offered: Vec<u64> = {
-        let number = |n: usize| placement.number(&member(n as u32, 1, "").id).unwrap();
+        let number = |n: usize| placement.number(&member(n as u32, 1, "").id).expect("a member");
         let mut offered = vec![0; parts.len()];
         (0..parts.len()).for_each(|n| offered[usize::from(number(n))] = capacity(n));
         offered
