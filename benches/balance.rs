@@ -66,7 +66,7 @@ fn main() -> std::io::Result<()> {
     let (mut shares, mut held, mut offered) = (Vec::new(), 0.0, 0.0);
     for (node, parts) in PARTS.iter().enumerate() {
         let here = field(&swarm.json(node, &["status"]), "bytes_here");
-        let capacity = (parts * PART_MIB << 20) as f64;
+        let capacity = ((parts * PART_MIB) << 20) as f64;
         shares.push(here / capacity);
         (held, offered) = (held + here, offered + capacity);
         let (mib, percent) = (here / f64::from(1 << 20), here / capacity * 100.0);

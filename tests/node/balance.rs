@@ -34,7 +34,7 @@ async fn part_of_the_slow_one(balance: Balance) -> f64 {
     until_met(&reader, 3).await;
     for n in 0..READS {
         // Every chunk in turn, at another place each time.
-        let at = (n % CHUNKS << 20) + n * 1_237 % ((1 << 20) - LEN);
+        let at = ((n % CHUNKS) << 20) + n * 1_237 % ((1 << 20) - LEN);
         let from = usize::try_from(at).unwrap();
         let got = range(&reader, stored.hash, at, LEN).await;
         assert!(got[..] == bytes[from..from + LEN as usize]);
