@@ -138,8 +138,9 @@
 //! *replica*: one stored copy of a chunk · *holder*: a node that has one · *candidates*, *home*:
 //! the nodes that may hold it, and those that should · *catalogue*: the replicated metadata ·
 //! *record*: one signed entry of it · *inode*, *entry*, *version*: the tree of names · *claim*: why
-//! a holder keeps a chunk · *grant*: who may be a member · *epoch*: a generation of the content
-//! secret · *segment*: a file of the store.
+//! a holder keeps a chunk · *share*: a file served from where it lies, by its *sharer* · *grant*:
+//! who may be a member · *epoch*: a generation of the content secret · *segment*: a file of the
+//! store.
 pub mod id;
 pub mod sys;
 pub mod text;

@@ -89,7 +89,7 @@ impl Shared {
         }
         let mut changed = BTreeSet::new();
         if let Some((me, claim)) = sharers.iter().find(|(id, _)| *id == self.me) {
-            let slot = self.fetched.take(User::Peer(self.me)).await;
+            let slot = self.shared_here.own.take(User::Work).await;
             match self.shared_part(FetchShare { claim: *claim, part, cid }, slot).await {
                 Ok(sealed) => return Ok((sealed, *me)),
                 Err(refused) if refused.code == refusal::DISK => {}

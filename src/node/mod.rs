@@ -10,6 +10,7 @@
 //! | `serve` | what peers ask of this node |
 //! | `ask`, `fetch`, `from` | what this node asks of peers |
 //! | `put`, `attempt`, `again`, `replicate`, `get` | files in and out |
+//! | `share` | files that are served from where they lie |
 //! | `records` | the catalogue: kept, passed on |
 //! | `publish` | this node's own records and the clock that they are made by |
 //! | `epochs` | who can read: content secrets opened and sealed |

@@ -77,11 +77,13 @@ impl Shared {
         let (shared, of) = (self.clone(), entry.clone());
         let work = tokio::spawn(async move {
             let (at, id) = (shared.clone(), of.spec.id);
+            let files = shared.count_files(id).await?;
             // First: whoever goes through it stops then.
             shared.job(move || at.remove_share(&id)).await??;
             let _turn = of.wait_for_turn().await;
             shared.forget_away(&of);
-            shared.sweep().await
+            shared.sweep().await?;
+            Ok::<_, Error>(files)
         });
         let swept = joined(work.await);
         let files = swept.unwrap_or_else(|| Err(PublishError::from(stopping()).into()))?;

@@ -7,16 +7,19 @@ use super::{RowKey, Shared};
 use crate::chunk::{self, Builder, CHUNK_LEN, Page, Place, Row, TooLarge};
 use crate::crypto::{ChunkBuf, EpochKeys, seal_page};
 use crate::id::{ClaimId, EpochId, FileHash};
-use crate::node::NotReady;
 use crate::node::memory::{SMALL, Slot, User};
+use crate::node::{NotReady, lock};
 use crate::sys::{File, Stamp, StampKind};
 use crate::wire::codec::Encode;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// File systems count time in ticks; what is older than this cannot change without a later time.
+const FRESH: Duration = Duration::from_millis(25);
 /// Chunks of one file that are sealed at once.
 const AT_ONCE: usize = 3;
 
@@ -52,13 +55,21 @@ impl Shared {
         let key = self.row_key(&spec.id, called);
         let keys = self.keys()?;
         let path = spec.place_of(called).ok_or(IndexError::Changed)?;
+        lock(&self.shared_here.doubted).remove(&key);
+        let (shared, at) = (self.clone(), path.clone());
+        if self
+            .job(move || Ok::<_, io::Error>(shared.is_fresh(&shared.sys.fs.stamp(&at)?)))
+            .await??
+        {
+            tokio::time::sleep(FRESH).await;
+        }
         let (shared, share, name) = (self.clone(), spec.id, called.to_vec());
         let (at, epoch) = (path.clone(), keys.epoch());
         let begun = self.job(move || {
             let fs = &*shared.sys.fs;
             let file = fs.open_as_it_is(&at)?;
             let stamp = fs.stamp(&at)?;
-            if stamp.kind != StampKind::File {
+            if stamp.kind != StampKind::File || shared.is_fresh(&stamp) {
                 return Err(IndexError::Changed);
             }
             let head = Head { share, epoch, path: name, stamp };
@@ -82,6 +93,12 @@ impl Shared {
             Ok(fs.rename(&place.with_extension("new"), &place)?)
         });
         ended.await?.map(|()| key)
+    }
+
+    /// Whether a file has just been changed, so that another change may not show in its times.
+    fn is_fresh(&self, stamp: &Stamp) -> bool {
+        let now_ns = i128::from(self.sys.clock.wall_ms()) * 1_000_000;
+        (now_ns - i128::from(stamp.ctime_ns)).unsigned_abs() < FRESH.as_nanos()
     }
 
     /// The claim of what was hashed: that of before, if only its times are other ones.

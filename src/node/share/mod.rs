@@ -24,8 +24,10 @@ mod walk;
 
 pub(super) use list::{Entry, Spec, read as read_list};
 
-use super::Shared;
 use super::files::{self, FileError};
+use super::memory::Memory;
+use super::{Shared, lock};
+use crate::chunk::CHUNK_LEN;
 use crate::core::catalogue::Name;
 use crate::crypto::SectorKey;
 use crate::id::{ClaimId, to_hex};
@@ -35,11 +37,17 @@ use rows::{RowFile, ShareId};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::{Notify, Semaphore};
 
 /// Files that are read for peers at once: the disk that they lie on may hang.
 const READS: usize = 4;
+
+/// Files of which it is remembered that they have to be hashed again, whatever their times say.
+const DOUBTED_MAX: usize = 1024;
+/// Bytes of chunk buffers for what this node reads of its own shares.
+const OWN_BYTES: usize = 2 * CHUNK_LEN;
 
 /// Why something is not shared, or not shared no more. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +86,12 @@ pub(super) struct Desk {
     list: List,
     /// Files that are being read for peers.
     reads: Semaphore,
+    /// For what this node reads of its own shares: it must not wait for what peers take.
+    pub(super) own: Memory,
     /// Somebody wants the shares looked at now.
     pub(super) asked: Notify,
+    /// Files that were found to have changed although nothing else tells so.
+    doubted: Mutex<BTreeSet<RowKey>>,
     /// Files hashed since the start.
     pub(super) hashed: AtomicU64,
 }
@@ -89,7 +101,9 @@ impl Desk {
         Self {
             list: List::new(specs),
             reads: Semaphore::new(READS),
+            own: Memory::new(OWN_BYTES),
             asked: Notify::new(),
+            doubted: Mutex::default(),
             hashed: AtomicU64::default(),
         }
     }
@@ -142,6 +156,15 @@ impl Shared {
         match RowFile::open(&*self.sys.fs, &path, self.row_sectors(key)) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => opened,
+        }
+    }
+
+    /// Has a file hashed again at the next look, whatever its times say.
+    fn doubt(&self, key: RowKey) {
+        let mut doubted = lock(&self.shared_here.doubted);
+        // Of more than these, one is found again when it is asked for again.
+        if doubted.len() < DOUBTED_MAX {
+            doubted.insert(key);
         }
     }
 

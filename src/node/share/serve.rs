@@ -61,6 +61,7 @@ impl Shared {
             Ok(sealed) => Ok(sealed),
             Err(Refused::NotHeld) => Err(no(refusal::NOT_HELD, "not shared here")),
             Err(Refused::Changed) => {
+                self.doubt(RowKey::of(&ask.claim));
                 self.shared_here.asked.notify_one();
                 Err(no(refusal::CHANGED, "the file has changed since it was shared"))
             }

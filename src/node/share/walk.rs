@@ -179,7 +179,10 @@ impl Shared {
             }
         };
         let same = same_content(stamp, &rows.head.stamp) && rows.head.path == called;
-        if !same || thorough && !rows.is_whole()? {
+        // Rows of another swarm's keys are of no use in this one.
+        let usable = self.catalogue.keyring().get(&rows.head.epoch).is_some();
+        let doubted = lock(&self.shared_here.doubted).contains(&key);
+        if doubted || !same || !usable || thorough && !rows.is_whole()? {
             return Ok(None);
         }
         let (claim, hash) = rows.ends()?;
@@ -218,8 +221,12 @@ impl Shared {
                 (stamp.kind == kind).then_some((stamp.dev, stamp.ino))
             })
             .await?;
-        self.set_away(entry, there.is_none());
-        Ok(there.is_none())
+        // Once it is away, another directory in its place is not it, until the sweep finds
+        // something of it there.
+        let was_away = entry.is_away();
+        let away = there.is_none_or(|root| was_away && root != entry.spec.root);
+        self.set_away(entry, away);
+        Ok(away)
     }
 
     /// Forgets that a share that is no more was away.
@@ -282,8 +289,8 @@ impl Shared {
     }
 
     /// Goes through all row files: what they speak of and is not there any more is withdrawn, and
-    /// what is of no share. How many files that were.
-    pub(in crate::node) async fn sweep(self: &Arc<Self>) -> Outcome<u64> {
+    /// what is of no share.
+    pub(in crate::node) async fn sweep(self: &Arc<Self>) -> Outcome<()> {
         // Who goes through a share now is not disturbed: its row files come before its records.
         let entries = self.shares();
         let held: Vec<_> =
@@ -310,13 +317,16 @@ impl Shared {
         }
         let counts = lock(&counts).clone();
         for entry in &entries {
-            let vanished = counts.get(&entry.spec.id) == Some(&0);
-            if vanished && !self.note_away(entry).await? {
-                let root = self.sys.fs.stamp(&entry.spec.path).map(|stamp| (stamp.dev, stamp.ino));
-                self.set_away(entry, root.ok() != Some(entry.spec.root));
+            match counts.get(&entry.spec.id) {
+                Some(0) if !self.note_away(entry).await? => {
+                    let stamp = self.sys.fs.stamp(&entry.spec.path);
+                    let root = stamp.map(|stamp| (stamp.dev, stamp.ino));
+                    self.set_away(entry, root.ok() != Some(entry.spec.root));
+                }
+                Some(1..) => self.set_away(entry, false),
+                _ => {}
             }
         }
-        let mut removed = 0;
         for first in 0..=u8::MAX {
             let (shared, free) = (self.clone(), free.clone());
             let gone = self.job(move || shared.gone(first, &free)).await?;
@@ -324,13 +334,29 @@ impl Shared {
                 let files: Vec<(Vec<u8>, ClaimId)> =
                     batch.iter().map(|(_, path, claim)| (path.clone(), *claim)).collect();
                 self.withdraw_shares(&files).await?;
-                removed += files.len() as u64;
                 let (shared, keys) = (self.clone(), batch.iter().map(|one| one.0));
                 let keys: Vec<RowKey> = keys.collect();
                 self.job(move || keys.into_iter().for_each(|key| shared.remove_rows(key))).await?;
             }
         }
-        Ok(removed)
+        Ok(())
+    }
+
+    /// How many files of a share are known.
+    pub(in crate::node) async fn count_files(self: &Arc<Self>, share: [u8; 16]) -> Outcome<u64> {
+        let shared = self.clone();
+        let of_it = move |(_, what): &(RowKey, RowState)| match what {
+            RowState::There(of) | RowState::Gone(of, ..) => *of == share,
+            RowState::OfNoShare(..) | RowState::Broken => false,
+        };
+        let count = move || {
+            let folders = 0..=u8::MAX;
+            folders
+                .map(|first| shared.row_files(first).iter().filter(|row| of_it(row)).count())
+                .sum()
+        };
+        let count: usize = self.job(count).await?;
+        Ok(count as u64)
     }
 
     /// The row files of one folder that have no file any more.
