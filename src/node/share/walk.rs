@@ -297,7 +297,9 @@ impl Shared {
             entries.iter().filter_map(|entry| Some((entry.spec.id, entry.turn().ok()?))).collect();
         let free: Arc<Vec<[u8; 16]>> = Arc::new(held.iter().map(|(id, _)| *id).collect());
         let counts = Arc::new(Mutex::new(std::collections::BTreeMap::new()));
-        for first in 0..=u8::MAX {
+        let shared = self.clone();
+        let folders = self.job(move || shared.row_folders()).await?;
+        for first in folders.iter().copied() {
             let (shared, counts) = (self.clone(), counts.clone());
             self.job(move || {
                 for (key, what) in shared.row_files(first) {
@@ -327,7 +329,7 @@ impl Shared {
                 _ => {}
             }
         }
-        for first in 0..=u8::MAX {
+        for first in folders {
             let (shared, free) = (self.clone(), free.clone());
             let gone = self.job(move || shared.gone(first, &free)).await?;
             for batch in gone.chunks(BATCH) {
@@ -350,7 +352,7 @@ impl Shared {
             RowState::OfNoShare(..) | RowState::Broken => false,
         };
         let count = move || {
-            let folders = 0..=u8::MAX;
+            let folders = shared.row_folders().into_iter();
             folders
                 .map(|first| shared.row_files(first).iter().filter(|row| of_it(row)).count())
                 .sum()
@@ -376,6 +378,15 @@ impl Shared {
             }
         }
         gone
+    }
+
+    /// The folders of row files that are there.
+    fn row_folders(&self) -> Vec<u8> {
+        // A node that never shared anything has none.
+        let dir = self.config.data_dir.join("shares");
+        let entries = self.sys.fs.read_dir(&dir).unwrap_or_default();
+        let number = |name: &std::ffi::OsStr| crate::id::from_hex::<1>(name.to_str()?).ok();
+        entries.iter().filter_map(|entry| number(&entry.name)).map(|[first]| first).collect()
     }
 
     /// What the row files of one folder speak of.
