@@ -53,6 +53,9 @@ impl From<RequestError> for AskError {
     }
 }
 
+/// So long a chunk may be on its way to one node until another one is asked to take it as well.
+const SLOW: Duration = Duration::from_secs(10);
+
 impl Shared {
     /// Asks `to` and waits up to `deadline`, where chunks move from one byte to the next. A
     /// connection that turns out to be dead, as those to a peer that was restarted do, is replaced:
@@ -84,6 +87,20 @@ impl Shared {
     /// slow, perhaps on purpose, and does not hang.
     pub(super) fn moves(&self, peer: &NodeId) -> bool {
         self.transport().last_byte(*peer).is_some_and(|since| since < limits::HEDGE_MAX)
+    }
+
+    /// How long a chunk waits here for those that were asked for before it, because of a limit of
+    /// this node's own.
+    pub(super) fn own_queue(&self) -> Duration {
+        let ahead = 2 * limits::WORK_BYTES as u64;
+        let rate = self.transport().pace().rates(None).down;
+        rate.map_or(Duration::ZERO, |rate| Duration::from_secs(ahead / rate.max(1)))
+    }
+
+    /// Whether one who takes a chunk slowly is waited for after this time without asking another
+    /// one as well. A limit of this node's own slows all of them down.
+    pub(super) fn waits_for(&self, waited: Duration) -> bool {
+        waited < SLOW || self.transport().pace().rates(None).up.is_some()
     }
 
     /// Makes a new connection for chunks to `to`, in place of one that seems dead. When that fails

@@ -20,8 +20,6 @@ pub(super) enum Event {
     DialFailed(SocketAddr, Option<NodeId>),
     /// A bootstrap name resolved to this address.
     Bootstrap(SocketAddr),
-    /// A member may be at this address.
-    Connect(SocketAddr),
     /// What this node says of itself has changed.
     SetSelf(Box<SelfState>),
     /// The node leaves; answered when everybody linked has been told.

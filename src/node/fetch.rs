@@ -252,7 +252,7 @@ impl Hunt {
         let Some(waited) = moving.map(|(_, since)| now.since(*since)).min() else { return false };
         let Some(next) = self.queue.front() else { return waited < limits::MOVE };
         let expected = self.shared.chooser().smoothed(next).unwrap_or_default();
-        waited < SLOW.max(expected * SLOWER)
+        waited < SLOW.max(expected * SLOWER).max(self.shared.own_queue())
     }
 
     /// Asks the next holder; returns how long to wait for it before another is asked as well. When

@@ -460,7 +460,7 @@ impl Run {
         let now = self.shared.sys.clock.now();
         let (mut slow, mut moving) = (Vec::new(), false);
         for (id, since) in self.asking.iter().filter(|(id, _)| **id != self.shared.me) {
-            let moves = self.shared.moves(id);
+            let moves = self.shared.moves(id) && self.shared.waits_for(now.since(*since));
             moving |= moves;
             let mut chooser = self.shared.chooser();
             if !moves && now.since(*since) >= chooser.hedge_after(id) {

@@ -112,7 +112,6 @@ impl Loop {
             }
             Event::DialFailed(addr, expect) => self.handle(Input::DialFailed { addr, expect }),
             Event::Bootstrap(addr) => self.handle(Input::Bootstrap { addr }),
-            Event::Connect(addr) => self.handle(Input::Connect { addr }),
             Event::SetSelf(state) => self.handle(Input::SetSelf(*state)),
             Event::Leave(told) => {
                 self.handle(Input::Leave);

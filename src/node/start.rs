@@ -450,13 +450,24 @@ impl Shared {
             return Ok(());
         }
         self.say_own_grant().await?;
-        let Some(swarm) = self.swarm_key()? else { return Ok(()) };
+        let begins = self.config.bootstrap.is_empty() && self.swarm_key()?.is_some();
+        if begins && !self.is_founded()? && (is_new || !lan.finds_own_swarm(LAN_PATIENCE).await) {
+            self.found_if_nobody_did().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the swarm has an epoch, as far as this node knows.
+    fn is_founded(&self) -> Result<bool, StartError> {
         // Without the tables nothing is known, least of all that the swarm has no epoch yet.
         let epochs = self.read_records(|view| catalogue::epochs(view));
-        let none = epochs.map_err(StartError::Tables)?.is_empty();
-        if none
-            && self.config.bootstrap.is_empty()
-            && (is_new || !lan.finds_own_swarm(LAN_PATIENCE).await)
+        Ok(!epochs.map_err(StartError::Tables)?.is_empty())
+    }
+
+    /// Makes the first epoch of a swarm that has none, with its key.
+    pub(super) async fn found_if_nobody_did(self: &Arc<Self>) -> Result<(), StartError> {
+        if let Some(swarm) = self.swarm_key()?
+            && !self.is_founded()?
         {
             self.found(&swarm, self.config.open).await?;
         }

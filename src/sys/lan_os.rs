@@ -7,6 +7,8 @@ use super::lan::{Announcement, Heard, Lan, LanNews};
 use mdns_sd::{IfKind, Receiver, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const SERVICE: &str = "_p2pfs._tcp.local.";
 /// The version of the text, under `v`, and the key of the tag.
@@ -14,6 +16,11 @@ const VERSION: &str = "1";
 const TAG: &str = "s";
 /// Most that is heard at one time: a hostile machine can say more, a network has fewer nodes.
 const HEARD_MAX: usize = 1024;
+/// Most records that the library may remember, how often they are counted, and what it calls their
+/// numbers.
+const RECORDS_MAX: i64 = 4096;
+const COUNTED_EVERY: Duration = Duration::from_secs(1);
+const RECORDS: &str = "cached-";
 
 /// The local network of this machine.
 #[derive(Debug, Default, Clone, Copy)]
@@ -23,7 +30,13 @@ impl Lan for OsLan {
     fn join(&self, own: &Announcement) -> io::Result<Box<dyn LanNews>> {
         let daemon = ServiceDaemon::new().map_err(io::Error::other)?;
         // From here on dropping it ends its thread.
-        let mut joined = Joined { daemon, events: None, fullname: String::new(), heard: 0 };
+        let mut joined = Joined {
+            daemon,
+            events: None,
+            fullname: String::new(),
+            heard: 0,
+            counted: Instant::now() + COUNTED_EVERY,
+        };
         joined.announce(own).map_err(io::Error::other)?;
         Ok(Box::new(joined))
     }
@@ -34,6 +47,8 @@ struct Joined {
     events: Option<Receiver<ServiceEvent>>,
     fullname: String,
     heard: usize,
+    /// When the records of the library are counted next.
+    counted: Instant,
 }
 
 impl Joined {
@@ -59,7 +74,17 @@ impl LanNews for Joined {
         Box::pin(async move {
             let events = self.events.as_ref()?;
             while self.heard < HEARD_MAX {
-                let event = events.recv_async().await.ok()?;
+                let event = tokio::select! {
+                    biased;
+                    event = events.recv_async() => event.ok()?,
+                    () = tokio::time::sleep_until(self.counted) => {
+                        self.counted = Instant::now() + COUNTED_EVERY;
+                        if records(&self.daemon).await? > RECORDS_MAX {
+                            return None;
+                        }
+                        continue;
+                    }
+                };
                 self.heard += 1;
                 if let ServiceEvent::ServiceResolved(service) = event
                     && service.fullname != self.fullname
@@ -79,6 +104,12 @@ impl Drop for Joined {
         drop(self.daemon.unregister(&self.fullname));
         drop(self.daemon.shutdown());
     }
+}
+
+/// How many records the library remembers; it also takes those that nobody has asked for.
+async fn records(daemon: &ServiceDaemon) -> Option<i64> {
+    let numbers = daemon.get_metrics().ok()?.recv_async().await.ok()?;
+    Some(numbers.iter().filter(|(name, _)| name.starts_with(RECORDS)).map(|(_, count)| count).sum())
 }
 
 /// What a service says, if it is one of ours and can be dialled.

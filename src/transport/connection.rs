@@ -15,7 +15,7 @@ use super::handler::{ConnectionStats, LinkEvent, Message};
 use super::outbox::Outbox;
 use super::pace::Way;
 use super::traffic::Meter;
-use super::{Buffers, Shared};
+use super::{Buffers, PooledBuf, Shared};
 use crate::id::NodeId;
 use crate::sys::ByteStream;
 use crate::wire::codec::{Decode, Encode};
@@ -24,6 +24,7 @@ use crate::wire::hello::{Hello, Lane, Refuse};
 use bytes::{Buf, Bytes};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -79,6 +80,8 @@ pub(super) struct Connection {
     meter: Meter,
     /// Whether the peer was asked for a sign of life and has not given one.
     asked: AtomicBool,
+    /// Whether a body for the peer is partly written.
+    writing: AtomicBool,
     /// Milliseconds after `opened` of the last bytes of a message that came, or of a body that the
     /// peer took; and of when it was told last that its bytes are taken slowly.
     moved: AtomicU64,
@@ -168,6 +171,7 @@ impl Connection {
             received: AtomicU64::new(0),
             meter,
             asked: AtomicBool::new(false),
+            writing: AtomicBool::new(false),
             moved: AtomicU64::new(NEVER),
             told: AtomicU64::new(0),
             active: AtomicU64::new(0),
@@ -421,6 +425,7 @@ impl Connection {
     /// limits let it.
     async fn write(&self, to: &mut Writer, frames: &[u8], body: Bytes) -> Result<(), Broken> {
         let has_body = body.has_remaining();
+        self.writing.store(has_body, Relaxed);
         let mut rest = frames.chain(body);
         while rest.has_remaining() {
             let wrote = match self.meter.piece(Way::Up).map(|len| len.min(rest.remaining())) {
@@ -443,6 +448,7 @@ impl Connection {
                 self.moves();
             }
         }
+        self.writing.store(false, Relaxed);
         Ok(())
     }
 
@@ -510,8 +516,12 @@ impl Connection {
         self.came(head.len());
         match header.kind {
             kind::PING => self.tell(kind::PONG),
-            // Unasked it says that the peer takes our bytes, only slowly.
-            kind::PONG if !self.asked.swap(false, Relaxed) => self.moves(),
+            // Unasked it says that the peer takes our bytes, only slowly; where it could take some.
+            kind::PONG if !self.asked.swap(false, Relaxed) => {
+                if self.writing.load(Relaxed) {
+                    self.moves();
+                }
+            }
             kind::PONG => {}
             kind::BYE => {
                 shared.pool.leave(shared, self);
@@ -614,7 +624,7 @@ impl Connection {
     ) -> Result<Message, Ended> {
         let mut content = Bytes::new();
         if header.content_len() > 0 {
-            let mut buffer = buffers.take(self.peer, header.content_len()).await;
+            let mut buffer = self.room(buffers, header.content_len()).await;
             self.take_in(from, &mut buffer).await?;
             content = buffer.freeze();
         }
@@ -624,6 +634,23 @@ impl Connection {
 }
 
 impl Connection {
+    /// Waits for memory. That takes long when what others send waits for a limit here; the peer has
+    /// no part in it.
+    async fn room(&self, buffers: &Buffers, len: usize) -> PooledBuf {
+        let mut taken = pin!(buffers.take(self.peer, len));
+        loop {
+            tokio::select! {
+                biased;
+                buffer = &mut taken => return buffer,
+                () = tokio::time::sleep(Duration::from_millis(READING_SLOWLY_MS)) => {
+                    self.tell_slow();
+                    self.moves();
+                    self.heard.store(self.moved.load(Relaxed), Relaxed);
+                }
+            }
+        }
+    }
+
     /// Fills `buf` with what comes, as fast as the limits let it.
     async fn take_in(&self, from: &mut Reader, buf: &mut [u8]) -> Result<(), Broken> {
         let mut rest = buf;

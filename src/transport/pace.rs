@@ -28,7 +28,7 @@ const BURST_LEAST: u64 = 64 << 10;
 /// … or what goes in this time, when that is more.
 const BURST: Duration = Duration::from_millis(100);
 /// Longest time for which messages that do not wait keep all others waiting.
-const DEBT_MAX: Duration = Duration::from_secs(2);
+const DEBT_MAX: Duration = Duration::from_millis(500);
 /// Shorter waits are not worth a timer: they add up until they are.
 const WAIT_LEAST: Duration = Duration::from_millis(2);
 /// Longest and shortest piece; between them, what goes in a 64th of a second.

@@ -28,6 +28,8 @@ const SUPERSEDED_LOWER: Duration = Duration::from_secs(1);
 const SUPERSEDED_HIGHER: Duration = Duration::from_secs(5);
 /// How long a close in order may take.
 const LEAVING_MAX: Duration = Duration::from_secs(10);
+/// The same while bytes go, as they do slowly at a low limit.
+const LEAVING_AT_MOST: Duration = Duration::from_secs(600);
 /// An answer is due and nothing came for this long: ask for a sign of life.
 const PROBE_AFTER: Duration = Duration::from_secs(10);
 /// Nothing came for this long although asked: the peer or the way to it is dead.
@@ -213,7 +215,8 @@ impl Pool {
                 let old = entry.superseded.is_some_and(|since| since.elapsed() >= patience);
                 let idle = conn.idle() >= shared.limits.idle && conn.in_flight() == 0;
                 bulk_in_use |= conn.lane == Lane::Bulk && !idle;
-                if conn.leaving_for().is_some_and(|since| since >= LEAVING_MAX && is_still(conn)) {
+                let leaving = conn.leaving_for().unwrap_or_default();
+                if leaving >= LEAVING_MAX && is_still(conn) || leaving >= LEAVING_AT_MOST {
                     conn.end(Ended::Lost("the peer did not close in time"));
                 } else if conn.silent() >= SILENT_MAX {
                     conn.end(Ended::Silent);

@@ -120,13 +120,14 @@ pub(crate) fn each(
     let keys: Vec<([u8; 32], NameKey)> = keyring.iter().map(key).collect();
     let (mut opened, mut fault) = (Vec::new(), Ok(()));
     tables.range(NAME, &[], None, &mut |inode, row| {
-        let (epoch, sealed) = row.split_at(EPOCH.min(row.len()));
-        let (Ok(inode), Some((_, key))) =
-            (inode.try_into().map(InodeId), keys.iter().find(|(id, _)| id[..EPOCH] == *epoch))
+        let (Ok(inode), Some((epoch, sealed))) =
+            (inode.try_into().map(InodeId), row.split_at_checked(EPOCH))
         else {
             fault = Err(damaged(Malformed::Invalid("row of a name")));
             return false;
         };
+        // What cannot be read is not found.
+        let Some((_, key)) = keys.iter().find(|(id, _)| id[..EPOCH] == *epoch) else { return true };
         opened.clear();
         opened.extend_from_slice(sealed);
         key.open(&inode, &mut opened);

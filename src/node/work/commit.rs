@@ -40,9 +40,9 @@ const AT_ONCE: usize = 16;
 /// How long, and for how many rounds, a synced directory waits for the end of conflict copies.
 const ENDED: Duration = Duration::from_secs(10);
 const ROUNDS: usize = 3;
-/// Records of what conflict copies have become that are pushed again. More of them reach others
-/// when these look for what they lack.
-const LATE_MAX: usize = 4096;
+/// Bytes of records of what conflict copies have become that are pushed again. More of them reach
+/// others when these look for what they lack.
+const LATE_MAX: usize = 4 << 20;
 /// The pause after a round that failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -414,8 +414,11 @@ impl Shared {
                 }
                 tracing::debug!(%err, "changes of the mount are here and not at enough others yet");
                 let mut late = lock(&self.work.late);
-                let room = LATE_MAX.saturating_sub(late.len());
-                late.extend(again.into_iter().take(room));
+                let mut bytes: usize = late.iter().map(Vec::len).sum();
+                late.extend(again.into_iter().take_while(|record| {
+                    bytes += record.len();
+                    bytes <= LATE_MAX
+                }));
             }
         }
         self.settle_work(planned, made, versions, &ids, clock);
@@ -446,6 +449,7 @@ impl Shared {
             Ok(()) => drop(lock(&self.work.late).drain(..count)),
             Err(err) => tracing::debug!(%err, "conflict copies have to wait for their end"),
         }
+        self.work.pushed.notify_one();
     }
 
     /// Whether others have yet to keep something of that: no copy ends before.
@@ -470,6 +474,9 @@ impl Shared {
             for _ in 0..ROUNDS {
                 if !self.has_copies() || self.round(false).await.is_err() {
                     break;
+                }
+                if self.has_late() {
+                    self.work.pushed.notified().await;
                 }
             }
         });

@@ -126,6 +126,8 @@ pub(super) struct Desk {
     writing: tokio::sync::Mutex<()>,
     /// Records of what conflict copies have become that are here and not at enough others.
     late: Mutex<Vec<Vec<u8>>>,
+    /// Those were pushed once more.
+    pushed: Notify,
     /// Something was changed that is to be written down.
     changed: Notify,
     rounds: Rounds,
@@ -149,6 +151,7 @@ impl Default for Desk {
             clear: Clear::default(),
             writing: tokio::sync::Mutex::default(),
             late: Mutex::default(),
+            pushed: Notify::new(),
             changed: Notify::new(),
             rounds: Rounds::default(),
             room: Room::default(),

@@ -1,24 +1,34 @@
 //! Finding the own swarm on the local network, without an address from anybody: announces this
-//! node there, and has the membership dial the nodes of its swarm that it hears of. Owns which of
-//! these rumours are followed, and how often; who is really there, the connection proves.
+//! node there, and dials the nodes of its swarm that it hears of. Owns which of these rumours are
+//! followed, and how often; who is really there, the connection proves. One that leads nowhere is
+//! nobody's trouble and soon forgotten.
 
 use super::board::Report;
 use super::shape::{Next, Worked, Worker};
 use crate::id::{NodeId, to_hex};
 use crate::node::Shared;
-use crate::node::event::Event;
 use crate::sys::{Announcement, Heard, LanNews, Time};
+use crate::transport::DialError;
+use crate::wire::hello::Lane;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// Addresses of nodes of the own swarm that are remembered, in the order in which they came.
 const KNOWN_MAX: usize = 64;
 /// Other swarms that are spoken of.
 const OTHERS_MAX: usize = 16;
-/// How often an address is dialled at which no live member is known.
+/// How often an address is dialled at which no live member is known, and how many failures in a row
+/// it outlives.
 const DIAL_EVERY: Duration = Duration::from_secs(60);
+const FAILURES_MAX: u32 = 5;
+/// Addresses that are dialled side by side.
+const DIALS_MAX: usize = 4;
+/// How long a node that has heard of others of its swarm waits until one of them can tell what is
+/// in it. Then it takes itself for the first.
+const FOUND_AFTER: Duration = Duration::from_secs(30);
 /// How long nothing is heard after too much was said, or after the network could not be used.
 const PAUSE: Duration = Duration::from_secs(600);
 
@@ -28,21 +38,40 @@ pub(in crate::node) struct Lan {
     news: Option<Box<dyn LanNews>>,
     /// What came while it waited; none: there is no more.
     heard: Vec<Option<Heard>>,
-    /// Where nodes of the own swarm say that they are, and when that was tried last.
-    known: BTreeMap<SocketAddr, Option<Time>>,
+    /// Where nodes of the own swarm say that they are.
+    known: BTreeMap<SocketAddr, Known>,
+    dials: JoinSet<Answer>,
+    /// What came of some of them while it waited.
+    answers: Vec<Answer>,
+    /// When it was heard that there are others, by a node that knows nothing of its swarm.
+    unfounded: Option<Time>,
     /// Tags of other swarms that were spoken of.
     others: Vec<String>,
     /// The node is not announced before that.
     pause: Option<Time>,
 }
 
+type Answer = (SocketAddr, Result<NodeId, DialError>);
+
+/// What came of an address.
+#[derive(Debug, Default)]
+struct Known {
+    tried: Option<Time>,
+    /// Who answered there last.
+    who: Option<NodeId>,
+    failures: u32,
+}
+
 impl Lan {
-    pub(in crate::node) const fn new(shared: Arc<Shared>) -> Self {
+    pub(in crate::node) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
             news: None,
             heard: Vec::new(),
             known: BTreeMap::new(),
+            dials: JoinSet::new(),
+            answers: Vec::new(),
+            unfounded: None,
             others: Vec::new(),
             pause: None,
         }
@@ -58,6 +87,7 @@ impl Lan {
             }
         };
         drop(tokio::time::timeout(within, found).await);
+        self.unfounded = (!self.known.is_empty()).then(|| self.shared.sys.clock.now());
         !self.known.is_empty()
     }
 
@@ -85,15 +115,22 @@ impl Lan {
                     self.pause = Some(self.shared.sys.clock.now() + PAUSE);
                 }
                 Some(heard) if Some(&heard.tag) == tag.as_ref() => {
-                    for addr in heard.addrs {
-                        if self.known.len() < KNOWN_MAX {
-                            self.known.entry(addr).or_default();
-                        }
-                    }
+                    heard.addrs.into_iter().for_each(|addr| self.note(addr));
                 }
                 Some(heard) => self.speak_of(&heard),
             }
         }
+    }
+
+    /// Remembers an address, in place of one that led nowhere if there are many.
+    fn note(&mut self, addr: SocketAddr) {
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&addr) {
+            let failed = self.known.iter().filter(|(_, known)| known.failures > 0);
+            let worst = failed.max_by_key(|(_, known)| known.failures).map(|(addr, _)| *addr);
+            let Some(worst) = worst else { return };
+            self.known.remove(&worst);
+        }
+        self.known.entry(addr).or_default();
     }
 
     /// A person who has just begun may have meant to join that swarm.
@@ -109,19 +146,53 @@ impl Lan {
         }
     }
 
-    /// Has those dialled at which no live member is known; when to look again.
-    async fn dial(&mut self, now: Time) -> Time {
+    /// Dials those at which no live member is known; when to look again.
+    fn dial(&mut self, now: Time) -> Time {
         let view = self.shared.view();
         let lives = |id: &NodeId| *id == self.shared.me || view.lives(id);
-        for (addr, tried) in &mut self.known {
-            let at = view.members.iter().find(|(_, member)| member.record.addrs.contains(addr));
-            let is_due = tried.is_none_or(|tried| now.since(tried) >= DIAL_EVERY);
-            if is_due && !at.is_some_and(|(id, _)| lives(id)) {
-                *tried = Some(now);
-                self.shared.event(Event::Connect(*addr)).await;
+        for (addr, known) in &mut self.known {
+            let said = view.members.iter().find(|(_, member)| member.record.addrs.contains(addr));
+            let who = said.map(|(id, _)| *id).or(known.who);
+            let is_due = known.tried.is_none_or(|tried| now.since(tried) >= DIAL_EVERY);
+            if is_due && !who.as_ref().is_some_and(lives) && self.dials.len() < DIALS_MAX {
+                known.tried = Some(now);
+                let (shared, addr) = (self.shared.clone(), *addr);
+                self.dials.spawn(async move {
+                    (addr, shared.transport().dial(addr, None, Lane::Control).await)
+                });
             }
         }
         now + DIAL_EVERY
+    }
+
+    fn dialled(&mut self, addr: SocketAddr, result: Result<NodeId, DialError>) {
+        let Some(known) = self.known.get_mut(&addr) else { return };
+        match result {
+            Ok(who) => (known.who, known.failures) = (Some(who), 0),
+            // It is this node, by an address of its own that it did not know.
+            Err(DialError::Myself { .. }) => known.who = Some(self.shared.me),
+            Err(err) => {
+                tracing::debug!(%addr, %err, "a rumour led nowhere");
+                known.failures += 1;
+                if known.failures >= FAILURES_MAX {
+                    self.known.remove(&addr);
+                }
+            }
+        }
+    }
+
+    /// What was heard at the start may have been nobody who knows anything: of those who are here
+    /// the first one begins then.
+    async fn found_late(&mut self, now: Time) {
+        if self.unfounded.is_some_and(|heard| now.since(heard) >= FOUND_AFTER) {
+            self.unfounded = None;
+            let view = self.shared.view();
+            if view.others().all(|member| self.shared.me < member.record.id || !member.lives())
+                && let Err(err) = self.shared.found_if_nobody_did().await
+            {
+                tracing::warn!(%err, "the swarm has no first records yet");
+            }
+        }
     }
 }
 
@@ -135,7 +206,12 @@ impl Worker for Lan {
             self.join();
         }
         self.take();
-        let next = self.dial(now).await;
+        for (addr, result) in std::mem::take(&mut self.answers) {
+            self.dialled(addr, result);
+        }
+        let next = self.dial(now);
+        self.found_late(now).await;
+        let next = self.unfounded.map_or(next, |heard| next.min(heard + FOUND_AFTER));
         Ok(match self.news {
             Some(_) => Next::Idle(next),
             None => self.pause.map_or(Next::Wait, Next::Idle),
@@ -143,9 +219,11 @@ impl Worker for Lan {
     }
 
     async fn wait(&mut self) {
-        match &mut self.news {
-            Some(news) => self.heard.push(news.next().await),
-            None => std::future::pending().await,
+        let Some(news) = &mut self.news else { return std::future::pending().await };
+        tokio::select! {
+            biased;
+            heard = news.next() => self.heard.push(heard),
+            Some(Ok(answer)) = self.dials.join_next() => self.answers.push(answer),
         }
     }
 
