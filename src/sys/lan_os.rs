@@ -8,7 +8,7 @@ use mdns_sd::{IfKind, Receiver, ResolvedService, ServiceDaemon, ServiceEvent, Se
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::Interval;
 
 const SERVICE: &str = "_p2pfs._tcp.local.";
 /// The version of the text, under `v`, and the key of the tag.
@@ -35,7 +35,7 @@ impl Lan for OsLan {
             events: None,
             fullname: String::new(),
             heard: 0,
-            counted: Instant::now() + COUNTED_EVERY,
+            counting: tokio::time::interval(COUNTED_EVERY),
         };
         joined.announce(own).map_err(io::Error::other)?;
         Ok(Box::new(joined))
@@ -47,8 +47,8 @@ struct Joined {
     events: Option<Receiver<ServiceEvent>>,
     fullname: String,
     heard: usize,
-    /// When the records of the library are counted next.
-    counted: Instant,
+    /// When the records of the library are counted.
+    counting: Interval,
 }
 
 impl Joined {
@@ -77,8 +77,7 @@ impl LanNews for Joined {
                 let event = tokio::select! {
                     biased;
                     event = events.recv_async() => event.ok()?,
-                    () = tokio::time::sleep_until(self.counted) => {
-                        self.counted = Instant::now() + COUNTED_EVERY;
+                    _ = self.counting.tick() => {
                         if records(&self.daemon).await? > RECORDS_MAX {
                             return None;
                         }

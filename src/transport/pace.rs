@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_wait_is_paid_for_by_the_others_for_two_seconds_at_most() {
+    fn what_does_not_wait_is_paid_for_by_the_others_up_to_a_bound() {
         let now = Instant::now();
         let mut bucket = Bucket::new(now, Some(MIB));
         bucket.charge(now, MIB / 2);

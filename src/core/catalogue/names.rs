@@ -10,10 +10,10 @@
 //! row    = epoch 4, sealed                 the first bytes of the epoch of the version's record
 //! sealed = kind u8, author 8, made ms 6, size u64, tags (length u16, text), count u8, name…, 0…
 //! kind   = 1 file, 2 directory, 3 link, 4 special, 5 shared file; 130 a directory that was removed
-//! name   = length u8, bytes                ascending, each once; of a shared file the last of its path
+//! name   = length u8, bytes                ascending, each once
 //! ```
 //!
-//! Integers are little-endian. The author is the first bytes of its id. Zeros fill a whole block of
+//! A shared file has the last name of its path. Integers are little-endian. The author is the first bytes of its id. Zeros fill a whole block of
 //! the cipher (`crypto::NameKey`).
 
 use super::browse::{self, Child, Named, Seen};

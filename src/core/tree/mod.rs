@@ -1,9 +1,9 @@
 //! The tree of names as people see it: paths, listings, versions, hashes. Owns what is visible: the
 //! winner under a name, conflict copies and their names, lost+found; what stood at a name
-//! (`history`, `which`), what has names that fit (`search`), what was removed (`gone`), what is kept
-//! of that (`past`, `thin`), and what is news (`news`); what is shared in place, which has no name
-//! in it (`shares`); and (in `plan`, `resolve` and `planner`) the changes that make a wish true. It
-//! reads the catalogue's tables and changes nothing.
+//! (`history`, `which`), what has names that fit (`search`), what was removed (`gone`), what is
+//! kept of that (`past`, `thin`), and what is news (`news`); what is shared in place, which has no
+//! name in it (`shares`); and (in `plan`, `resolve` and `planner`) the changes that make a wish
+//! true. It reads the catalogue's tables and changes nothing.
 //!
 //! Invariant: what is visible is a function of the record set and the keyring. Every member that
 //! has both sees the same tree, conflict copies included.

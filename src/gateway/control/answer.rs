@@ -58,18 +58,6 @@ pub(super) async fn answer(node: &Node, request: Request, out: &Outbox) -> Resul
             let scrubbed = node.scrub_now(|done, total| out.progress(done, Some(total))).await;
             value(&scrubbed.map_err(|err| failure(&err, None))?)
         }
-        Request::Id => value(&node.identity()),
-        Request::Connect { peer } => {
-            value(&node.connect(&peer).await.map_err(|err| failure(&err, None))?)
-        }
-        Request::Approve { code } => {
-            value(&node.approve(&code).await.map_err(|err| failure(&err, None))?)
-        }
-        Request::Deny { peer } => {
-            value(&node.deny(&peer).await.map_err(|err| failure(&err, None))?)
-        }
-        Request::Limit(limit) => value(&node.limit(&limit).map_err(|err| failure(&err, None))?),
-        Request::Drain { on } => value(&node.drain(on).await.map_err(|err| failure(&err, None))?),
         Request::Pin { path, wait } => {
             let pinned = node.pin(&path, wait, |done| out.progress(done, None)).await;
             value(&pinned.map_err(|err| failure(&err, Some(&Target::Path(path))))?)
@@ -84,6 +72,25 @@ pub(super) async fn answer(node: &Node, request: Request, out: &Outbox) -> Resul
         }
         Request::Pins => items(&node.pins(), out).await,
         Request::Chunks { target } => chunks(node, &target, out).await,
+        request => answer_of_node(node, request, out).await,
+    }
+}
+
+/// The same about the node itself and its peers.
+async fn answer_of_node(node: &Node, request: Request, out: &Outbox) -> Result<Value, Failure> {
+    match request {
+        Request::Id => value(&node.identity()),
+        Request::Connect { peer } => {
+            value(&node.connect(&peer).await.map_err(|err| failure(&err, None))?)
+        }
+        Request::Approve { code } => {
+            value(&node.approve(&code).await.map_err(|err| failure(&err, None))?)
+        }
+        Request::Deny { peer } => {
+            value(&node.deny(&peer).await.map_err(|err| failure(&err, None))?)
+        }
+        Request::Limit(limit) => value(&node.limit(&limit).map_err(|err| failure(&err, None))?),
+        Request::Drain { on } => value(&node.drain(on).await.map_err(|err| failure(&err, None))?),
         Request::Peers => items(&node.peers(), out).await,
         Request::Connections => items(&node.connections(), out).await,
         Request::Workers => items(&node.workers(), out).await,

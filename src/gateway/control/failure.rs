@@ -5,6 +5,7 @@ mod peers;
 mod shares;
 mod transfer;
 
+use crate::id::FileHash;
 use crate::node::{
     BadQuery, Error, NotReady, PutError, TooLarge, TreeError, VersionError, WorkError, WriteError,
 };
@@ -23,17 +24,7 @@ pub(super) fn failure(err: &Error, target: Option<&Target>) -> Failure {
         Error::Publish(err) => publish(err),
         Error::NoSource => Failure::new(Code::Usage, "a file came without its descriptor"),
         Error::NotFound { asked, unreachable } => not_found(target, *asked, *unreachable),
-        Error::Ambiguous { found } => {
-            let name = |(hash, path): &(crate::id::FileHash, Option<_>)| {
-                let path: Option<&PathText> = path.as_ref();
-                let path = path.map_or_else(String::new, |path| shown_bytes(&path.0));
-                format!("{} {path}", &hash.to_string()[..16]).trim_end().to_owned()
-            };
-            let list: Vec<String> = found.iter().map(name).collect();
-            let what = target.map_or_else(|| "it".to_owned(), name_of);
-            Failure::new(Code::NotFound, format!("{what} is ambiguous: {}", list.join(" · ")))
-                .hint("give more digits of the hash, or the path")
-        }
+        Error::Ambiguous { found } => ambiguous(found, target),
         Error::NoVersion { path, version, why } => no_version(&path.0, version, why),
         Error::Unlisted => Failure::new(Code::Conflict, "it has no name that could be removed")
             .hint("its content goes for good with:  p2pfs rm --purge HASH"),
@@ -133,6 +124,17 @@ fn not_found(target: Option<&Target>, asked: usize, unreachable: usize) -> Failu
         _ => format!("{what} is not found in this swarm ({detail})"),
     };
     absent(sentence)
+}
+
+fn ambiguous(found: &[(FileHash, Option<PathText>)], target: Option<&Target>) -> Failure {
+    let name = |(hash, path): &(FileHash, Option<PathText>)| {
+        let path = path.as_ref().map_or_else(String::new, |path| shown_bytes(&path.0));
+        format!("{} {path}", &hash.to_string()[..16]).trim_end().to_owned()
+    };
+    let list: Vec<String> = found.iter().map(name).collect();
+    let what = target.map_or_else(|| "it".to_owned(), name_of);
+    Failure::new(Code::NotFound, format!("{what} is ambiguous: {}", list.join(" · ")))
+        .hint("give more digits of the hash, or the path")
 }
 
 fn no_version(path: &[u8], version: &str, why: &VersionError) -> Failure {
