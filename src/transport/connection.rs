@@ -80,8 +80,6 @@ pub(super) struct Connection {
     meter: Meter,
     /// Whether the peer was asked for a sign of life and has not given one.
     asked: AtomicBool,
-    /// Whether a body for the peer is partly written.
-    writing: AtomicBool,
     /// Milliseconds after `opened` of the last bytes of a message that came, or of a body that the
     /// peer took; and of when it was told last that its bytes are taken slowly.
     moved: AtomicU64,
@@ -171,7 +169,6 @@ impl Connection {
             received: AtomicU64::new(0),
             meter,
             asked: AtomicBool::new(false),
-            writing: AtomicBool::new(false),
             moved: AtomicU64::new(NEVER),
             told: AtomicU64::new(0),
             active: AtomicU64::new(0),
@@ -425,7 +422,6 @@ impl Connection {
     /// limits let it.
     async fn write(&self, to: &mut Writer, frames: &[u8], body: Bytes) -> Result<(), Broken> {
         let has_body = body.has_remaining();
-        self.writing.store(has_body, Relaxed);
         let mut rest = frames.chain(body);
         while rest.has_remaining() {
             let wrote = match self.meter.piece(Way::Up).map(|len| len.min(rest.remaining())) {
@@ -448,7 +444,6 @@ impl Connection {
                 self.moves();
             }
         }
-        self.writing.store(false, Relaxed);
         Ok(())
     }
 
@@ -516,9 +511,9 @@ impl Connection {
         self.came(head.len());
         match header.kind {
             kind::PING => self.tell(kind::PONG),
-            // Unasked it says that the peer takes our bytes, only slowly; where it could take some.
+            // Unasked it says that the peer takes our bytes, only slowly, if there are any.
             kind::PONG if !self.asked.swap(false, Relaxed) => {
-                if self.writing.load(Relaxed) {
+                if !self.calls().open.is_empty() {
                     self.moves();
                 }
             }

@@ -13,8 +13,8 @@
 //! name   = length u8, bytes                ascending, each once
 //! ```
 //!
-//! A shared file has the last name of its path. Integers are little-endian. The author is the first bytes of its id. Zeros fill a whole block of
-//! the cipher (`crypto::NameKey`).
+//! A shared file has the last name of its path. Integers are little-endian. The author is the first
+//! bytes of its id. Zeros fill a whole block of the cipher (`crypto::NameKey`).
 
 use super::browse::{self, Child, Named, Seen};
 use super::change::{Change, Node};
