@@ -59,7 +59,8 @@ fn nodes_of_one_swarm_find_each_other_without_an_address() {
     // Both forget where the other was, and find each other again.
     for node in [0, 1] {
         swarm[node].kill();
-        std::fs::remove_file(swarm[node].data.join("peers")).unwrap();
+        // A node that was killed so early may have remembered nobody yet.
+        std::fs::remove_file(swarm[node].data.join("peers")).ok();
     }
     swarm[1].start();
     swarm[0].start();
